@@ -1,0 +1,206 @@
+"""Every error that multi-fetch raises, as one closed tree.
+
+::
+
+    MultiFetchError
+    ├── InvalidRequestError        invalid-request   the caller's text is wrong (a ValueError too)
+    │   ├── InvalidReferenceError
+    │   │   ├── HostnameRequiredError
+    │   │   └── ObjectRequiredError
+    │   └── InvalidDigestError
+    ├── NotFoundError              not-found
+    ├── UnauthorizedError          unauthorized      401: no credentials, or they are not accepted
+    ├── DeniedError                denied            403: accepted, but not for this
+    ├── RateLimitedError           rate-limited      429
+    ├── UnavailableError           unavailable       no connection, 408, 5xx
+    ├── DeadlineExceededError      timeout
+    ├── DigestMismatchError        digest-mismatch
+    ├── SizeMismatchError          size-mismatch
+    ├── TooLargeError              too-large
+    ├── UnsupportedError           unsupported
+    ├── RegistryError              registry-error    the registry broke its protocol
+    ├── RequestCancelledError      cancelled
+    └── InternalError              internal
+        └── MalformedFrameError                      a peer wrote bytes that are no frame
+            └── CutStreamError                       ... or stopped in the middle of one
+
+``code`` is the wire's (protocol.md, "Error codes"); ``retryable`` says whether the same request
+may succeed later. The facts of a failure are attributes, never only words in the message.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MultiFetchError(Exception):
+    """The root. The message says what failed, where, and what to do about it.
+
+    Attributes:
+        status: the HTTP status that the registry answered, or None.
+        registry_code: the registry's own error code (``MANIFEST_UNKNOWN``), or None.
+        retry_after: seconds that the registry asked to wait, or None.
+        attempts: how many times the request was tried, or None.
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        registry_code: str | None = None,
+        retry_after: float | None = None,
+        attempts: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.registry_code = registry_code
+        self.retry_after = retry_after
+        self.attempts = attempts
+
+    def detail(self) -> dict[str, int | float | str]:
+        """What is known of the failure, by its names in an ``error`` frame's detail."""
+        facts = {
+            "status": self.status,
+            "registry_code": self.registry_code,
+            "retry_after": self.retry_after,
+            "attempts": self.attempts,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+
+class InvalidRequestError(MultiFetchError, ValueError):
+    """A request line, hint, reference or digest that cannot be read."""
+
+    code = "invalid-request"
+
+
+class InvalidReferenceError(InvalidRequestError):
+    """A reference that names no repository or object."""
+
+
+class HostnameRequiredError(InvalidReferenceError):
+    """A reference without a registry's host name."""
+
+
+class ObjectRequiredError(InvalidReferenceError):
+    """A reference without a tag or digest."""
+
+
+class InvalidDigestError(InvalidRequestError):
+    """A digest that is not ``<algorithm>:<encoded>`` as image-spec has it."""
+
+
+class NotFoundError(MultiFetchError):
+    """The registry has no such object, or hides it."""
+
+    code = "not-found"
+
+
+class UnauthorizedError(MultiFetchError):
+    """The registry wants credentials, or does not accept those it was given."""
+
+    code = "unauthorized"
+
+
+class DeniedError(MultiFetchError):
+    """The registry knows who asks, and refuses."""
+
+    code = "denied"
+
+
+class RateLimitedError(MultiFetchError):
+    """The registry asks to slow down; ``retry_after`` says for how long, where it told."""
+
+    code = "rate-limited"
+    retryable = True
+
+
+class UnavailableError(MultiFetchError):
+    """The registry cannot be reached, or cannot answer now."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class DeadlineExceededError(MultiFetchError):
+    """A deadline passed before the request was done."""
+
+    code = "timeout"
+    retryable = True
+
+
+class DigestMismatchError(MultiFetchError):
+    """The content does not have the digest that was asked for.
+
+    Attributes:
+        want: the digest that was asked for.
+        got: the digest of what came.
+    """
+
+    code = "digest-mismatch"
+
+    def __init__(self, *, want: str, got: str) -> None:
+        super().__init__(
+            f"content has digest {got}, not {want} as asked: it was altered on the way"
+        )
+        self.want = want
+        self.got = got
+
+
+class SizeMismatchError(MultiFetchError):
+    """The content has not the size that was promised.
+
+    Attributes:
+        want: bytes promised.
+        got: bytes that came; where more came than promised, those counted so far.
+    """
+
+    code = "size-mismatch"
+
+    def __init__(self, *, want: int, got: int) -> None:
+        kind = "more" if got > want else "fewer"
+        super().__init__(f"content has {kind} bytes than expected: {got}, not {want}")
+        self.want = want
+        self.got = got
+
+
+class TooLargeError(MultiFetchError):
+    """Something exceeds a ceiling of ``multi_fetch.limits``."""
+
+    code = "too-large"
+
+
+class UnsupportedError(MultiFetchError):
+    """Asked for something that this version cannot do."""
+
+    code = "unsupported"
+
+
+class RegistryError(MultiFetchError):
+    """The registry's answer breaks the distribution-spec or HTTP."""
+
+    code = "registry-error"
+
+
+class RequestCancelledError(MultiFetchError):
+    """The request was cancelled before it was done."""
+
+    code = "cancelled"
+    retryable = True
+
+
+class InternalError(MultiFetchError):
+    """A fault of multi-fetch itself."""
+
+
+class MalformedFrameError(InternalError):
+    """Bytes that are not a frame: too long a length, no MessagePack array, a wrong element."""
+
+
+class CutStreamError(MalformedFrameError):
+    """The stream of frames ended within a frame."""

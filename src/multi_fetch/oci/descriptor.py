@@ -1,0 +1,54 @@
+"""Descriptors, as image-spec's descriptor.md defines them, in JSON and on the wire."""
+
+from __future__ import annotations
+
+import msgspec
+
+from multi_fetch.oci.digest import Digest, parse_digest
+
+
+class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The platform of a manifest (image-spec, image-index.md)."""
+
+    architecture: str
+    os: str
+    os_version: str = msgspec.field(default="", name="os.version")
+    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
+    variant: str = ""
+
+    def __str__(self) -> str:
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
+
+
+class Descriptor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
+    """What content is, by type, digest and size; field names outside are the spec's.
+
+    Attributes:
+        media_type: of the content, without parameters.
+        digest: over the raw bytes.
+        size: in bytes; None while it is not known, which only a ``begin`` frame may say.
+        data: the content itself, in base64, where the spec allows to embed it.
+    """
+
+    media_type: str
+    digest: Digest
+    size: int | None
+    urls: tuple[str, ...] = ()
+    annotations: dict[str, str] = {}
+    data: str = ""
+    artifact_type: str = ""
+    platform: Platform | None = None
+
+
+def encode_hook(value: object) -> str:
+    """For msgspec, the one type here that it does not know: a Digest is its text."""
+    if isinstance(value, Digest):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} has no place in a frame or document")
+
+
+def decode_hook(kind: type, value: object) -> Digest:
+    """For msgspec, the other way. An InvalidDigestError becomes its ValidationError."""
+    if kind is Digest and isinstance(value, str):
+        return parse_digest(value)
+    raise NotImplementedError(f"{kind.__name__} has no place in a frame or document")

@@ -1,0 +1,187 @@
+"""References: ``<locator>:<object>``, as containerd's reference package and as Docker write them.
+
+A locator says where (``docker.io/library/redis``), an object says what (``latest``,
+``@sha256:...``, ``latest@sha256:...``). What the two mean is left to the resolver; here is only
+the form. ``parse_reference`` is containerd's grammar of 2017, where the host is always written
+out. ``parse_familiar`` is Docker's, where ``redis`` is short for ``docker.io/library/redis``; the
+command lines take this one, because every reference with a registry's real host name reads the
+same in both.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import msgspec
+
+from multi_fetch.errors import (
+    HostnameRequiredError,
+    InvalidReferenceError,
+    ObjectRequiredError,
+)
+from multi_fetch.limits import MAX_NAME_CHARACTERS, MAX_TAG_CHARACTERS
+from multi_fetch.oci.digest import parse_digest
+
+# distribution-spec, "Pulling manifests": a tag is [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}
+TAG = re.compile(rf"[a-zA-Z0-9_][a-zA-Z0-9._-]{{0,{MAX_TAG_CHARACTERS - 1}}}")
+
+# distribution-spec, "Pulling manifests": <name>
+NAME = re.compile(
+    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+)
+
+# RFC 3986, section 3.2: host [":" port], a host being a name, an IPv4 or a bracketed IPv6 address.
+HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+)
+
+# containerd, reference.go: the path ends at the first of these.
+OBJECT_START = re.compile(r"[:@]")
+
+# A digest has no slash, so what stands here before the @ is somebody's secret: never repeated.
+USER_INFO = re.compile(r"@.*/")
+
+DEFAULT_HOST: Final = "docker.io"
+LEGACY_HOSTS: Final = frozenset(
+    {"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
+)
+OFFICIAL: Final = "library/"
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """A locator and, where one is named, an object in it.
+
+    Attributes:
+        locator: host and repository: ``docker.io/library/redis``.
+        object: ``latest``, ``@sha256:...`` or ``latest@sha256:...``; empty for a whole repository.
+    """
+
+    locator: str
+    object: str = ""
+
+    @property
+    def hostname(self) -> str:
+        """The registry's host, with its port where one is written."""
+        return self.locator.partition("/")[0]
+
+    @property
+    def repository(self) -> str:
+        """The locator without its host: distribution-spec's ``<name>``."""
+        return self.locator.partition("/")[2]
+
+    @property
+    def tag(self) -> str:
+        """The object's tag, or an empty text."""
+        return self.object.partition("@")[0]
+
+    @property
+    def digest(self) -> str:
+        """The object's digest as written, or an empty text: short ones parse, but never resolve."""
+        return self.object.partition("@")[2]
+
+    def __str__(self) -> str:
+        if not self.object or self.object.startswith("@"):
+            return self.locator + self.object
+        return f"{self.locator}:{self.object}"
+
+
+def parse_reference(text: str) -> Reference:
+    """Reads ``<host>/<path>[:<tag>][@<digest>]``, one of tag and digest at least.
+
+    Follows containerd's reference package as of commit 831f68fd71; a query is dropped, as there.
+
+    Raises:
+        HostnameRequiredError: no host stands before the first slash.
+        ObjectRequiredError: neither tag nor digest is named.
+        InvalidReferenceError: the text is no reference.
+    """
+    _refuse_strange_characters(text)
+    text = re.split(r"[?#]", text, maxsplit=1)[0]
+    host, slash, rest = text.partition("/")
+    if not host:
+        raise HostnameRequiredError(f"{text!r} names no registry: write <host>/<repository>:<tag>")
+    _check_host(host, text)
+    start = OBJECT_START.search(rest)
+    if not slash or start is None:
+        raise ObjectRequiredError(f"{text!r} names no object: append :<tag> or @<digest>")
+    path, found = rest[: start.start()], rest[start.start() :].removeprefix(":")
+    segments = [segment for segment in path.split("/") if segment]
+    if "." in segments or ".." in segments:
+        raise InvalidReferenceError(f"{text!r} is not a reference: its path has a dot segment")
+    if not found:
+        raise ObjectRequiredError(f"{text!r} names no object behind its ':'")
+    return Reference("/".join([host, *segments]), found)
+
+
+def parse_familiar(text: str) -> Reference:
+    """Reads a reference as Docker's command line does: ``redis``, ``redis:7``, ``ghcr.io/o/r@...``.
+
+    A first component with neither dot nor colon that is not ``localhost`` is no host, but part of
+    a name on docker.io; a single name there is one of ``library``. The object may be missing.
+
+    Raises:
+        InvalidReferenceError: the text is no reference; for an upper-case name, a bad tag and a
+            bad digest the message says which part.
+    """
+    _refuse_strange_characters(text)
+    name, at, digest = text.partition("@")
+    host, name = _split_host(name)
+    name, colon, tag = name.partition(":")
+    if host in LEGACY_HOSTS:
+        host = DEFAULT_HOST
+    if host == DEFAULT_HOST and "/" not in name:
+        name = OFFICIAL + name
+    _check_host(host, text)
+    _check_name(name, text)
+    if colon and not TAG.fullmatch(tag):
+        raise InvalidReferenceError(f"{text!r} is not a reference: {tag[:140]!r} is not a tag")
+    if at:
+        try:
+            parse_digest(digest)
+        except ValueError as error:
+            raise InvalidReferenceError(f"{text!r} is not a reference: {error}") from error
+    return Reference(f"{host}/{name}", f"{tag}{at}{digest}")
+
+
+def _refuse_strange_characters(text: str) -> None:
+    if USER_INFO.search(text):
+        raise InvalidReferenceError(
+            "a reference has no user name or password: they belong in the environment"
+        )
+    if "://" in text:
+        raise InvalidReferenceError(
+            f"{text[:300]!r} is not a reference: leave out the scheme, write <host>/<repository>"
+        )
+    if not text or not all("!" <= character <= "~" for character in text):
+        raise InvalidReferenceError(
+            f"{text[:300]!r} is not a reference: empty, or with blanks or non-ASCII characters"
+        )
+
+
+def _split_host(name: str) -> tuple[str, str]:
+    # distribution/reference, splitDockerDomain
+    first, slash, rest = name.partition("/")
+    if slash and (first == "localhost" or "." in first or ":" in first or first.lower() != first):
+        return first, rest
+    return DEFAULT_HOST, name
+
+
+def _check_host(host: str, text: str) -> None:
+    if not HOST.fullmatch(host):
+        raise InvalidReferenceError(
+            f"{text[:300]!r} is not a reference: {host[:80]!r} is not a host"
+        )
+
+
+def _check_name(name: str, text: str) -> None:
+    if not NAME.fullmatch(name):
+        hint = " (names are in lower case)" if NAME.fullmatch(name.lower()) else ""
+        raise InvalidReferenceError(
+            f"{text[:300]!r} is not a reference: {name[:80]!r} is not a repository's name{hint}"
+        )
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise InvalidReferenceError(
+            f"{text[:80]!r}... is not a reference: its name has more than {MAX_NAME_CHARACTERS}"
+            " characters"
+        )

@@ -1,0 +1,142 @@
+"""Request lines: ``<object> [<hint> ...]``, and control lines, ``!<verb> ...``.
+
+A line is read once, into a value that proves it; a line that cannot be read raises
+InvalidRequestError, which fails that line's id alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from multi_fetch.errors import InvalidRequestError
+from multi_fetch.limits import MAX_LINE_BYTES
+from multi_fetch.oci.digest import Digest, parse_digest
+from multi_fetch.oci.media_types import is_media_type
+from multi_fetch.oci.reference import TAG
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+BLANKS = re.compile(r"[ \t]+")
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+# containerd's hints, remotes.go: <type>:<content>
+HINT = re.compile(r"(?P<type>[^:]+):(?P<content>.*)", re.DOTALL)
+SIZE = re.compile(r"[0-9]{1,18}", re.ASCII)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """One object that is asked for, and how it may be fetched.
+
+    Attributes:
+        object: as it was written.
+        tag: its tag, or empty.
+        digest: its digest, or None; with a tag and a digest, the digest decides.
+        media_types: from ``mediatype:`` hints, in their order: the first chooses the endpoint.
+        size: from ``size:``, in bytes; the content must have it.
+        is_content_wanted: False after ``content:none``: the descriptor alone.
+    """
+
+    object: str
+    tag: str = ""
+    digest: Digest | None = None
+    media_types: tuple[str, ...] = ()
+    size: int | None = None
+    is_content_wanted: bool = True
+
+
+class Control(msgspec.Struct, frozen=True):
+    """A line that asks for no object: ``!<verb> <argument> ...``."""
+
+    verb: str
+    arguments: tuple[str, ...] = ()
+
+
+def parse_line(line: bytes) -> Request | Control | None:
+    """Reads one line, with or without its LF or CRLF.
+
+    Returns:
+        A request; a control; or None for an empty line and a comment.
+
+    Raises:
+        InvalidRequestError: the line is too long, no UTF-8, or names no object or hint.
+    """
+    if len(line) > MAX_LINE_BYTES:
+        raise InvalidRequestError(f"the line is longer than {MAX_LINE_BYTES} bytes")
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidRequestError(f"the line is not UTF-8 (at byte {error.start + 1})") from error
+    text = text.removesuffix("\n").removesuffix("\r").strip(" \t")
+    if not text or text.startswith("#"):
+        return None
+    if found := CONTROL_CHARACTER.search(text):
+        raise InvalidRequestError(f"the line has a control character, {found[0]!r}")
+    first, *rest = BLANKS.split(text)
+    if first.startswith("!"):
+        return Control(first[1:], tuple(rest))
+    return parse_request(first, rest)
+
+
+def parse_request(text: str, hints: list[str]) -> Request:
+    """Reads an object and its hints, as a request line or a command line has them.
+
+    Raises:
+        InvalidRequestError: the object or a hint cannot be read; the message says which.
+    """
+    tag, digest = _parse_object(text)
+    request = Request(object=text, tag=tag, digest=digest)
+    for hint in hints:
+        match = HINT.fullmatch(hint)
+        if match is None:
+            raise InvalidRequestError(
+                f"{hint[:80]!r} is not a hint: write <type>:<content>, as in size:1234"
+            )
+        take = _HINTS.get(match["type"])
+        if take is not None:
+            request = take(request, match["content"])
+    return request
+
+
+def _parse_object(text: str) -> tuple[str, Digest | None]:
+    tag, at, digest = text.partition("@")
+    if not at and ":" in text:
+        tag, digest = "", text
+    if tag and not TAG.fullmatch(tag):
+        raise InvalidRequestError(
+            f"{text[:150]!r} is not an object: write a tag, a digest, @<digest> or <tag>@<digest>"
+        )
+    return tag, parse_digest(digest) if at or digest else None
+
+
+def _media_type(request: Request, content: str) -> Request:
+    if not is_media_type(content):
+        raise InvalidRequestError(f"{content[:150]!r} is not a media type: write <type>/<subtype>")
+    return replace(request, media_types=(*request.media_types, content.lower()))
+
+
+def _size(request: Request, content: str) -> Request:
+    if not SIZE.fullmatch(content):
+        raise InvalidRequestError(f"{content[:80]!r} is not a size: write a number of bytes")
+    if request.size not in {None, int(content)}:
+        raise InvalidRequestError("the hint size: is given twice, and differs")
+    return replace(request, size=int(content))
+
+
+def _content(request: Request, content: str) -> Request:
+    if content != "none":
+        raise InvalidRequestError(
+            f"content:{content[:80]} is not known: write content:none, or leave it out"
+        )
+    return replace(request, is_content_wanted=False)
+
+
+# A hint of another type is ignored, as in containerd's remotes package.
+_HINTS: Final[Mapping[str, Callable[[Request, str], Request]]] = {
+    "mediatype": _media_type,
+    "size": _size,
+    "content": _content,
+}

@@ -1,0 +1,117 @@
+"""The contracts between the engine and what it fetches from.
+
+After containerd's remotes package: a Resolver turns a reference into a canonical name, a
+descriptor and a Fetcher; a Fetcher turns a descriptor into its raw bytes. Whoever consumes the
+bytes verifies them (``multi_fetch.verify``); nobody else is trusted with that.
+
+A Remote adds ``open``, resolve and fetch in one, because registries answer both with one GET.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from multi_fetch.oci.descriptor import Descriptor
+from multi_fetch.oci.digest import Chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from multi_fetch.oci.reference import Reference
+
+
+class Fetcher(Protocol):
+    """Descriptor to bytes."""
+
+    def fetch(
+        self, descriptor: Descriptor, *, offset: int = 0
+    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """The content's raw bytes from ``offset`` on, unverified, in chunks of any size.
+
+        A chunk is the consumer's until it asks for the next.
+
+        Raises:
+            MultiFetchError: on entering or while iterating.
+        """
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """What a reference stands for.
+
+    Attributes:
+        name: the reference in its canonical form: ``docker.io/library/redis:latest``.
+        descriptor: with a size that is known.
+        fetcher: for the object and what it refers to.
+    """
+
+    name: str
+    descriptor: Descriptor
+    fetcher: Fetcher
+
+
+class Resolver(Protocol):
+    """Reference to descriptor."""
+
+    async def resolve(
+        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+    ) -> Resolved:
+        """Finds out what the reference stands for, without its content wherever that is possible.
+
+        Args:
+            ref: with an object; where it has a tag and a digest, the digest decides.
+            media_types: what the object is expected to be; the first chooses where to ask.
+            size: the bytes that it is expected to have.
+
+        Raises:
+            MultiFetchError: there is no such object, it is of another size, or the remote failed.
+        """
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """An object whose content has begun to come.
+
+    Attributes:
+        name: the reference in its canonical form.
+        descriptor: the size may be None, if the remote has not told it.
+        chunks: raw and unverified; a chunk is the consumer's until it asks for the next.
+    """
+
+    name: str
+    descriptor: Descriptor
+    chunks: AsyncIterator[Chunk]
+
+
+class Remote(Resolver, Protocol):
+    """A repository that objects are fetched from."""
+
+    def open(
+        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+    ) -> AbstractAsyncContextManager[Opened]:
+        """Resolves and fetches at once; arguments and errors as for ``resolve``."""
+
+
+# Where a remote's scheme is served. The layers below do not import those above, so this is a
+# name that is looked up when a remote is opened; what has no scheme is a registry's repository.
+_REGISTRY = "multi_fetch.registry"
+
+
+@asynccontextmanager
+async def open_remote(
+    ref: Reference, *, username: str = "", password: str = ""
+) -> AsyncIterator[Remote]:
+    """The remote of a reference: its registry is talked to only when an object is asked for.
+
+    Args:
+        ref: the repository; an object in it is of no matter here.
+        username: for Basic authentication, and for the token service.
+        password: the same.
+    """
+    module = importlib.import_module(_REGISTRY)
+    async with module.open_registry(ref, username=username, password=password) as remote:
+        yield remote

@@ -1,0 +1,58 @@
+"""The judge of content: counts and hashes what flows past, and does no I/O.
+
+Size comes first (image-spec, descriptor.md: check it before the digest), and a byte too many is
+refused when it comes, so that an endless body costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multi_fetch.errors import DigestMismatchError, SizeMismatchError
+from multi_fetch.oci.digest import new_hasher
+
+if TYPE_CHECKING:
+    from multi_fetch.oci.digest import Chunk, Digest
+
+
+class Verifier:
+    """Takes content in order; ``finish`` returns its digest only if size and digest match.
+
+    Args:
+        want: the digest that the content must have.
+        size: the bytes that it must have, or None where that is not known.
+
+    Raises:
+        UnsupportedError: the digest's algorithm cannot be computed here.
+    """
+
+    def __init__(self, want: Digest, size: int | None) -> None:
+        self.want = want
+        self.size = size
+        self.received = 0
+        self._hasher = new_hasher(want.algorithm)
+
+    def update(self, chunk: Chunk) -> None:
+        """Takes the next bytes.
+
+        Raises:
+            SizeMismatchError: there are more bytes than ``size``.
+        """
+        self.received += len(chunk)
+        if self.size is not None and self.received > self.size:
+            raise SizeMismatchError(want=self.size, got=self.received)
+        self._hasher.update(chunk)
+
+    def finish(self) -> Digest:
+        """The digest of all that came, which is the one that was wanted.
+
+        Raises:
+            SizeMismatchError: fewer bytes came than ``size``.
+            DigestMismatchError: the content is not what was asked for.
+        """
+        if self.size is not None and self.received != self.size:
+            raise SizeMismatchError(want=self.size, got=self.received)
+        got = f"{self.want.algorithm}:{self._hasher.hexdigest()}"
+        if got != self.want:
+            raise DigestMismatchError(want=self.want, got=got)
+        return self.want
