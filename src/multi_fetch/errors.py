@@ -151,6 +151,10 @@ class DigestMismatchError(MultiFetchError):
         self.want = want
         self.got = got
 
+    def detail(self) -> dict[str, int | float | str]:
+        """The facts of the root, and ``want`` and ``got``."""
+        return {**super().detail(), "want": self.want, "got": self.got}
+
 
 class SizeMismatchError(MultiFetchError):
     """The content has not the size that was promised.
@@ -167,6 +171,10 @@ class SizeMismatchError(MultiFetchError):
         super().__init__(f"content has {kind} bytes than expected: {got}, not {want}")
         self.want = want
         self.got = got
+
+    def detail(self) -> dict[str, int | float | str]:
+        """The facts of the root, and ``want`` and ``got``."""
+        return {**super().detail(), "want": self.want, "got": self.got}
 
 
 class TooLargeError(MultiFetchError):

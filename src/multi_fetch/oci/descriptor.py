@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from multi_fetch.errors import InvalidDigestError
 from multi_fetch.oci.digest import Digest, parse_digest
 
 
@@ -49,6 +50,8 @@ def encode_hook(value: object) -> str:
 
 def decode_hook(kind: type, value: object) -> Digest:
     """For msgspec, the other way. An InvalidDigestError becomes its ValidationError."""
-    if kind is Digest and isinstance(value, str):
+    if kind is Digest:
+        if not isinstance(value, str):
+            raise InvalidDigestError(f"a digest is text, not {type(value).__name__}")
         return parse_digest(value)
     raise NotImplementedError(f"{kind.__name__} has no place in a frame or document")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from multi_fetch.errors import InvalidDigestError, UnsupportedError
 from multi_fetch.limits import MAX_DIGEST_CHARACTERS
+from multi_fetch.oci.quote import quote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,14 +74,14 @@ def parse_digest(text: str) -> Digest:
     match = DIGEST.fullmatch(text) if len(text) <= MAX_DIGEST_CHARACTERS else None
     if match is None:
         raise InvalidDigestError(
-            f"{text[:80]!r} is not a digest: write <algorithm>:<hex>, as in sha256:e3b0c442..."
+            f"{quote(text)} is not a digest: write <algorithm>:<hex>, as in sha256:e3b0c442..."
         )
     algorithm, encoded = match["algorithm"], match["encoded"]
     registered = REGISTERED.get(algorithm)
     if registered is not None and not registered.fullmatch(encoded):
         digits = registered.pattern.partition("{")[2].rstrip("}")
         raise InvalidDigestError(
-            f"{text[:150]!r} is not a digest: {algorithm} has {digits} lower-case hex digits,"
+            f"{quote(text)} is not a digest: {algorithm} has {digits} lower-case hex digits,"
             f" here are {len(encoded)} characters"
         )
     return Digest(text)

@@ -22,6 +22,7 @@ from multi_fetch.errors import (
 )
 from multi_fetch.limits import MAX_NAME_CHARACTERS, MAX_TAG_CHARACTERS
 from multi_fetch.oci.digest import parse_digest
+from multi_fetch.oci.quote import quote
 
 # distribution-spec, "Pulling manifests": a tag is [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}
 TAG = re.compile(rf"[a-zA-Z0-9_][a-zA-Z0-9._-]{{0,{MAX_TAG_CHARACTERS - 1}}}")
@@ -40,7 +41,7 @@ HOST = re.compile(
 OBJECT_START = re.compile(r"[:@]")
 
 # A digest has no slash, so what stands here before the @ is somebody's secret: never repeated.
-USER_INFO = re.compile(r"@.*/")
+USER_INFO = re.compile(r"@.*/", re.DOTALL)
 
 DEFAULT_HOST: Final = "docker.io"
 LEGACY_HOSTS: Final = frozenset(
@@ -100,17 +101,19 @@ def parse_reference(text: str) -> Reference:
     text = re.split(r"[?#]", text, maxsplit=1)[0]
     host, slash, rest = text.partition("/")
     if not host:
-        raise HostnameRequiredError(f"{text!r} names no registry: write <host>/<repository>:<tag>")
+        raise HostnameRequiredError(
+            f"{quote(text)} names no registry: write <host>/<repository>:<tag>"
+        )
     _check_host(host, text)
     start = OBJECT_START.search(rest)
     if not slash or start is None:
-        raise ObjectRequiredError(f"{text!r} names no object: append :<tag> or @<digest>")
+        raise ObjectRequiredError(f"{quote(text)} names no object: append :<tag> or @<digest>")
     path, found = rest[: start.start()], rest[start.start() :].removeprefix(":")
     segments = [segment for segment in path.split("/") if segment]
     if "." in segments or ".." in segments:
-        raise InvalidReferenceError(f"{text!r} is not a reference: its path has a dot segment")
+        raise InvalidReferenceError(f"{quote(text)} is not a reference: its path has a dot segment")
     if not found:
-        raise ObjectRequiredError(f"{text!r} names no object behind its ':'")
+        raise ObjectRequiredError(f"{quote(text)} names no object behind its ':'")
     return Reference("/".join([host, *segments]), found)
 
 
@@ -135,12 +138,14 @@ def parse_familiar(text: str) -> Reference:
     _check_host(host, text)
     _check_name(name, text)
     if colon and not TAG.fullmatch(tag):
-        raise InvalidReferenceError(f"{text!r} is not a reference: {tag[:140]!r} is not a tag")
+        raise InvalidReferenceError(
+            f"{quote(text)} is not a reference: {quote(tag, text)} is not a tag"
+        )
     if at:
         try:
             parse_digest(digest)
         except ValueError as error:
-            raise InvalidReferenceError(f"{text!r} is not a reference: {error}") from error
+            raise InvalidReferenceError(f"{quote(text)} is not a reference: {error}") from error
     return Reference(f"{host}/{name}", f"{tag}{at}{digest}")
 
 
@@ -151,11 +156,11 @@ def _refuse_strange_characters(text: str) -> None:
         )
     if "://" in text:
         raise InvalidReferenceError(
-            f"{text[:300]!r} is not a reference: leave out the scheme, write <host>/<repository>"
+            f"{quote(text)} is not a reference: leave out the scheme, write <host>/<repository>"
         )
     if not text or not all("!" <= character <= "~" for character in text):
         raise InvalidReferenceError(
-            f"{text[:300]!r} is not a reference: empty, or with blanks or non-ASCII characters"
+            f"{quote(text)} is not a reference: empty, or with blanks or non-ASCII characters"
         )
 
 
@@ -170,7 +175,7 @@ def _split_host(name: str) -> tuple[str, str]:
 def _check_host(host: str, text: str) -> None:
     if not HOST.fullmatch(host):
         raise InvalidReferenceError(
-            f"{text[:300]!r} is not a reference: {host[:80]!r} is not a host"
+            f"{quote(text)} is not a reference: {quote(host, text)} is not a host"
         )
 
 
@@ -178,10 +183,11 @@ def _check_name(name: str, text: str) -> None:
     if not NAME.fullmatch(name):
         hint = " (names are in lower case)" if NAME.fullmatch(name.lower()) else ""
         raise InvalidReferenceError(
-            f"{text[:300]!r} is not a reference: {name[:80]!r} is not a repository's name{hint}"
+            f"{quote(text)} is not a reference: {quote(name, text)} is not a repository's name"
+            f"{hint}"
         )
     if len(name) > MAX_NAME_CHARACTERS:
         raise InvalidReferenceError(
-            f"{text[:80]!r}... is not a reference: its name has more than {MAX_NAME_CHARACTERS}"
+            f"{quote(text)} is not a reference: its name has more than {MAX_NAME_CHARACTERS}"
             " characters"
         )

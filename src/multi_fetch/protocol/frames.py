@@ -10,11 +10,14 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from multi_fetch.errors import InvalidDigestError, MalformedFrameError
+from multi_fetch.errors import MalformedFrameError
 from multi_fetch.oci.descriptor import Descriptor, decode_hook, encode_hook
 from multi_fetch.oci.digest import Chunk, Digest
 
 PROTOCOL_VERSION: Final = 1
+
+# What hello announces: hint types that have a meaning here (protocol.md, "Features").
+FEATURES: Final = ("hint:content", "hint:mediatype", "hint:size")
 
 Detail: TypeAlias = dict[str, int | float | str | dict[str, int | float | str]]
 
@@ -110,7 +113,7 @@ def decode(payload: Chunk) -> Frame | None:
     """
     try:
         found: Frame = _decoder.decode(payload)
-    except (msgspec.DecodeError, InvalidDigestError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if _kind_of(payload) not in KINDS:
             return None
         raise MalformedFrameError(f"a frame cannot be read: {error}") from error
@@ -121,5 +124,5 @@ def _kind_of(payload: Chunk) -> str:
     try:
         elements = _any_array.decode(payload)
         return _kind.decode(elements[0])
-    except (msgspec.DecodeError, UnicodeDecodeError, IndexError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, IndexError, RecursionError) as error:
         raise MalformedFrameError("a frame is no MessagePack array with a kind in front") from error

@@ -12,7 +12,7 @@ import struct
 from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 
-from multi_fetch.errors import CutStreamError, MalformedFrameError
+from multi_fetch.errors import CutStreamError, InternalError, MalformedFrameError
 from multi_fetch.limits import MAX_FRAME_BYTES
 from multi_fetch.protocol.frames import Frame, decode, encode
 
@@ -35,8 +35,16 @@ END_OF_STREAM: Final = _Need.END
 
 
 def frame(value: Frame) -> bytes:
-    """A frame with its length prefix."""
+    """A frame with its length prefix.
+
+    Raises:
+        InternalError: it is longer than every parent was told to expect.
+    """
     payload = encode(value)
+    if len(payload) > MAX_FRAME_BYTES:
+        raise InternalError(
+            f"a frame of {len(payload)} bytes exceeds max_frame, {MAX_FRAME_BYTES}: not written"
+        )
     return LENGTH.pack(len(payload)) + payload
 
 
@@ -74,7 +82,7 @@ class FrameDecoder:
     """Bytes in, frames out; sans-IO.
 
     ``feed`` bytes as they come, then call ``next_frame`` until it says NEED_DATA. After
-    ``feed_eof`` it says END_OF_STREAM once all is taken.
+    ``feed_eof`` it says END_OF_STREAM once all is taken. An error is final.
 
     Args:
         max_frame_bytes: the longest frame to accept; a parent may raise it to what hello says.

@@ -16,6 +16,7 @@ from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import MAX_LINE_BYTES
 from multi_fetch.oci.digest import Digest, parse_digest
 from multi_fetch.oci.media_types import is_media_type
+from multi_fetch.oci.quote import quote
 from multi_fetch.oci.reference import TAG
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def parse_request(text: str, hints: list[str]) -> Request:
         match = HINT.fullmatch(hint)
         if match is None:
             raise InvalidRequestError(
-                f"{hint[:80]!r} is not a hint: write <type>:<content>, as in size:1234"
+                f"{quote(hint)} is not a hint: write <type>:<content>, as in size:1234"
             )
         take = _HINTS.get(match["type"])
         if take is not None:
@@ -107,20 +108,20 @@ def _parse_object(text: str) -> tuple[str, Digest | None]:
         tag, digest = "", text
     if tag and not TAG.fullmatch(tag):
         raise InvalidRequestError(
-            f"{text[:150]!r} is not an object: write a tag, a digest, @<digest> or <tag>@<digest>"
+            f"{quote(text)} is not an object: write a tag, a digest, @<digest> or <tag>@<digest>"
         )
     return tag, parse_digest(digest) if at or digest else None
 
 
 def _media_type(request: Request, content: str) -> Request:
     if not is_media_type(content):
-        raise InvalidRequestError(f"{content[:150]!r} is not a media type: write <type>/<subtype>")
+        raise InvalidRequestError(f"{quote(content)} is not a media type: write <type>/<subtype>")
     return replace(request, media_types=(*request.media_types, content.lower()))
 
 
 def _size(request: Request, content: str) -> Request:
     if not SIZE.fullmatch(content):
-        raise InvalidRequestError(f"{content[:80]!r} is not a size: write a number of bytes")
+        raise InvalidRequestError(f"{quote(content)} is not a size: write a number of bytes")
     if request.size not in {None, int(content)}:
         raise InvalidRequestError("the hint size: is given twice, and differs")
     return replace(request, size=int(content))
@@ -129,7 +130,7 @@ def _size(request: Request, content: str) -> Request:
 def _content(request: Request, content: str) -> Request:
     if content != "none":
         raise InvalidRequestError(
-            f"content:{content[:80]} is not known: write content:none, or leave it out"
+            f"the hint content: takes none, or is left out; here it is {quote(content)}"
         )
     return replace(request, is_content_wanted=False)
 
