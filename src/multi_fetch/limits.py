@@ -4,7 +4,7 @@ from typing import Final
 
 # --- the wire -------------------------------------------------------------------------------
 
-# A request line, its end included. Linux gives a pipe 64 KiB; no object with hints comes near.
+# A request line, without its LF. Linux gives a pipe 64 KiB; no object with hints comes near.
 MAX_LINE_BYTES: Final = 64 * 1024
 
 # The content of one data frame. Measured: below 512 KiB the cost of each chunk shows, above it
@@ -62,9 +62,8 @@ MAX_REDIRECTS: Final = 10
 
 CONNECT_TIMEOUT_SECONDS: Final = 30.0  # net/http's dialer
 READ_TIMEOUT_SECONDS: Final = 30.0  # between two bytes; containerd's ResponseHeaderTimeout
-POOL_TIMEOUT_SECONDS: Final = (
-    None  # a place among the connections is a queue: it uses up no patience
-)
+# A place among the connections is a queue, and waiting there uses up no patience.
+POOL_TIMEOUT_SECONDS: Final = None
 
 # Docker's token spec: without expires_in a token lives for 60 s.
 DEFAULT_TOKEN_LIFETIME_SECONDS: Final = 60.0
@@ -79,3 +78,9 @@ SHUTDOWN_GRACE_SECONDS: Final = 5.0
 
 # Frames of small objects that wait to be written, before jobs wait too.
 MAX_PENDING_BYTES: Final = 1024 * 1024
+
+# The pipe to the parent, where the system lets us choose: Linux's default limit for a user.
+PIPE_BYTES: Final = 1024 * 1024
+
+# How often it is looked whether the parent still reads, while there is nothing to write.
+STDOUT_WATCH_SECONDS: Final = 0.5

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from multi_fetch.limits import DEFAULT_JOBS
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Chunk
 
@@ -103,7 +104,7 @@ _REGISTRY = "multi_fetch.registry"
 
 @asynccontextmanager
 async def open_remote(
-    ref: Reference, *, username: str = "", password: str = ""
+    ref: Reference, *, username: str = "", password: str = "", jobs: int = DEFAULT_JOBS
 ) -> AsyncIterator[Remote]:
     """The remote of a reference: its registry is talked to only when an object is asked for.
 
@@ -111,7 +112,8 @@ async def open_remote(
         ref: the repository; an object in it is of no matter here.
         username: for Basic authentication, and for the token service.
         password: the same.
+        jobs: how many objects will be open at the same time, at most.
     """
     module = importlib.import_module(_REGISTRY)
-    async with module.open_registry(ref, username=username, password=password) as remote:
+    async with module.open_registry(ref, username=username, password=password, jobs=jobs) as remote:
         yield remote

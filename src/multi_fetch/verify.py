@@ -12,7 +12,28 @@ from multi_fetch.errors import DigestMismatchError, SizeMismatchError
 from multi_fetch.oci.digest import new_hasher
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from multi_fetch.oci.digest import Chunk, Digest
+
+
+async def hold(chunks: AsyncIterator[Chunk], verifier: Verifier, limit: int) -> tuple[bytes, bool]:
+    """Takes content until it ends or exceeds ``limit`` bytes: a small object is held as a whole.
+
+    Returns:
+        What came, and whether that is all, in which case it was verified.
+
+    Raises:
+        SizeMismatchError, DigestMismatchError: as the verifier does.
+    """
+    held: list[Chunk] = []
+    async for chunk in chunks:
+        verifier.update(chunk)
+        held.append(bytes(chunk))
+        if verifier.received > limit:
+            return b"".join(held), False
+    verifier.finish()
+    return b"".join(held), True
 
 
 class Verifier:

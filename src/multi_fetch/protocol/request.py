@@ -17,7 +17,7 @@ from multi_fetch.limits import MAX_LINE_BYTES
 from multi_fetch.oci.digest import Digest, parse_digest
 from multi_fetch.oci.media_types import is_media_type
 from multi_fetch.oci.quote import quote
-from multi_fetch.oci.reference import TAG
+from multi_fetch.oci.reference import TAG, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -47,6 +47,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     media_types: tuple[str, ...] = ()
     size: int | None = None
     is_content_wanted: bool = True
+
+    def reference(self, locator: str) -> Reference:
+        """The whole reference of the object, in the repository that ``locator`` names."""
+        return Reference(locator, self.tag if self.digest is None else f"{self.tag}@{self.digest}")
 
 
 class Control(msgspec.Struct, frozen=True):

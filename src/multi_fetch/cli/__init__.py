@@ -1,0 +1,1 @@
+"""The commands: argv and environment to objects, failures to exit codes. The only wiring."""

@@ -1,0 +1,98 @@
+"""What both command lines have in common: flags, their types, the environment behind them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import TYPE_CHECKING, Final
+
+from multi_fetch import __version__
+from multi_fetch.cli.logs import FORMATS, LEVELS
+from multi_fetch.errors import InvalidReferenceError, InvalidRequestError
+from multi_fetch.oci.reference import parse_familiar
+from multi_fetch.protocol.duration import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multi_fetch.oci.reference import Reference
+
+SUCCESS: Final = 0
+FAILURE: Final = 1
+USAGE: Final = 2
+UNUSABLE: Final = 3
+
+TIMEOUT_VARIABLE: Final = "CONTAINERD_FETCH_TIMEOUT"
+USERNAME_VARIABLE: Final = "MULTI_FETCH_USERNAME"
+PASSWORD_VARIABLE: Final = "MULTI_FETCH_PASSWORD"  # noqa: S105 - a variable's name
+
+ENVIRONMENT_HELP: Final = f"""\
+environment:
+  {TIMEOUT_VARIABLE}  the default of --timeout
+  {USERNAME_VARIABLE}, {PASSWORD_VARIABLE}
+                            credentials for the registry; without them access is anonymous
+"""
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """--timeout, the log flags and --version."""
+    parser.add_argument(
+        "--timeout",
+        type=duration,
+        # argparse reads a default that is text as if it had been given.
+        default=os.environ.get(TIMEOUT_VARIABLE) or None,
+        metavar="DURATION",
+        help=f"give up after this long, as in 1m30s (default: ${TIMEOUT_VARIABLE}, or never)",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        default="error",
+        help="what to log on stderr (default: %(default)s, that is failures alone)",
+    )
+    parser.add_argument(
+        "--log-format", choices=FORMATS, default="text", help="(default: %(default)s)"
+    )
+    parser.add_argument("--version", action="version", version=software())
+
+
+def software() -> str:
+    """Name and version, as hello and --version say them."""
+    return f"multi-fetch {__version__}"
+
+
+def credentials() -> dict[str, str]:
+    """User name and password from the environment, as ``open_remote`` takes them."""
+    return {
+        "username": os.environ.get(USERNAME_VARIABLE, ""),
+        "password": os.environ.get(PASSWORD_VARIABLE, ""),
+    }
+
+
+def duration(text: str) -> float | None:
+    """A Go duration in seconds; None for zero, which means no limit."""
+    try:
+        return parse_duration(text) or None
+    except InvalidRequestError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
+
+
+def reference(text: str) -> Reference:
+    """A reference as Docker writes them, with or without an object."""
+    try:
+        return parse_familiar(text)
+    except InvalidReferenceError as error:
+        raise argparse.ArgumentTypeError(error.message) from error
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """A type of flag: a number within bounds."""
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and lowest <= int(text[:20]) <= highest):
+            raise argparse.ArgumentTypeError(
+                f"{text[:40]!r} is not a number from {lowest} to {highest}"
+            )
+        return int(text)
+
+    return number

@@ -1,0 +1,194 @@
+"""``fetch-object [flags] <remote> <object> [<hint>...]``: one object, its raw bytes to stdout.
+
+Content that fits one data frame of the worker is verified before any of it is written; of larger
+content a part may have been written when it fails, which the exit status tells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import trio
+
+from multi_fetch.cli.arguments import (
+    ENVIRONMENT_HELP,
+    FAILURE,
+    SUCCESS,
+    UNUSABLE,
+    USAGE,
+    add_common_flags,
+    credentials,
+    reference,
+)
+from multi_fetch.cli.logs import set_up_logging
+from multi_fetch.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    MultiFetchError,
+    ObjectRequiredError,
+    RequestCancelledError,
+)
+from multi_fetch.limits import MAX_DATA_BYTES
+from multi_fetch.oci.descriptor import encode_hook
+from multi_fetch.protocol.request import Request, parse_request
+from multi_fetch.remotes import open_remote
+from multi_fetch.verify import Verifier, hold
+from multi_fetch.worker.pipes import open_writer
+from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
+from multi_fetch.worker.window import REMOTE_CODES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multi_fetch.oci.reference import Reference
+    from multi_fetch.remotes import Remote
+    from multi_fetch.worker.pipes import Writer
+
+STDOUT: Final = 1
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Fetch one object from a registry: its verified raw bytes go to stdout.
+
+  fetch-object <remote> <object> [<hint>...]
+  fetch-object <remote>:<tag>[@<digest>]
+  fetch-object <remote>@<digest>
+
+hints: mediatype:<media type>  size:<bytes>  content:none (the descriptor as JSON, no content)
+"""
+
+EPILOG = f"""\
+exit status:
+  0 the object is whole and verified, 1 it failed and what was written is a part of it at most,
+  2 usage, 3 the remote could not be used, 128+n ended by signal n
+
+{ENVIRONMENT_HELP}
+example:
+  fetch-object docker.io/library/redis:latest
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    set_up_logging(arguments.log_level, arguments.log_format)
+    try:
+        request = _request(arguments.ref, arguments.object)
+    except InvalidRequestError as error:
+        sys.stderr.write(f"fetch-object: {error}\n")
+        return USAGE
+    status = FAILURE
+    try:
+        status = trio.run(_run, arguments.ref, request, arguments.timeout)
+    except* BrokenPipeError:
+        status = STDOUT_CLOSED_STATUS
+    except* OSError as group:
+        sys.stderr.write(f"fetch-object: cannot write to stdout: {group.exceptions[0]}\n")
+    return status
+
+
+def _request(ref: Reference, words: list[str]) -> Request:
+    """The object, from one of the two forms of the command line."""
+    if not words:
+        if not ref.object:
+            raise ObjectRequiredError(
+                f"{ref} names no object: write '{ref}:latest', or the object behind a blank"
+            )
+        return parse_request(ref.object, [])
+    if ref.object:
+        raise InvalidRequestError(
+            f"{ref} names an object already: write 'fetch-object {ref.locator} {words[0][:80]}',"
+            " or leave out what stands behind"
+        )
+    return parse_request(words[0], words[1:])
+
+
+async def _run(ref: Reference, request: Request, timeout_seconds: float | None) -> int:
+    """Fetches under the timeout and the signals; logs what failed."""
+    ended_by = 0
+    error: MultiFetchError | None = None
+
+    async def watch_signals() -> None:
+        nonlocal ended_by
+        with trio.open_signal_receiver(*SIGNALS) as signals:
+            async for number in signals:
+                ended_by = number
+                scope.cancel()
+
+    with trio.move_on_after(timeout_seconds or float("inf")) as scope:
+        async with trio.open_nursery() as watch:
+            watch.start_soon(watch_signals)
+            error = await _fetch(ref, request)
+            watch.cancel_scope.cancel()
+    if ended_by:
+        error = RequestCancelledError(f"ended by {signal.Signals(ended_by).name}")
+    elif scope.cancelled_caught:
+        error = DeadlineExceededError(
+            f"not done when the timeout of {timeout_seconds:g} s was over"
+        )
+    if error is None:
+        return SUCCESS
+    log.error(
+        "fetch failed",
+        extra={"ref": str(ref), "code": error.code, "error": error.message, **error.detail()},
+    )
+    if ended_by:
+        return 128 + ended_by
+    return UNUSABLE if error.code in REMOTE_CODES else FAILURE
+
+
+async def _fetch(ref: Reference, request: Request) -> MultiFetchError | None:
+    """Fetches the object; returns why it failed."""
+    try:
+        with open_writer(STDOUT) as writer:
+            async with open_remote(ref, **credentials()) as remote:
+                await _copy(remote, request.reference(ref.locator), request, writer)
+    except MultiFetchError as error:
+        return error
+    return None
+
+
+async def _copy(remote: Remote, ref: Reference, request: Request, writer: Writer) -> None:
+    if not request.is_content_wanted:
+        resolved = await remote.resolve(ref, media_types=request.media_types, size=request.size)
+        document = msgspec.json.encode(resolved.descriptor, enc_hook=encode_hook)
+        await writer.write([document, b"\n"])
+        return
+    async with remote.open(ref, media_types=request.media_types, size=request.size) as opened:
+        verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
+        held, is_whole = await hold(opened.chunks, verifier, limit=MAX_DATA_BYTES)
+        await writer.write([held])
+        if is_whole:
+            return
+        async for chunk in opened.chunks:
+            verifier.update(chunk)
+            await writer.write([chunk])
+        verifier.finish()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fetch-object",
+        usage="fetch-object [flags] <remote> <object> [<hint>...] | fetch-object [flags] <ref>",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "ref",
+        type=reference,
+        metavar="remote",
+        help="the repository, or the whole reference: docker.io/library/redis:latest",
+    )
+    parser.add_argument(
+        "object", nargs="*", help="a tag, a digest, @<digest> or <tag>@<digest>, then hints"
+    )
+    add_common_flags(parser)
+    return parser

@@ -1,0 +1,97 @@
+"""Structured logs on stderr: one line a record, its fields behind its message, or all as JSON.
+
+A module logs a short constant message and puts the facts into ``extra``; the names of FIELDS are
+those that come out.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Final
+
+import msgspec
+
+LEVELS: Final = ("debug", "info", "warning", "error")
+FORMATS: Final = ("text", "json")
+FIELDS: Final = (
+    "id",
+    "ref",
+    "url",
+    "method",
+    "status",
+    "digest",
+    "size",
+    "code",
+    "registry_code",
+    "retry_after",
+    "attempts",
+    "realm",
+    "scope",
+    "seconds",
+    "error",
+)
+
+
+def set_up_logging(level: str, form: str) -> None:
+    """Sends the project's records of a level and above to stderr.
+
+    Args:
+        level: one of LEVELS.
+        form: one of FORMATS.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    logger = logging.getLogger("multi_fetch")
+    logger.handlers = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
+    # A stderr that is closed is nobody's to be told of.
+    logging.raiseExceptions = False
+
+
+class TextFormatter(logging.Formatter):
+    """``2026-01-31T12:00:00.123Z ERROR request failed id=3 code=not-found error="..."``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        fields = (f"{name}={_quoted(value)}" for name, value in _fields(record).items())
+        line = " ".join([_time(record), record.levelname, record.getMessage(), *fields])
+        return (
+            line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+        )
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, then the fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line."""
+        document = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info is not None:
+            document["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(document, enc_hook=str).decode()
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    given = vars(record)
+    return {name: given[name] for name in FIELDS if given.get(name) not in {None, ""}}
+
+
+def _time(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    if text and text.isascii() and text.isprintable() and not set(text) & set(' "=\\'):
+        return text
+    return msgspec.json.encode(text).decode()

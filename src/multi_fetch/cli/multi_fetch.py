@@ -1,0 +1,143 @@
+"""``multi-fetch [flags] <remote>``: the worker's command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import trio
+
+from multi_fetch.cli.arguments import (
+    ENVIRONMENT_HELP,
+    FAILURE,
+    USAGE,
+    add_common_flags,
+    credentials,
+    reference,
+    software,
+    whole_number,
+)
+from multi_fetch.cli.logs import set_up_logging
+from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
+from multi_fetch.remotes import open_remote
+from multi_fetch.worker.pipes import open_reader, open_writer
+from multi_fetch.worker.serve import Settings, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multi_fetch.oci.reference import Reference
+
+STDIN = 0
+STDOUT = 1
+
+DESCRIPTION = """\
+Fetch many objects from one repository of a registry. Each line of stdin asks for one:
+
+  <object> [<hint>...]      a tag, a digest, @<digest> or <tag>@<digest>, then hints:
+                            mediatype:<media type>  size:<bytes>  content:none
+
+The answers are verified and go to stdout as length-prefixed MessagePack frames (protocol.md).
+"""
+
+EPILOG = f"""\
+exit status:
+  0 all requests succeeded, 1 some failed, 2 usage, 3 the remote could not be used,
+  128+n ended by signal n
+
+{ENVIRONMENT_HELP}
+example:
+  printf 'latest\\n' | multi-fetch docker.io/library/redis > answers
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    ref: Reference = arguments.remote
+    set_up_logging(arguments.log_level, arguments.log_format)
+    if problem := _remote_problem(ref) or _stream_problem(may_be_terminal=arguments.force):
+        sys.stderr.write(f"multi-fetch: {problem}\n")
+        return USAGE
+    settings = Settings(
+        software=software(),
+        jobs=arguments.jobs,
+        window=arguments.window,
+        is_ordered=arguments.ordered,
+        timeout_seconds=arguments.timeout,
+    )
+    status = FAILURE
+    try:
+        status = trio.run(_run, ref, settings)
+    except* OSError as group:
+        sys.stderr.write(f"multi-fetch: cannot write to stdout: {group.exceptions[0]}\n")
+    return status
+
+
+async def _run(ref: Reference, settings: Settings) -> int:
+    with open_reader(STDIN) as reader, open_writer(STDOUT) as writer:
+        async with open_remote(ref, jobs=settings.jobs, **credentials()) as remote:
+            return await serve(remote, ref.locator, reader, writer, settings)
+
+
+def _remote_problem(ref: Reference) -> str:
+    if not ref.object:
+        return ""
+    asked = f"{ref.tag}@{ref.digest}".strip("@")
+    return (
+        f"{ref} names an object, but the remote is a whole repository:"
+        f" write 'multi-fetch {ref.locator}' and {asked!r} as a line of stdin"
+    )
+
+
+def _stream_problem(*, may_be_terminal: bool) -> str:
+    for fd, name in ((STDIN, "stdin"), (STDOUT, "stdout")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            return f"{name} is closed: give it a pipe, a file or /dev/null"
+    if os.isatty(STDOUT) and not may_be_terminal:
+        return (
+            "stdout is a terminal, and the answers are binary: send them to a program or a file,"
+            " or add --force"
+        )
+    return ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="multi-fetch",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "remote",
+        type=reference,
+        help="the repository, as in docker.io/library/redis, redis or localhost:5000/app",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=whole_number(1, MAX_JOBS),
+        default=DEFAULT_JOBS,
+        metavar="N",
+        help="requests that run at the same time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--window",
+        type=whole_number(1, MAX_WINDOW),
+        default=DEFAULT_WINDOW,
+        metavar="N",
+        help="requests that may be open at the same time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ordered", action="store_true", help="answer in the order of the requests"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="write frames to a terminal all the same"
+    )
+    add_common_flags(parser)
+    return parser

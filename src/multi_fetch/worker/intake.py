@@ -1,0 +1,86 @@
+"""stdin's bytes to jobs.
+
+Lines are counted, all of them: a request's id is its line number. A line that cannot be read
+becomes a job that has failed already, so that it is answered like any other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multi_fetch.errors import InvalidRequestError
+from multi_fetch.limits import MAX_LINE_BYTES
+from multi_fetch.protocol.request import Control, parse_line
+from multi_fetch.worker.window import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import trio
+
+    from multi_fetch.worker.pipes import Reader
+    from multi_fetch.worker.window import Window
+
+
+async def take_in(reader: Reader, window: Window, to_jobs: trio.MemorySendChannel[Job]) -> None:
+    """Reads lines until the end of stdin; stops reading while the window is full.
+
+    ``to_jobs`` is closed at the end. Its buffer must have a place for every job of the window.
+    """
+    lines = LineSplitter()
+    async with to_jobs:
+        while data := await reader.read():
+            for number, line in lines.feed(data):
+                await _take(number, line, window, to_jobs)
+        for number, line in lines.feed_eof():
+            await _take(number, line, window, to_jobs)
+
+
+async def _take(
+    number: int, line: bytes, window: Window, to_jobs: trio.MemorySendChannel[Job]
+) -> None:
+    try:
+        asked = parse_line(line)
+    except InvalidRequestError as error:
+        job = Job(id=number, request=None, failure=error)
+    else:
+        if asked is None:
+            return
+        if isinstance(asked, Control):
+            error = InvalidRequestError(f"!{asked.verb[:40]} is not a control that is known here")
+            job = Job(id=number, request=None, failure=error)
+        else:
+            job = Job(id=number, request=asked)
+    await window.admit(job)
+    to_jobs.send_nowait(job)
+
+
+class LineSplitter:
+    """Bytes in, numbered lines out; sans-IO.
+
+    A line that is too long is cut to one byte more than MAX_LINE_BYTES, which tells it from one
+    that is not; its rest is skipped and never kept.
+    """
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
+        """Takes bytes, cut anywhere; gives the lines that they end, from 1, without their LF."""
+        *lines, rest = data.split(b"\n")
+        if lines:
+            lines[0] = self._rest + lines[0]
+        else:
+            rest = self._rest + rest
+        self._rest = rest[: MAX_LINE_BYTES + 1]
+        for line in lines:
+            self._number += 1
+            yield self._number, line[: MAX_LINE_BYTES + 1]
+
+    def feed_eof(self) -> Iterator[tuple[int, bytes]]:
+        """Gives the last line, if it lacks its end."""
+        if self._rest:
+            self._number += 1
+            yield self._number, self._rest
+            self._rest = b""

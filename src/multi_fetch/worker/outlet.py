@@ -1,0 +1,124 @@
+"""Frames to stdout: the sole writer.
+
+There are two lanes. Whole small objects and all short frames take the fast one: they are taken
+together, as many as wait, in one write. A large object's content takes the slow lane, one chunk
+an object, in turn, and its sender waits until the chunk is written: so large objects share the
+stream fairly, small ones overtake them, neither starves (every write takes from both lanes), and
+the memory in use is one chunk a job, however slow the parent reads.
+
+Nothing is held back: what is put is written as soon as the stream takes it. Payloads are not
+copied.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_PENDING_BYTES
+from multi_fetch.protocol.framing import data_head
+
+if TYPE_CHECKING:
+    from multi_fetch.oci.digest import Chunk
+    from multi_fetch.worker.pipes import Writer
+
+
+class Outlet:
+    """Takes frames, already encoded, from many jobs.
+
+    Args:
+        writer: the stream.
+        is_ordered: whether all frames are written in the order in which they were put: then
+            everything takes the slow lane.
+    """
+
+    def __init__(self, writer: Writer, *, is_ordered: bool) -> None:
+        self._writer = writer
+        self._is_ordered = is_ordered
+        self._fast: list[Chunk] = []
+        self._slow: deque[tuple[list[Chunk], trio.Event | None]] = deque()
+        self._pending_bytes = 0
+        self._news = trio.Event()
+        self._room = trio.Event()
+        self._is_closed = False
+        self._done = trio.Event()
+
+    async def wait_room(self) -> None:
+        """Returns once what waits to be written is below its bound."""
+        while self._pending_bytes >= MAX_PENDING_BYTES:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    def put(self, *buffers: Chunk, is_slow: bool = False) -> None:
+        """Puts whole frames out, to be written together and without delay.
+
+        Args:
+            buffers: one or more frames, in as many pieces as is convenient.
+            is_slow: for the frames that follow content of the same object on the slow lane.
+        """
+        self._pending_bytes += sum(map(len, buffers))
+        if is_slow or self._is_ordered:
+            self._slow.append((list(buffers), None))
+        else:
+            self._fast += buffers
+        self._news.set()
+
+    async def put_content(self, request_id: int, offset: int, chunk: Chunk) -> None:
+        """Puts content out on the slow lane, in as many data frames as it needs.
+
+        Returns once it is written: until then the chunk must not change.
+        """
+        view = memoryview(chunk)
+        for start in range(0, len(view), MAX_DATA_BYTES):
+            piece = view[start : start + MAX_DATA_BYTES]
+            written = trio.Event()
+            head = data_head(request_id, offset + start, len(piece))
+            self._pending_bytes += len(head) + len(piece)
+            self._slow.append(([head, piece], written))
+            self._news.set()
+            await written.wait()
+
+    def close(self) -> None:
+        """Says that nothing more will be put; ``run`` ends when all is written."""
+        self._is_closed = True
+        self._news.set()
+
+    async def wait_done(self) -> None:
+        """Returns once it is closed and all is written."""
+        await self._done.wait()
+
+    async def run(self) -> None:
+        """Writes until closed.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+            OSError: the stream takes no more.
+        """
+        while True:
+            if not self._fast and not self._slow:
+                if self._is_closed:
+                    self._done.set()
+                    return
+                self._news = trio.Event()
+                await self._news.wait()
+            await self._write_some()
+
+    async def _write_some(self) -> None:
+        batch, self._fast = self._fast, []
+        written: list[trio.Event] = []
+        slow_bytes = 0
+        while self._slow and slow_bytes < MAX_DATA_BYTES // 4:
+            buffers, event = self._slow.popleft()
+            batch += buffers
+            slow_bytes += sum(map(len, buffers))
+            if event is not None:
+                written.append(event)
+        size = sum(map(len, batch))
+        await self._writer.write(batch)
+        self._pending_bytes -= size
+        for event in written:
+            event.set()
+        if self._pending_bytes < MAX_PENDING_BYTES:
+            self._room.set()
