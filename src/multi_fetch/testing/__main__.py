@@ -1,0 +1,51 @@
+"""``python -m multi_fetch.testing <layout> [--port N]``: serves a layout until SIGINT or SIGTERM.
+
+Prints one line, ``listening on 127.0.0.1:<port>``, once it can be connected to. Exit status: 0
+after a signal, 2 if the layout cannot be read or the port is taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import trio
+
+from multi_fetch.testing.layout import Layout, read_layout
+from multi_fetch.testing.process import LISTENING
+from multi_fetch.testing.registry import serve_layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the registry; gives the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m multi_fetch.testing",
+        description="Serve an OCI image layout as a registry on 127.0.0.1, for tests.",
+    )
+    parser.add_argument("layout", help="the layout's folder, with index.json in it")
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    options = parser.parse_args(arguments)
+    try:
+        trio.run(_serve, read_layout(options.layout), options.port)
+    except (OSError, ValueError, OverflowError) as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return 2
+    return 0
+
+
+async def _serve(layout: Layout, port: int) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with serve_layout(layout, port=port) as registry:
+            sys.stdout.write(f"{LISTENING}{registry.address}\n")
+            sys.stdout.flush()
+            async for _ in signals:
+                break
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

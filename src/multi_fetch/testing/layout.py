@@ -1,0 +1,114 @@
+"""Reads an OCI image layout: a folder with ``oci-layout``, ``index.json`` and ``blobs/``.
+
+Source: image-spec, image-layout.md. What is a manifest is known only by walking down from
+index.json through all indexes; every other blob is just a blob, as in a registry. Content is
+looked up in the folder when it is asked for, so a test may alter or remove it at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import msgspec
+
+from multi_fetch.oci.descriptor import Descriptor, decode_hook
+from multi_fetch.oci.digest import Digest
+from multi_fetch.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# image-layout.md, "oci-layout file" and "index.json file"
+MARKER_FILE: Final = "oci-layout"
+INDEX_FILE: Final = "index.json"
+LAYOUT_VERSION: Final = "1.0.0"
+
+# annotations.md: the tag of a descriptor in index.json
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+
+
+T = TypeVar("T")
+
+
+class _Marker(msgspec.Struct, rename="camel"):
+    image_layout_version: str
+
+
+class _Index(msgspec.Struct):
+    manifests: tuple[Descriptor, ...] = ()
+
+
+_read_marker = msgspec.json.Decoder(_Marker)
+_read_index = msgspec.json.Decoder(_Index, dec_hook=decode_hook)
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """A layout's tags and manifests, and the way to its content.
+
+    Attributes:
+        folder: where ``index.json`` lies.
+        tags: each tag with its manifest's descriptor.
+        manifests: each manifest and index that index.json leads to.
+    """
+
+    folder: Path
+    tags: Mapping[str, Descriptor]
+    manifests: Mapping[Digest, Descriptor]
+
+    def find_manifest(self, reference: str) -> Descriptor | None:
+        """The manifest or index of a tag or digest, if there is one and its content is there."""
+        found = self.tags.get(reference) or self.manifests.get(Digest(reference))
+        return found if found and blob_path(self.folder, found.digest).is_file() else None
+
+    def find_blob(self, digest: Digest) -> Path | None:
+        """The file of a blob; None if there is none, or if it is a manifest."""
+        path = blob_path(self.folder, digest)
+        return path if digest not in self.manifests and path.is_file() else None
+
+
+def blob_path(folder: Path, digest: Digest) -> Path:
+    """Where a layout keeps the content of a digest."""
+    return folder / "blobs" / digest.algorithm / digest.encoded
+
+
+def read_layout(folder: Path | str) -> Layout:
+    """Reads ``oci-layout``, ``index.json`` and all indexes below.
+
+    Raises:
+        FileNotFoundError: the folder is no layout.
+        ValueError: a file in it is not what image-spec says; the message names the file.
+    """
+    folder = Path(folder)
+    marker = _decode(_read_marker, folder / MARKER_FILE)
+    if marker.image_layout_version != LAYOUT_VERSION:
+        raise ValueError(
+            f"{folder / MARKER_FILE}: layout version {marker.image_layout_version!r},"
+            f" not {LAYOUT_VERSION}"
+        )
+    top = _decode(_read_index, folder / INDEX_FILE).manifests
+    tags = {each.annotations[REF_NAME]: each for each in top if REF_NAME in each.annotations}
+    return Layout(folder, tags, {each.digest: each for each in _walk(folder, top)})
+
+
+def _walk(folder: Path, top: tuple[Descriptor, ...]) -> Iterator[Descriptor]:
+    seen: set[Digest] = set()
+    left = list(reversed(top))
+    while left:
+        descriptor = left.pop()
+        if descriptor.digest in seen or descriptor.media_type not in MANIFEST_TYPES:
+            continue
+        seen.add(descriptor.digest)
+        yield descriptor
+        path = blob_path(folder, descriptor.digest)
+        # image-layout.md: content may be missing here and be had from elsewhere
+        if descriptor.media_type in INDEX_TYPES and path.is_file():
+            left.extend(reversed(_decode(_read_index, path).manifests))
+
+
+def _decode(decoder: msgspec.json.Decoder[T], path: Path) -> T:
+    try:
+        return decoder.decode(path.read_bytes())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from error
