@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST_FLAGS ?= -n auto
+BENCH_FLAGS ?=
 
 .PHONY: demo test lint format check bench lock clean
 
@@ -37,7 +38,7 @@ check: lint
 	$(BIN)/coverage report --fail-under=90
 
 bench: $(STAMP)
-	$(BIN)/python bench/run.py
+	$(BIN)/python -m bench.run $(BENCH_FLAGS)
 
 # The lock is made for every Python and platform that pyproject.toml admits.
 lock:

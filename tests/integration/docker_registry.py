@@ -6,14 +6,13 @@ can take the port between the choice and the use.
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import shutil
 import subprocess
 import time
-import urllib.error
-import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -147,15 +146,12 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], log: Path) -> str:
 
 def _is_answered(address: str) -> bool:
     """Whether GET /v2/ gets the answer of a registry: 200, or 401 where it wants a password."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with direct.open(f"http://{address}/v2/", timeout=START_SECONDS) as answer:
-            return bool(answer.status == 200)
-    except urllib.error.HTTPError as error:
-        error.close()
-        return error.code == 401
-    except OSError:
-        return False
+    with closing(http.client.HTTPConnection(address, timeout=START_SECONDS)) as connection:
+        try:
+            connection.request("GET", "/v2/")
+            return connection.getresponse().status in {200, 401}
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
