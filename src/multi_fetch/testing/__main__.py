@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -20,6 +20,8 @@ from multi_fetch.testing.registry import serve_layout
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+MAX_PORT: Final = 65_535
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the registry; gives the exit status."""
@@ -28,14 +30,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Serve an OCI image layout as a registry on 127.0.0.1, for tests.",
     )
     parser.add_argument("layout", help="the layout's folder, with index.json in it")
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--port", type=_port, default=0, help="default: a free one")
     options = parser.parse_args(arguments)
     try:
         trio.run(_serve, read_layout(options.layout), options.port)
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 2
     return 0
+
+
+def _port(text: str) -> int:
+    # The resolver would take 65536 for 0.
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: write 0 to {MAX_PORT}")
+    return int(text)
 
 
 async def _serve(layout: Layout, port: int) -> None:

@@ -96,6 +96,8 @@ async def serve_layout(
 ) -> AsyncIterator[LoopbackRegistry]:
     """Serves the pull API until the block ends; then all connections end too.
 
+    As with any nursery, an exception that leaves the block comes in an ExceptionGroup.
+
     Args:
         layouts: one layout, which every repository's name then stands for; or those that there
             are, by repository name.
