@@ -12,9 +12,12 @@ import hashlib
 import json
 import struct
 from pathlib import Path
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # it ships no types
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 HERE: Final = Path(__file__).parent
 
@@ -48,9 +51,9 @@ def framed(payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + payload
 
 
-def plain(about: str, *frames: Meaning) -> Vector:
+def plain(about: str, *frames: Sequence[object]) -> Vector:
     """Frames in the shortest form of each element."""
-    return Vector(about, b"".join(framed(pack(frame)) for frame in frames), list(frames))
+    return Vector(about, b"".join(framed(pack(frame)) for frame in frames), [*map(list, frames)])
 
 
 def spelled(about: str, frame: Meaning, *elements: bytes, head: bytes = b"") -> Vector:
