@@ -65,6 +65,14 @@ READ_TIMEOUT_SECONDS: Final = 30.0  # between two bytes; containerd's ResponseHe
 # A place among the connections is a queue, and waiting there uses up no patience.
 POOL_TIMEOUT_SECONDS: Final = None
 
+# An idle connection is kept this long. Go's servers keep theirs for ever, nginx for 75 s; what a
+# server closes earlier is noticed, or tried again.
+KEEPALIVE_SECONDS: Final = 60.0
+
+# Connections that may turn out to be closed while idle, before a request gives up. net/http tries
+# for as long as it meets used ones; each failure takes one of them away.
+MAX_STALE_CONNECTIONS: Final = 16
+
 # Docker's token spec: without expires_in a token lives for 60 s.
 DEFAULT_TOKEN_LIFETIME_SECONDS: Final = 60.0
 

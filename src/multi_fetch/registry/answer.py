@@ -1,0 +1,174 @@
+"""An answer whose body is still to come, with httpx's errors turned into the tree's.
+
+httpx raises while a body is read as well as before, so every read goes through ``translated``.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+import httpx
+
+from multi_fetch.errors import (
+    DeadlineExceededError,
+    MultiFetchError,
+    RegistryError,
+    TooLargeError,
+    UnavailableError,
+)
+from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, MAX_ERROR_BODY_BYTES, READ_TIMEOUT_SECONDS
+from multi_fetch.registry.api import content_length, redacted
+from multi_fetch.registry.errcode import error_of, printable
+from multi_fetch.registry.hosts import is_inside
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Mapping
+
+# h11 and httpcore say so in words alone when the other side hung up; all else that they call a
+# protocol error is one.
+HUNG_UP = re.compile(r"disconnected|closed connection", re.IGNORECASE)
+
+# More than httpcore reads from a socket at once (64 KiB).
+_MAX_RECEIVED_BYTES: Final = 128 * 1024
+
+IDENTITY: Final = frozenset({"", "identity"})
+
+
+class Answer:
+    """A response to a GET or HEAD; whoever holds it closes it.
+
+    Attributes:
+        what: was asked: ``GET https://...``, fit for logs and errors.
+        status: the HTTP status.
+        headers: names in any case.
+        url: where it came from in the end.
+    """
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+        self.url = response.request.url
+        self.what = f"{response.request.method} {redacted(str(self.url))}"
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def is_from_inside(self) -> bool:
+        """Whether it came from a loopback, private or link-local address."""
+        stream = self._response.extensions.get("network_stream")
+        peer = stream.get_extra_info("server_addr") if stream is not None else None
+        return is_inside(self.url.host) or (isinstance(peer, tuple) and is_inside(str(peer[0])))
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it was sent, in chunks of any size; to be closed by who iterates.
+
+        Raises:
+            RegistryError: it is encoded, or breaks HTTP.
+            UnavailableError: the connection broke.
+            DeadlineExceededError: nothing came for too long.
+        """
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        if encoding not in IDENTITY:
+            raise RegistryError(
+                f"{self.what}: the content is encoded ({printable(encoding, 40)}) though that was"
+                " not asked for: its digest is over the bytes as stored",
+                status=self.status,
+            )
+        with translated(self.what):
+            async with aclosing(_raw(self._response)) as raw:
+                async for chunk in raw:
+                    yield chunk
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body.
+
+        Raises:
+            TooLargeError: it is longer than ``limit`` bytes.
+            MultiFetchError: as for ``chunks``.
+        """
+        length = content_length(self.headers)
+        body = bytearray()
+        if length is None or length <= limit:
+            async with aclosing(self.chunks()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > limit:
+                        break
+                else:
+                    return bytes(body)
+        raise TooLargeError(
+            f"{self.what}: the answer is larger than {limit} bytes", status=self.status
+        )
+
+    async def error(self) -> MultiFetchError:
+        """The error that this answer stands for, with what its body says; it is returned."""
+        body = bytearray()
+        try:
+            with translated(self.what):
+                async with aclosing(_raw(self._response)) as raw:
+                    async for chunk in raw:
+                        body += chunk
+                        if len(body) >= MAX_ERROR_BODY_BYTES:
+                            break
+        except MultiFetchError:
+            body.clear()  # the status says what matters; the rest of its words were lost
+        return error_of(
+            self.status,
+            self.headers,
+            bytes(body[:MAX_ERROR_BODY_BYTES]),
+            what=self.what,
+            now=time.time(),
+        )
+
+    async def aclose(self) -> None:
+        """Gives the connection back, or closes it if the body was not read to its end."""
+        await self._response.aclose()
+
+
+async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body's bytes; whoever stops early closes this, and the connection with it.
+
+    httpx reads through a chain of generators, and trio warns of each that is left suspended. When
+    the connection is closed, going on ends them all, after what had been received already.
+    """
+    raw = response.aiter_raw()
+    try:
+        async for chunk in raw:
+            yield chunk
+    finally:
+        await response.aclose()
+        left = _MAX_RECEIVED_BYTES
+        with suppress(httpx.HTTPError, httpx.StreamError, StopAsyncIteration):
+            while left > 0:
+                left -= len(await anext(raw))
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Raises httpx's errors as those of the tree; ``what`` was asked begins their messages."""
+    try:
+        yield
+    except httpx.ConnectTimeout as error:
+        raise UnavailableError(
+            f"{what}: no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
+        ) from error
+    except httpx.TimeoutException as error:
+        raise DeadlineExceededError(
+            f"{what}: nothing came for {READ_TIMEOUT_SECONDS:g} s"
+        ) from error
+    except httpx.ConnectError as error:
+        raise UnavailableError(f"{what}: no connection: {_words(error)}") from error
+    except httpx.RemoteProtocolError as error:
+        if HUNG_UP.search(str(error)):
+            raise UnavailableError(f"{what}: the connection broke: {_words(error)}") from error
+        raise RegistryError(f"{what}: the answer is not HTTP: {_words(error)}") from error
+    except httpx.NetworkError as error:
+        raise UnavailableError(f"{what}: the connection broke: {_words(error)}") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise RegistryError(f"{what}: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    return printable(str(error)) or type(error).__name__

@@ -1,0 +1,190 @@
+"""What was asked and what was answered, made into a descriptor. No I/O.
+
+A manifest says its type twice, in Content-Type and in ``mediaType``; distribution-spec ("Pulling
+manifests") wants the answer rejected where they differ. Some servers know no better than
+``application/json``: then the body decides.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from multi_fetch.errors import (
+    RegistryError,
+    SizeMismatchError,
+    TooLargeError,
+    UnsupportedError,
+)
+from multi_fetch.limits import MAX_MANIFEST_BYTES
+from multi_fetch.oci.descriptor import Descriptor
+from multi_fetch.oci.digest import Digest, digest_of, new_hasher
+from multi_fetch.oci.media_types import (
+    DOCKER_SCHEMA1,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    OCTET_STREAM,
+    SCHEMA1_TYPES,
+    is_media_type,
+)
+from multi_fetch.registry.api import Endpoint, content_digest, content_length, content_type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# What servers send that know nothing of a manifest's type.
+VAGUE_TYPES: Final = frozenset({"", OCTET_STREAM, "text/plain", "application/json"})
+
+# What stands in for a manifest where a proxy or a portal answers in a registry's place.
+PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """An object that is asked for.
+
+    Attributes:
+        tag: empty where there is a digest.
+        digest: None where there is a tag.
+        media_types: what it is expected to be.
+        size: the bytes that it is expected to have, or None.
+    """
+
+    tag: str
+    digest: Digest | None
+    media_types: tuple[str, ...] = ()
+    size: int | None = None
+
+    @property
+    def blob_type(self) -> str:
+        """What its bytes are taken for, where the registry has only stored them."""
+        return self.media_types[0] if self.media_types else ""
+
+
+def describe_head(
+    wanted: Wanted, endpoint: Endpoint, headers: Mapping[str, str]
+) -> Descriptor | None:
+    """The descriptor that the headers alone give; None where they do not say enough.
+
+    Raises:
+        RegistryError: a header is wrong.
+        SizeMismatchError: it is not of the size that was expected.
+        TooLargeError: it is a manifest beyond the limit.
+        UnsupportedError: it is of Docker's schema 1.
+    """
+    if endpoint is Endpoint.BLOBS:
+        blob = describe_blob(wanted, headers)
+        return None if blob.size is None else blob
+    size, media_type = content_length(headers), content_type(headers)
+    digest = wanted.digest or _known_digest(headers)
+    _refuse_schema1(media_type)
+    if size is None or digest is None or media_type in VAGUE_TYPES | PAGE_TYPES:
+        return None
+    check_size(wanted, size)
+    if size > MAX_MANIFEST_BYTES:
+        raise TooLargeError(f"the manifest has {size} bytes; the limit is {MAX_MANIFEST_BYTES}")
+    return Descriptor(media_type=media_type, digest=digest, size=size)
+
+
+def describe_blob(wanted: Wanted, headers: Mapping[str, str]) -> Descriptor:
+    """The descriptor of a blob whose body is still to come; its size may be unknown.
+
+    Raises:
+        RegistryError: a header is wrong.
+        SizeMismatchError: it is not of the size that was expected.
+    """
+    assert wanted.digest is not None, "tags are no blobs"
+    size = content_length(headers)
+    if size is not None:
+        check_size(wanted, size)
+    media_type = wanted.blob_type or content_type(headers) or OCTET_STREAM
+    return Descriptor(
+        media_type=media_type, digest=wanted.digest, size=wanted.size if size is None else size
+    )
+
+
+def describe_manifest(wanted: Wanted, headers: Mapping[str, str], body: bytes) -> Descriptor:
+    """The descriptor of a manifest whose body has come. Its digest is not verified here.
+
+    Raises:
+        RegistryError: a header is wrong, the types differ, or a tag's content is no manifest.
+        SizeMismatchError: it is not of the size that was expected.
+        UnsupportedError: it is of Docker's schema 1.
+    """
+    check_size(wanted, len(body))
+    media_type = content_type(headers)
+    _refuse_schema1(media_type)
+    if wanted.digest is None and media_type in PAGE_TYPES:
+        raise RegistryError(f"the registry answered a page ({media_type}), not a manifest")
+    fields = _fields(body)
+    if fields is None:
+        if wanted.digest is None:
+            raise RegistryError("the registry answered something that is no manifest's JSON")
+        own_type = ""
+    else:
+        own_type = _own_type(fields)
+    if own_type and media_type not in VAGUE_TYPES and own_type != media_type:
+        raise RegistryError(
+            f"the manifest is of mediaType {own_type}, but was sent as {media_type}:"
+            " distribution-spec wants it rejected"
+        )
+    if media_type in VAGUE_TYPES:
+        media_type = own_type or _type_by_shape(fields or {}) or media_type or OCTET_STREAM
+        _refuse_schema1(media_type)
+    digest = wanted.digest or _known_digest(headers) or digest_of(body)
+    return Descriptor(media_type=media_type, digest=digest, size=len(body))
+
+
+def check_size(wanted: Wanted, size: int) -> None:
+    """Compares with what was expected, if anything was.
+
+    Raises:
+        SizeMismatchError: they differ.
+    """
+    if wanted.size is not None and wanted.size != size:
+        raise SizeMismatchError(want=wanted.size, got=size)
+
+
+def _known_digest(headers: Mapping[str, str]) -> Digest | None:
+    """Docker-Content-Digest, if its algorithm can be computed here."""
+    digest = content_digest(headers)
+    if digest is not None:
+        try:
+            new_hasher(digest.algorithm)
+        except UnsupportedError:
+            return None
+    return digest
+
+
+def _refuse_schema1(media_type: str) -> None:
+    if media_type in SCHEMA1_TYPES:
+        raise UnsupportedError(
+            "the registry has this only as Docker image manifest version 2, schema 1, which is"
+            " deprecated and not supported: push it again with a current tool"
+        )
+
+
+def _fields(body: bytes) -> dict[str, msgspec.Raw] | None:
+    """A JSON object's fields, not decoded further; None where it is no JSON object."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _own_type(fields: Mapping[str, msgspec.Raw]) -> str:
+    raw = fields.get("mediaType")
+    if raw is None:
+        return ""
+    value: object = msgspec.json.decode(raw)
+    if not isinstance(value, str) or (value and not is_media_type(value)):
+        raise RegistryError("the manifest's mediaType is no media type")
+    return value.lower()
+
+
+def _type_by_shape(fields: Mapping[str, msgspec.Raw]) -> str:
+    if "schemaVersion" in fields and bytes(fields["schemaVersion"]).strip() == b"1":
+        return DOCKER_SCHEMA1
+    if "manifests" in fields:
+        return OCI_INDEX
+    return OCI_MANIFEST if "layers" in fields else ""

@@ -1,0 +1,121 @@
+"""A registry's refusal, turned into the right error of the tree.
+
+distribution-spec, "Error Codes": ``{"errors": [{"code": ..., "message": ..., "detail": ...}]}``.
+A body may be anything else, too: a proxy's HTML, a token service's own JSON, nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from multi_fetch.errors import (
+    DeniedError,
+    MultiFetchError,
+    NotFoundError,
+    RateLimitedError,
+    RegistryError,
+    UnauthorizedError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# RFC 9110, section 10.2.3: Retry-After = HTTP-date / delay-seconds
+DELAY_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+# C0, DEL and C1: they would reach a terminal by way of a log.
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+TAGS = re.compile(r"<[^<>]{0,1000}>")
+
+# A message of the registry's own; ours stands around it.
+MAX_TEXT_CHARACTERS: Final = 500
+MAX_CODE_CHARACTERS: Final = 64
+
+_LEAVES: Final[Mapping[int, type[MultiFetchError]]] = {
+    401: UnauthorizedError,
+    403: DeniedError,
+    404: NotFoundError,
+    408: UnavailableError,
+    429: RateLimitedError,
+}
+
+_ADVICE: Final[Mapping[int, str]] = {
+    401: "; give a user name and a password that the registry accepts",
+    403: "; the credentials, or the lack of them, do not allow this",
+}
+
+
+class _Entry(msgspec.Struct):
+    code: str = ""
+    message: str = ""
+
+
+class _Body(msgspec.Struct):
+    errors: list[_Entry] = []
+
+
+def error_of(
+    status: int, headers: Mapping[str, str], body: bytes, *, what: str, now: float
+) -> MultiFetchError:
+    """The error that an answer stands for; it is returned, not raised.
+
+    Args:
+        status: other than what was hoped for.
+        headers: of the answer; names in lower case, or a mapping that does not mind.
+        body: as much of it as was read.
+        what: was asked: ``GET https://...``.
+        now: seconds since the epoch, to read a date in Retry-After.
+    """
+    leaf = _LEAVES.get(status, UnavailableError if 500 <= status < 600 else RegistryError)
+    code, text = _read(body)
+    said = ": ".join(part for part in (code, text) if part)
+    return leaf(
+        f"{what}: {_reason(status)}{': ' if said else ''}{said}{_ADVICE.get(status, '')}",
+        status=status,
+        registry_code=code or None,
+        retry_after=parse_retry_after(headers.get("retry-after", ""), now=now),
+    )
+
+
+def parse_retry_after(text: str, *, now: float) -> float | None:
+    """Retry-After in seconds from ``now`` (seconds since the epoch); None if it says nothing."""
+    text = text.strip()
+    if DELAY_SECONDS.fullmatch(text):
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+        return max(0.0, date.timestamp() - now)
+    except (ValueError, OverflowError):
+        return None
+
+
+def printable(text: str, limit: int = MAX_TEXT_CHARACTERS) -> str:
+    """A foreign text for messages: on one line, without control characters, cut to ``limit``."""
+    text = CONTROL_CHARACTERS.sub(" ", text).strip()
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _reason(status: int) -> str:
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:
+        return f"{status}"
+
+
+def _read(body: bytes) -> tuple[str, str]:
+    """The registry's code and message, as far as there are any."""
+    try:
+        errors = msgspec.json.decode(body, type=_Body).errors
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        errors = []
+    if errors:
+        code = printable(errors[0].code, MAX_CODE_CHARACTERS)
+        return code, printable(errors[0].message)
+    text = TAGS.sub(" ", body.decode("utf-8", "replace"))
+    return "", printable(" ".join(text.split()))

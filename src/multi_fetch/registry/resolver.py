@@ -1,0 +1,151 @@
+"""A repository at a registry as a remote: reference -> descriptor, with or without the content.
+
+``open`` is one GET, since a registry answers type, digest, size and content all at once.
+``resolve`` is a HEAD; where that is refused or does not say enough, it is a GET that hashes and
+counts (distribution-spec, "Pulling manifests": Docker-Content-Digest may be missing).
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from multi_fetch.errors import (
+    DeniedError,
+    InvalidReferenceError,
+    NotFoundError,
+    ObjectRequiredError,
+    RegistryError,
+)
+from multi_fetch.limits import MAX_MANIFEST_BYTES
+from multi_fetch.oci.digest import parse_digest
+from multi_fetch.oci.reference import TAG
+from multi_fetch.registry.api import (
+    Candidate,
+    Endpoint,
+    candidates_for_digest,
+    candidates_for_tag,
+    likely_endpoint,
+)
+from multi_fetch.registry.describe import (
+    Wanted,
+    describe_blob,
+    describe_head,
+    describe_manifest,
+)
+from multi_fetch.registry.fetcher import RegistryFetcher, first_answer
+from multi_fetch.remotes import Opened, Resolved
+from multi_fetch.verify import Verifier
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    from multi_fetch.oci.descriptor import Descriptor
+    from multi_fetch.oci.digest import Chunk
+    from multi_fetch.oci.reference import Reference
+    from multi_fetch.registry.session import Session
+
+
+class RegistryRemote:
+    """One repository; see ``remotes.Remote``.
+
+    Args:
+        session: sends the requests.
+        locator: host and repository, as the references to it write them.
+    """
+
+    def __init__(self, session: Session, locator: Reference) -> None:
+        self._session = session
+        self._locator = locator.locator
+        self._repository = locator.repository
+        self._fetcher = RegistryFetcher(session, locator.repository)
+        # Where the last digest without a media type was found: the next is likely there too.
+        self._last_endpoint = Endpoint.MANIFESTS
+
+    async def resolve(
+        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+    ) -> Resolved:
+        """Finds out what the reference stands for; see ``remotes.Resolver``.
+
+        Raises:
+            InvalidRequestError: the reference names no object here, or a digest that is none.
+            MultiFetchError: there is no such object, it is of another size, or the remote failed.
+        """
+        wanted = self._want(ref, media_types, size)
+        descriptor = await self._by_head(wanted) or await self._by_get(wanted, ref)
+        return Resolved(name=str(ref), descriptor=descriptor, fetcher=self._fetcher)
+
+    @asynccontextmanager
+    async def open(
+        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+    ) -> AsyncIterator[Opened]:
+        """Resolves and fetches at once; see ``remotes.Remote``.
+
+        Raises:
+            TooLargeError: it is a manifest beyond the limit.
+            MultiFetchError: as for ``resolve``, on entering or while iterating.
+        """
+        async with self._open(self._want(ref, media_types, size), str(ref)) as opened:
+            yield opened
+
+    @asynccontextmanager
+    async def _open(self, wanted: Wanted, name: str) -> AsyncIterator[Opened]:
+        candidates = self._candidates(wanted)
+        async with first_answer(self._session, "GET", candidates) as (candidate, answer):
+            self._remember(wanted, candidate)
+            if candidate.endpoint is Endpoint.BLOBS:
+                descriptor = describe_blob(wanted, answer.headers)
+                async with aclosing(answer.chunks()) as chunks:
+                    yield Opened(name, descriptor, chunks)
+                return
+            body = await answer.read(MAX_MANIFEST_BYTES)
+        descriptor = describe_manifest(wanted, answer.headers, body)
+        async with aclosing(_whole(body)) as whole:
+            yield Opened(name, descriptor, whole)
+
+    async def _by_head(self, wanted: Wanted) -> Descriptor | None:
+        candidates = self._candidates(wanted)
+        try:
+            async with first_answer(self._session, "HEAD", candidates) as (candidate, answer):
+                self._remember(wanted, candidate)
+                return describe_head(wanted, candidate.endpoint, answer.headers)
+        except (NotFoundError, DeniedError, RegistryError):
+            return None  # some registries refuse HEAD alone; if not, a GET's body says why
+
+    async def _by_get(self, wanted: Wanted, ref: Reference) -> Descriptor:
+        async with self._open(wanted, str(ref)) as opened:
+            descriptor = opened.descriptor
+            if descriptor.size is not None:
+                return descriptor
+            verifier = Verifier(descriptor.digest, None)
+            async for chunk in opened.chunks:
+                verifier.update(chunk)
+            verifier.finish()
+            return replace(descriptor, size=verifier.received)
+
+    def _want(self, ref: Reference, media_types: Sequence[str], size: int | None) -> Wanted:
+        if ref.locator != self._locator:
+            raise InvalidReferenceError(f"{ref} is not in {self._locator}")
+        if ref.digest:
+            return Wanted("", parse_digest(ref.digest), tuple(media_types), size)
+        if not ref.tag:
+            raise ObjectRequiredError(f"{ref} names no object: append :<tag> or @<digest>")
+        if not TAG.fullmatch(ref.tag):
+            raise InvalidReferenceError(f"{str(ref)[:300]!r}: {ref.tag[:140]!r} is not a tag")
+        return Wanted(ref.tag, None, tuple(media_types), size)
+
+    def _candidates(self, wanted: Wanted) -> tuple[Candidate, ...]:
+        if wanted.digest is None:
+            return candidates_for_tag(self._repository, wanted.tag, wanted.media_types)
+        first = likely_endpoint(wanted.media_types) or self._last_endpoint
+        return candidates_for_digest(self._repository, wanted.digest, first, wanted.media_types)
+
+    def _remember(self, wanted: Wanted, candidate: Candidate) -> None:
+        if wanted.digest is not None and not wanted.media_types:
+            self._last_endpoint = candidate.endpoint
+
+
+async def _whole(body: bytes) -> AsyncGenerator[Chunk, None]:
+    yield body
