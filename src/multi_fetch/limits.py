@@ -37,6 +37,9 @@ MAX_TAG_CHARACTERS: Final = 128
 # Docker's distribution/reference: a repository's whole name is at most 255 characters.
 MAX_NAME_CHARACTERS: Final = 255
 
+# RFC 1035, section 2.3.4: a name is at most 253 characters as text; then a colon and a port.
+MAX_HOST_CHARACTERS: Final = 253 + 6
+
 # image-spec gives a digest no limit; sha512 has 135 characters.
 MAX_DIGEST_CHARACTERS: Final = 512
 

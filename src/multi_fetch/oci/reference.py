@@ -20,7 +20,7 @@ from multi_fetch.errors import (
     InvalidReferenceError,
     ObjectRequiredError,
 )
-from multi_fetch.limits import MAX_NAME_CHARACTERS, MAX_TAG_CHARACTERS
+from multi_fetch.limits import MAX_HOST_CHARACTERS, MAX_NAME_CHARACTERS, MAX_TAG_CHARACTERS
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.quote import quote
 
@@ -173,7 +173,7 @@ def _split_host(name: str) -> tuple[str, str]:
 
 
 def _check_host(host: str, text: str) -> None:
-    if not HOST.fullmatch(host):
+    if len(host) > MAX_HOST_CHARACTERS or not HOST.fullmatch(host):
         raise InvalidReferenceError(
             f"{quote(text)} is not a reference: {quote(host, text)} is not a host"
         )

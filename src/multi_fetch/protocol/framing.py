@@ -13,8 +13,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Literal
 
 from multi_fetch.errors import CutStreamError, InternalError, MalformedFrameError
-from multi_fetch.limits import MAX_FRAME_BYTES
-from multi_fetch.protocol.frames import Frame, decode, encode
+from multi_fetch.limits import MAX_FRAME_BYTES, MAX_FRAME_OVERHEAD_BYTES
+from multi_fetch.protocol.frames import Data, Frame, decode, encode
 
 if TYPE_CHECKING:
     from multi_fetch.oci.digest import Chunk
@@ -41,10 +41,9 @@ def frame(value: Frame) -> bytes:
         InternalError: it is longer than every parent was told to expect.
     """
     payload = encode(value)
-    if len(payload) > MAX_FRAME_BYTES:
-        raise InternalError(
-            f"a frame of {len(payload)} bytes exceeds max_frame, {MAX_FRAME_BYTES}: not written"
-        )
+    limit = MAX_FRAME_BYTES if isinstance(value, Data) else MAX_FRAME_OVERHEAD_BYTES
+    if len(payload) > limit:
+        raise InternalError(f"a frame of {len(payload)} bytes exceeds the limit of {limit}")
     return LENGTH.pack(len(payload)) + payload
 
 

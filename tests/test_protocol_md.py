@@ -1,0 +1,214 @@
+"""protocol.md is true: its bytes, its tables and its numbers are those of the code."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import msgpack  # type: ignore[import-untyped]  # it ships no types
+import msgspec
+import pytest
+
+from multi_fetch import errors, limits
+from multi_fetch.errors import InvalidRequestError, MultiFetchError
+from multi_fetch.oci.descriptor import encode_hook
+from multi_fetch.protocol import frames, request
+from multi_fetch.protocol.framing import END_OF_STREAM, FrameDecoder
+from multi_fetch.protocol.request import Control, Request, parse_line
+from tests import parent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TEXT = (Path(__file__).parent.parent / "protocol.md").read_text("utf-8")
+EXAMPLES = [
+    (bytes.fromhex(found[1]), [json.loads(line) for line in found[2].splitlines()])
+    for found in re.finditer(r"```hex\n(.*?)```\n\n```json\n(.*?)```", TEXT, re.DOTALL)
+]
+LEAVES = [leaf for leaf in vars(errors).values() if isinstance(leaf, type)]
+
+
+def section(title: str) -> str:
+    """The text below a heading, to the next one of any level."""
+    found = re.search(
+        rf"^#+ {re.escape(title)}\n(.*?)(?=^#+ [A-Z0-9`])", TEXT, re.DOTALL | re.MULTILINE
+    )
+    assert found is not None, title
+    return found[1]
+
+
+def table(text: str, head: str) -> list[list[str]]:
+    """The rows of the table whose first line begins with ``head``."""
+    _, found, rest = text.partition(f"| {head} ")
+    assert found, head
+    rows: list[list[str]] = []
+    for line in rest.splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split(" | ")])
+    return rows
+
+
+def bare(cell: str) -> str:
+    return cell.strip("`")
+
+
+def plain(value: object) -> object:
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, (list, tuple)):
+        return [plain(element) for element in value]
+    if isinstance(value, dict):
+        return {name: plain(element) for name, element in value.items()}
+    return value
+
+
+def payloads(stream: bytes) -> Iterator[bytes]:
+    while stream:
+        (length,) = struct.unpack_from(">I", stream)
+        yield stream[4 : 4 + length]
+        stream = stream[4 + length :]
+
+
+def test_each_block_of_bytes_has_its_meaning_beside_it() -> None:
+    assert len(EXAMPLES) >= 12
+    assert len(EXAMPLES) == TEXT.count("```hex")
+    for stream, meaning in EXAMPLES:
+        decoded = [msgpack.unpackb(payload, raw=False) for payload in payloads(stream)]
+        assert plain(decoded) == meaning
+
+
+def test_each_kind_of_frame_has_an_example() -> None:
+    shown = {frame[0] for _, meaning in EXAMPLES for frame in meaning}
+    assert shown >= frames.KINDS
+
+
+def test_the_decoder_reads_the_blocks_as_the_document_does() -> None:
+    for stream, meaning in EXAMPLES:
+        decoder = FrameDecoder()
+        decoder.feed(stream)
+        decoder.feed_eof()
+        for wanted in meaning:
+            if wanted[0] not in frames.KINDS:
+                continue
+            found = decoder.next_frame()
+            built = msgspec.to_builtins(found, enc_hook=encode_hook, builtin_types=(bytes,))
+            assert plain(built) == wanted[: len(built)]
+        assert decoder.next_frame() is END_OF_STREAM
+
+
+def test_the_worked_session_keeps_all_rules() -> None:
+    text = section("A session")
+    stream = b"".join(
+        bytes.fromhex(found) for found in re.findall(r"```hex\n(.*?)```", text, re.DOTALL)
+    )
+    lines = re.search(r"\n\n```\n(.*?)```", text, re.DOTALL)
+    assert lines is not None
+    asked = parent.asked_by(lines[1].encode())
+    session = parent.read_stream(stream, ordered=True, asked=asked)
+    assert session.answers[1].is_verified
+    assert session.answers[4].code == "not-found"
+
+
+def test_the_error_codes_are_those_of_the_errors() -> None:
+    rows = table(section("6. Errors"), "code")
+    written = {bare(code): retryable == "true" for code, retryable, _ in rows}
+    in_code = {leaf.code: leaf.retryable for leaf in LEAVES if issubclass(leaf, MultiFetchError)}
+    assert written == in_code
+    assert len(written) == len(rows)
+    assert set(written) == parent.CODES
+
+
+def test_the_detail_keys_are_those_of_the_errors() -> None:
+    known = MultiFetchError("", status=1, registry_code="a", retry_after=1.0, attempts=1).detail()
+    mismatch = errors.SizeMismatchError(want=1, got=2).detail()
+    written = {bare(row[0]) for row in table(section("6. Errors"), "key")}
+    assert written == set(known) | set(mismatch) | {"bytes_sent"}
+
+
+@pytest.mark.parametrize("struct_", get_args(frames.Frame))
+def test_the_elements_of_a_kind_are_those_of_its_struct(struct_: type[msgspec.Struct]) -> None:
+    kind = str(struct_.__struct_config__.tag)
+    written = [bare(row[0]) for row in table(section(f"`{kind}`"), "element")]
+    assert tuple(written) == struct_.__struct_fields__
+
+
+def test_every_kind_has_a_heading_and_no_other_has() -> None:
+    assert set(re.findall(r"^### `(\w+)`$", TEXT, re.MULTILINE)) == frames.KINDS
+
+
+LIMITS = {
+    "request line, without its LF": limits.MAX_LINE_BYTES,
+    "tag": limits.MAX_TAG_CHARACTERS,
+    "digest": limits.MAX_DIGEST_CHARACTERS,
+    "media type": limits.MAX_MEDIA_TYPE_CHARACTERS,
+    "repository's name, without its host": limits.MAX_NAME_CHARACTERS,
+    "registry's host, with its port": limits.MAX_HOST_CHARACTERS,
+    "window, at most": limits.MAX_WINDOW,
+    "window, by default": limits.DEFAULT_WINDOW,
+    "jobs, at most": limits.MAX_JOBS,
+    "jobs, by default": limits.DEFAULT_JOBS,
+    "content of a data frame": limits.MAX_DATA_BYTES,
+    "payload of any other frame": limits.MAX_FRAME_OVERHEAD_BYTES,
+    "payload of any frame (`max_frame`)": limits.MAX_FRAME_BYTES,
+    "message": limits.MAX_MESSAGE_CHARACTERS,
+    "manifest": limits.MAX_MANIFEST_BYTES,
+    "time to take the last frames after a signal": int(limits.SHUTDOWN_GRACE_SECONDS),
+}
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    rows = table(section("9. Limits"), "what")
+    written = {row[0]: int(row[1].split()[0].replace(",", "")) for row in rows}
+    assert written == LIMITS
+
+
+def test_every_large_number_in_the_text_is_a_limit() -> None:
+    prose = re.sub(r"```.*?```", "", TEXT, flags=re.DOTALL)
+    numbers = {int(found.replace(",", "")) for found in re.findall(r"\d{1,3}(?:,\d{3})+", prose)}
+    assert numbers - {100_000} <= set(LIMITS.values())
+
+
+def test_the_example_lines_are_what_the_table_says() -> None:
+    rows = table(section("2. Requests"), "line")
+    assert len(rows) >= 12
+    for line, meaning in rows:
+        wanted = meaning.partition(":")[0]
+        assert what_it_is(line.strip()[1:-1].encode()) == wanted, line
+
+
+def what_it_is(line: bytes) -> str:
+    try:
+        found = parse_line(line)
+    except InvalidRequestError:
+        return "invalid"
+    match found:
+        case Request():
+            return "request"
+        case Control():
+            return "control"
+        case None:
+            return "comment" if line.lstrip().startswith(b"#") else "nothing"
+
+
+def test_the_hints_and_features_are_those_of_the_code() -> None:
+    hints = {bare(row[0]).partition(":")[0] for row in table(section("Hints"), "hint")}
+    features = {bare(row[0]) for row in table(section("Features"), "feature")}
+    assert hints == set(request._HINTS)
+    assert features == set(frames.FEATURES) == {f"hint:{hint}" for hint in hints}
+
+
+def test_the_version_is_that_of_the_code() -> None:
+    assert TEXT.startswith(f"# The multi-fetch protocol, version {frames.PROTOCOL_VERSION}\n")
+
+
+def test_the_links_within_the_document_lead_somewhere() -> None:
+    headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#(.*?)\)", TEXT)) <= anchors
+    for path in re.findall(r"\]\(([^#].*?)\)", TEXT):
+        assert (Path(__file__).parent.parent / path).exists(), path
