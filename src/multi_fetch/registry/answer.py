@@ -25,7 +25,7 @@ from multi_fetch.registry.errcode import error_of, printable
 from multi_fetch.registry.hosts import is_inside
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 
 # h11 and httpcore say so in words alone when the other side hung up; all else that they call a
 # protocol error is one.
@@ -34,6 +34,15 @@ HUNG_UP = re.compile(r"disconnected|closed connection", re.IGNORECASE)
 # More than httpcore reads from a socket at once (64 KiB).
 _MAX_RECEIVED_BYTES: Final = 128 * 1024
 
+# httpx's kinds in the order in which they are tried: the special before the general.
+_TRANSLATIONS: Final[Sequence[tuple[type[Exception], type[MultiFetchError], str]]] = (
+    (httpx.ConnectTimeout, UnavailableError, f"no connection in {CONNECT_TIMEOUT_SECONDS:g} s"),
+    (httpx.TimeoutException, DeadlineExceededError, f"no byte in {READ_TIMEOUT_SECONDS:g} s"),
+    (httpx.ConnectError, UnavailableError, "no connection"),
+    (httpx.NetworkError, UnavailableError, "the connection broke"),
+    (httpx.RemoteProtocolError, RegistryError, "the answer is not HTTP"),
+)
+
 IDENTITY: Final = frozenset({"", "identity"})
 
 
@@ -41,7 +50,6 @@ class Answer:
     """A response to a GET or HEAD; whoever holds it closes it.
 
     Attributes:
-        what: was asked: ``GET https://...``, fit for logs and errors.
         status: the HTTP status.
         headers: names in any case.
         url: where it came from in the end.
@@ -50,9 +58,13 @@ class Answer:
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self.url = response.request.url
-        self.what = f"{response.request.method} {redacted(str(self.url))}"
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
+
+    @property
+    def what(self) -> str:
+        """What was asked: ``GET https://...``, fit for logs and errors."""
+        return describe_request(self._response.request)
 
     @property
     def is_from_inside(self) -> bool:
@@ -76,7 +88,7 @@ class Answer:
                 " not asked for: its digest is over the bytes as stored",
                 status=self.status,
             )
-        with translated(self.what):
+        with translated(self._response.request):
             async with aclosing(_raw(self._response)) as raw:
                 async for chunk in raw:
                     yield chunk
@@ -102,29 +114,31 @@ class Answer:
             f"{self.what}: the answer is larger than {limit} bytes", status=self.status
         )
 
+    async def first_bytes(self) -> bytes:
+        """The body up to an error's limit; less where it breaks off. A short one is read whole."""
+        body = bytearray()
+        # the status says what matters; these are only its words
+        with suppress(MultiFetchError), translated(self._response.request):
+            async with aclosing(_raw(self._response)) as raw:
+                async for chunk in raw:
+                    body += chunk
+                    if len(body) >= MAX_ERROR_BODY_BYTES:
+                        break
+        return bytes(body[:MAX_ERROR_BODY_BYTES])
+
     async def error(self) -> MultiFetchError:
         """The error that this answer stands for, with what its body says; it is returned."""
-        body = bytearray()
-        try:
-            with translated(self.what):
-                async with aclosing(_raw(self._response)) as raw:
-                    async for chunk in raw:
-                        body += chunk
-                        if len(body) >= MAX_ERROR_BODY_BYTES:
-                            break
-        except MultiFetchError:
-            body.clear()  # the status says what matters; the rest of its words were lost
-        return error_of(
-            self.status,
-            self.headers,
-            bytes(body[:MAX_ERROR_BODY_BYTES]),
-            what=self.what,
-            now=time.time(),
-        )
+        body = await self.first_bytes()
+        return error_of(self.status, self.headers, body, what=self.what, now=time.time())
 
     async def aclose(self) -> None:
         """Gives the connection back, or closes it if the body was not read to its end."""
         await self._response.aclose()
+
+
+def describe_request(request: httpx.Request) -> str:
+    """A request for logs and errors."""
+    return f"{request.method} {redacted(str(request.url))}"
 
 
 async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
@@ -146,29 +160,21 @@ async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Raises httpx's errors as those of the tree; ``what`` was asked begins their messages."""
+def translated(request: httpx.Request) -> Iterator[None]:
+    """Raises httpx's errors as those of the tree; the request's URL begins their messages."""
     try:
         yield
-    except httpx.ConnectTimeout as error:
-        raise UnavailableError(
-            f"{what}: no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
-        ) from error
-    except httpx.TimeoutException as error:
-        raise DeadlineExceededError(
-            f"{what}: nothing came for {READ_TIMEOUT_SECONDS:g} s"
-        ) from error
-    except httpx.ConnectError as error:
-        raise UnavailableError(f"{what}: no connection: {_words(error)}") from error
-    except httpx.RemoteProtocolError as error:
-        if HUNG_UP.search(str(error)):
-            raise UnavailableError(f"{what}: the connection broke: {_words(error)}") from error
-        raise RegistryError(f"{what}: the answer is not HTTP: {_words(error)}") from error
-    except httpx.NetworkError as error:
-        raise UnavailableError(f"{what}: the connection broke: {_words(error)}") from error
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise RegistryError(f"{what}: {_words(error)}") from error
+    except (httpx.HTTPError, UnicodeError, OverflowError) as error:
+        raise _translation(error, describe_request(request)) from error
 
 
-def _words(error: Exception) -> str:
-    return printable(str(error)) or type(error).__name__
+def _translation(error: Exception, what: str) -> MultiFetchError:
+    words = printable(str(error))
+    said = f": {words}" if words else ""
+    if isinstance(error, httpx.RemoteProtocolError) and HUNG_UP.search(words):
+        return UnavailableError(f"{what}: the connection broke{said}")
+    for kind, leaf, text in _TRANSLATIONS:
+        if isinstance(error, kind):
+            return leaf(f"{what}: {text}{said}")
+    # a name that no look-up takes, a port beyond 65535, a character that no header takes
+    return RegistryError(f"{what}: the request cannot be sent{said}")

@@ -130,7 +130,9 @@ def token_request(
         query.append(("service", service))
     query += [("scope", scope) for scope in scopes]
     url = parts._replace(query=urlencode(query), fragment="").geturl()
-    return TokenRequest(url, "" if credential is None else basic(credential).authorization)
+    if credential is None or not credential.has_login:
+        return TokenRequest(url)
+    return TokenRequest(url, basic(credential).authorization)
 
 
 def _check_realm(realm: str, *, host: Host, is_registry_inside: bool) -> None:
@@ -156,11 +158,12 @@ def _check_realm(realm: str, *, host: Host, is_registry_inside: bool) -> None:
         )
 
 
-def read_token(body: bytes, *, asked_at: float) -> Token:
+def read_token(body: bytes, *, service: str, asked_at: float) -> Token:
     """Reads a token service's answer.
 
     Args:
         body: JSON with ``token`` or ``access_token``, and ``expires_in`` in seconds.
+        service: its URL, fit for messages.
         asked_at: seconds on any clock, before the question was sent: ``renew_at`` is on it too.
 
     Raises:
@@ -169,10 +172,10 @@ def read_token(body: bytes, *, asked_at: float) -> Token:
     try:
         answer = msgspec.json.decode(body, type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RegistryError("the token service's answer is not the JSON of a token") from error
+        raise RegistryError(f"the answer of {service} is not the JSON of a token") from error
     text = answer.token or answer.access_token or ""
     if not TOKEN_TEXT.fullmatch(text):
-        raise RegistryError("the token service's answer has no token that a header can carry")
+        raise RegistryError(f"the answer of {service} has no token that a header can carry")
     lifetime = _seconds(answer.expires_in)
     return Token(f"Bearer {text}", asked_at + lifetime * TOKEN_RENEWAL_SHARE)
 
@@ -241,7 +244,7 @@ class Authorizer:
         if challenge is None:
             return ""
         if challenge.scheme == "basic":
-            if self._credential is None or not self._credential.username:
+            if self._credential is None or not self._credential.has_login:
                 return ""
             self._token = basic(self._credential)
             return "" if self._token.authorization == sent else self._token.authorization
@@ -272,7 +275,8 @@ class Authorizer:
             asked_at = trio.current_time()
             try:
                 body = await self._ask(self._question)
-                self._token = read_token(body, asked_at=asked_at)
+                service = redacted(self._question.url)
+                self._token = read_token(body, service=service, asked_at=asked_at)
             except MultiFetchError as error:
                 self._answers, self._failure = self._answers + 1, error
                 raise

@@ -20,6 +20,11 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     identity_token: str = ""
     registry_token: str = ""
 
+    @property
+    def has_login(self) -> bool:
+        """Whether there is something for Basic authentication."""
+        return bool(self.username or self.password)
+
     def __repr__(self) -> str:
         held = (name for name in self.__struct_fields__ if getattr(self, name))
         return f"Credential({', '.join(f'{name}=***' for name in held)})"

@@ -95,8 +95,7 @@ def describe_blob(wanted: Wanted, headers: Mapping[str, str]) -> Descriptor:
     """
     assert wanted.digest is not None, "tags are no blobs"
     size = content_length(headers)
-    if size is not None:
-        check_size(wanted, size)
+    check_size(wanted, size)
     media_type = wanted.blob_type or content_type(headers) or OCTET_STREAM
     return Descriptor(
         media_type=media_type, digest=wanted.digest, size=wanted.size if size is None else size
@@ -135,13 +134,13 @@ def describe_manifest(wanted: Wanted, headers: Mapping[str, str], body: bytes) -
     return Descriptor(media_type=media_type, digest=digest, size=len(body))
 
 
-def check_size(wanted: Wanted, size: int) -> None:
-    """Compares with what was expected, if anything was.
+def check_size(wanted: Wanted, size: int | None) -> None:
+    """Compares with what was expected, as far as both are known.
 
     Raises:
         SizeMismatchError: they differ.
     """
-    if wanted.size is not None and wanted.size != size:
+    if wanted.size is not None and size is not None and wanted.size != size:
         raise SizeMismatchError(want=wanted.size, got=size)
 
 

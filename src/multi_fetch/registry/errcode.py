@@ -7,6 +7,7 @@ A body may be anything else, too: a proxy's HTML, a token service's own JSON, no
 from __future__ import annotations
 
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
@@ -52,12 +53,12 @@ _ADVICE: Final[Mapping[int, str]] = {
 
 
 class _Entry(msgspec.Struct):
-    code: str = ""
-    message: str = ""
+    code: str | None = None
+    message: str | None = None
 
 
 class _Body(msgspec.Struct):
-    errors: list[_Entry] = []
+    errors: list[_Entry] | None = None
 
 
 def error_of(
@@ -90,9 +91,11 @@ def parse_retry_after(text: str, *, now: float) -> float | None:
         return float(text)
     try:
         date = parsedate_to_datetime(text)
-        return max(0.0, date.timestamp() - now)
     except (ValueError, OverflowError):
         return None
+    if date.tzinfo is None:  # "-0000" reads as no zone; HTTP's dates are all in UTC
+        date = date.replace(tzinfo=UTC)
+    return max(0.0, date.timestamp() - now)
 
 
 def printable(text: str, limit: int = MAX_TEXT_CHARACTERS) -> str:
@@ -111,11 +114,11 @@ def _reason(status: int) -> str:
 def _read(body: bytes) -> tuple[str, str]:
     """The registry's code and message, as far as there are any."""
     try:
-        errors = msgspec.json.decode(body, type=_Body).errors
+        errors = msgspec.json.decode(body, type=_Body).errors or []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         errors = []
     if errors:
-        code = printable(errors[0].code, MAX_CODE_CHARACTERS)
-        return code, printable(errors[0].message)
+        code = printable(errors[0].code or "", MAX_CODE_CHARACTERS)
+        return code, printable(errors[0].message or "")
     text = TAGS.sub(" ", body.decode("utf-8", "replace"))
     return "", printable(" ".join(text.split()))

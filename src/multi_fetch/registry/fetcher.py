@@ -49,7 +49,7 @@ class RegistryFetcher:
             SizeMismatchError: the registry's content has another size.
             MultiFetchError: on entering or while iterating.
         """
-        if descriptor.size is not None and 0 < descriptor.size <= offset:
+        if offset and descriptor.size is not None and descriptor.size <= offset:
             async with aclosing(_nothing()) as chunks:
                 yield chunks
             return

@@ -7,15 +7,21 @@ cannot reach: loopback, private and link-local addresses. A public registry may 
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from multi_fetch.errors import InvalidReferenceError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+PORT = re.compile(r":([0-9]{1,9})\Z", re.ASCII)
+MAX_PORT: Final = 65_535
 
 # Docker Hub's name is not where it answers (distribution/reference, and moby's registry package).
 _DOCKER_HUB: Final[Mapping[str, str]] = {
@@ -42,17 +48,32 @@ class Host(msgspec.Struct, frozen=True):
 
 
 def default_host(hostname: str) -> Host:
-    """The endpoint of a reference's host name: https, and plain http only on this machine."""
+    """The endpoint of a reference's host name: https, and plain http only on this machine.
+
+    Raises:
+        InvalidReferenceError: no host can have this name or port.
+    """
     authority = _DOCKER_HUB.get(hostname.lower(), hostname)
+    _check_authority(authority)
     scheme = "http" if _is_loopback(without_port(authority)) else "https"
     return Host(scheme, authority)
 
 
 def without_port(authority: str) -> str:
     """An authority's host alone, IPv6 without its brackets."""
-    if authority.startswith("["):
+    if authority.startswith("["):  # so that no colon within is taken for a port's
         return authority[1:].partition("]")[0]
     return authority.partition(":")[0]
+
+
+def _check_authority(authority: str) -> None:
+    port = PORT.search(authority)
+    if port is not None and int(port[1]) > MAX_PORT:
+        raise InvalidReferenceError(f"{authority[:300]!r} is not a host: ports end at {MAX_PORT}")
+    try:
+        without_port(authority).encode("idna")  # as the look-up does it: labels have 1 to 63 bytes
+    except UnicodeError as error:
+        raise InvalidReferenceError(f"{authority[:300]!r} is not a host: {error}") from error
 
 
 def is_inside(host: str) -> bool:

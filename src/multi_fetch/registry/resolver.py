@@ -27,10 +27,12 @@ from multi_fetch.registry.api import (
     Endpoint,
     candidates_for_digest,
     candidates_for_tag,
+    content_length,
     likely_endpoint,
 )
 from multi_fetch.registry.describe import (
     Wanted,
+    check_size,
     describe_blob,
     describe_head,
     describe_manifest,
@@ -100,6 +102,7 @@ class RegistryRemote:
                 async with aclosing(answer.chunks()) as chunks:
                     yield Opened(name, descriptor, chunks)
                 return
+            check_size(wanted, content_length(answer.headers))
             body = await answer.read(MAX_MANIFEST_BYTES)
         descriptor = describe_manifest(wanted, answer.headers, body)
         async with aclosing(_whole(body)) as whole:

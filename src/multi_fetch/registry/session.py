@@ -73,7 +73,7 @@ class Session:
         url = self._host.url + path
         sent = await self._authorizer.authorization()
         answer = await _follow(self._client, method, url, headers, sent)
-        if answer.status == 401 and _is_same_origin(answer.url, httpx.URL(url)):
+        if answer.status == 401 and _is_same_origin(answer.url, _parse_url(url)):
             authorization = await self._after_401(answer, sent)
             answer = await _follow(self._client, method, url, headers, authorization)
         try:
@@ -132,8 +132,7 @@ async def _follow(  # noqa: PLR0913 - a request's parts
     form: str | None = None,
 ) -> Answer:
     """Sends a request, and again to wherever the answer points; a form is sent only once."""
-    with translated(f"{method} {redacted(url)}"):
-        target = origin = httpx.URL(url)
+    target = origin = _parse_url(url)
     for redirects in range(MAX_REDIRECTS + 1):
         sent = dict(headers, **_ALWAYS)
         if authorization and _is_same_origin(target, origin):
@@ -145,7 +144,7 @@ async def _follow(  # noqa: PLR0913 - a request's parts
             return answer
         try:
             target = _next_target(answer, redirects)
-            await answer.error()  # reads its few words, so that the connection can be used again
+            await answer.first_bytes()  # and no more, so that the connection can be used again
         finally:
             await answer.aclose()
     raise AssertionError("the last redirect is refused")
@@ -158,8 +157,8 @@ def _next_target(answer: Answer, redirects: int) -> httpx.URL:
         )
     location = answer.headers.get("location", "")
     try:
-        target = answer.url.join(location)
-    except httpx.InvalidURL as error:
+        target = _checked(answer.url.join(location))
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise _refused(answer, "no URL that can be read", location) from error
     if not location:
         raise _refused(answer, "nowhere, as it has no Location", location)
@@ -169,7 +168,7 @@ def _next_target(answer: Answer, redirects: int) -> httpx.URL:
         raise _refused(answer, "a place without https", location)
     if is_inside(target.host) and not answer.is_from_inside:
         raise _refused(answer, "a private network", location)
-    return target.copy_with(fragment=None)
+    return target.copy_with(fragment=None, userinfo=b"")  # else httpx would log in with it
 
 
 def _refused(answer: Answer, where: str, location: str) -> RegistryError:
@@ -177,6 +176,19 @@ def _refused(answer: Answer, where: str, location: str) -> RegistryError:
     return RegistryError(
         f"{answer.what}: the redirect leads to {where}: {shown!r}", status=answer.status
     )
+
+
+def _parse_url(url: str) -> httpx.URL:
+    try:
+        return _checked(httpx.URL(url))
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise RegistryError(f"{redacted(url)!r} is no URL: {printable(str(error))}") from error
+
+
+def _checked(url: httpx.URL) -> httpx.URL:
+    """The URL, if its host can be decoded (httpx does so late): ``xn--`` alone cannot."""
+    _ = url.host
+    return url
 
 
 def _is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
@@ -206,14 +218,14 @@ async def _send(client: httpx.AsyncClient, request: httpx.Request) -> Answer:
     RFC 9112, section 9.3.1: that race is a client's to repair, by itself. Each failure takes one
     idle connection out of the pool, and a new one that fails is not tried again.
     """
-    what = f"{request.method} {redacted(str(request.url))}"
     for attempt in range(MAX_STALE_CONNECTIONS + 1):
         trace = request.extensions["trace"] = _Trace()
         try:
-            with translated(what):
+            with translated(request):
                 response = await client.send(request, stream=True)
         except UnavailableError:
-            if not trace.is_reused or attempt == MAX_STALE_CONNECTIONS:
+            is_repeatable = trace.is_reused and request.method != "POST"
+            if not is_repeatable or attempt == MAX_STALE_CONNECTIONS:
                 raise
             continue
         answer = Answer(response)
