@@ -17,6 +17,7 @@ import msgspec
 
 from multi_fetch.errors import (
     HostnameRequiredError,
+    InvalidDigestError,
     InvalidReferenceError,
     ObjectRequiredError,
 )
@@ -39,6 +40,12 @@ HOST = re.compile(
 
 # containerd, reference.go: the path ends at the first of these.
 OBJECT_START = re.compile(r"[:@]")
+
+# distribution/reference, anchoredIdentifierRegexp: an image's id, which is no name.
+IDENTIFIER = re.compile(r"[a-f0-9]{64}")
+
+# distribution/reference, DigestRegexp: so user:password@host:443 has no digest.
+MIN_ENCODED_CHARACTERS: Final = 32
 
 # A digest has no slash, so what stands here before the @ is somebody's secret: never repeated.
 USER_INFO = re.compile(r"@.*/", re.DOTALL)
@@ -112,6 +119,8 @@ def parse_reference(text: str) -> Reference:
     segments = [segment for segment in path.split("/") if segment]
     if "." in segments or ".." in segments:
         raise InvalidReferenceError(f"{quote(text)} is not a reference: its path has a dot segment")
+    if not segments:
+        raise InvalidReferenceError(f"{quote(text)} names no repository behind its host")
     if not found:
         raise ObjectRequiredError(f"{quote(text)} names no object behind its ':'")
     return Reference("/".join([host, *segments]), found)
@@ -128,6 +137,8 @@ def parse_familiar(text: str) -> Reference:
             bad digest the message says which part.
     """
     _refuse_strange_characters(text)
+    if IDENTIFIER.fullmatch(text):
+        raise InvalidReferenceError(f"{text!r} is an image's id, not a reference: write its name")
     name, at, digest = text.partition("@")
     host, name = _split_host(name)
     name, colon, tag = name.partition(":")
@@ -142,10 +153,7 @@ def parse_familiar(text: str) -> Reference:
             f"{quote(text)} is not a reference: {quote(tag, text)} is not a tag"
         )
     if at:
-        try:
-            parse_digest(digest)
-        except ValueError as error:
-            raise InvalidReferenceError(f"{quote(text)} is not a reference: {error}") from error
+        _check_digest(digest, text)
     return Reference(f"{host}/{name}", f"{tag}{at}{digest}")
 
 
@@ -176,6 +184,17 @@ def _check_host(host: str, text: str) -> None:
     if len(host) > MAX_HOST_CHARACTERS or not HOST.fullmatch(host):
         raise InvalidReferenceError(
             f"{quote(text)} is not a reference: {quote(host, text)} is not a host"
+        )
+
+
+def _check_digest(digest: str, text: str) -> None:
+    try:
+        encoded = parse_digest(digest).encoded
+    except InvalidDigestError as error:
+        raise InvalidReferenceError(f"{quote(text)} is not a reference: {error}") from error
+    if len(encoded) < MIN_ENCODED_CHARACTERS:
+        raise InvalidReferenceError(
+            f"{quote(text)} is not a reference: the digest behind its @ is too short"
         )
 
 
