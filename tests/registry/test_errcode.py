@@ -1,0 +1,127 @@
+"""A refusal becomes the right error, with the registry's words and without its tricks."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multi_fetch import errors
+from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
+
+WHAT = "GET https://registry.example/v2/a/manifests/v1"
+
+
+def refusal(status: int, body: bytes = b"", **headers: str) -> errors.MultiFetchError:
+    return error_of(status, headers, body, what=WHAT, now=0.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "leaf"),
+    [
+        (400, errors.RegistryError),
+        (401, errors.UnauthorizedError),
+        (403, errors.DeniedError),
+        (404, errors.NotFoundError),
+        (405, errors.RegistryError),
+        (408, errors.UnavailableError),
+        (416, errors.RegistryError),
+        (418, errors.RegistryError),
+        (429, errors.RateLimitedError),
+        (500, errors.UnavailableError),
+        (502, errors.UnavailableError),
+        (503, errors.UnavailableError),
+        (599, errors.UnavailableError),
+        (204, errors.RegistryError),
+        (304, errors.RegistryError),
+        (999, errors.RegistryError),
+    ],
+)
+def test_a_status_has_its_leaf(status: int, leaf: type[errors.MultiFetchError]) -> None:
+    error = refusal(status)
+    assert type(error) is leaf
+    assert error.status == status
+    assert WHAT in error.message
+    assert str(status) in error.message
+
+
+def test_the_registrys_own_code_and_message_are_told() -> None:
+    entries = [
+        {"code": "MANIFEST_UNKNOWN", "message": "manifest unknown", "detail": {"Tag": "v1"}},
+        {"code": "SECOND", "message": "not told"},
+    ]
+    error = refusal(404, json.dumps({"errors": entries}).encode())
+    assert error.registry_code == "MANIFEST_UNKNOWN"
+    assert error.message == f"{WHAT}: 404 Not Found: MANIFEST_UNKNOWN: manifest unknown"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", ""),
+        (b"<html><h1>502</h1>\n<p>Bad gateway</p></html>", ": 502 Bad gateway"),
+        (b'{"details": "incorrect"}', ': {"details": "incorrect"}'),
+        (b'{"errors": []}', ': {"errors": []}'),
+        (b'{"errors": null}', ': {"errors": null}'),
+        (b'{"errors": [{"code": 5}]}', ': {"errors": [{"code": 5}]}'),
+        (b'{"errors": [{"code": null, "message": "m"}]}', ": m"),
+        (b"\xff\xfe broken", ": \ufffd\ufffd broken"),
+        (b'{"errors": [{"code": "CUT', ': {"errors": [{"code": "CUT'),
+    ],
+)
+def test_any_other_body_is_told_as_text(body: bytes, text: str) -> None:
+    error = refusal(502, body)
+    assert error.message == f"{WHAT}: 502 Bad Gateway{text}"
+    assert error.registry_code is None
+
+
+def test_control_characters_and_floods_stay_out_of_messages() -> None:
+    entry = {"code": "C\x1b[31m" + "X" * 900, "message": "a\r\nb\x07\x9b" + "m" * 9_000}
+    error = refusal(400, json.dumps({"errors": [entry]}).encode())
+    assert error.message.isprintable()
+    assert len(error.message) < 1_000
+    assert error.registry_code is not None
+    assert len(error.registry_code) < 100
+
+
+def test_401_and_403_say_what_to_do() -> None:
+    assert "give a user name" in refusal(401).message
+    assert "credentials" in refusal(403).message
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("120", 120.0),
+        (" 0 ", 0.0),
+        ("", None),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("9" * 10, None),
+        ("Thu, 01 Jan 1970 00:02:00 GMT", 60.0),
+        ("Thu, 01 Jan 1970 00:02:00 -0000", 60.0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+        ("Thu, 99 Jan 1970 00:00:00 GMT", None),
+    ],
+)
+def test_retry_after_is_seconds_from_now_or_nothing(text: str, seconds: float | None) -> None:
+    assert parse_retry_after(text, now=60.0) == seconds
+
+
+def test_retry_after_is_an_attribute_of_the_error() -> None:
+    error = error_of(429, {"retry-after": "7"}, b"", what=WHAT, now=0.0)
+    assert error.retry_after == 7.0
+    assert error.retryable
+
+
+@given(st.binary(max_size=200), st.text(max_size=40))
+def test_any_body_and_any_retry_after_make_an_error(body: bytes, retry_after: str) -> None:
+    error = error_of(500, {"retry-after": retry_after}, body, what=WHAT, now=0.0)
+    assert isinstance(error, errors.UnavailableError)
+    assert "\n" not in error.message
+
+
+def test_printable_cuts_and_cleans() -> None:
+    assert printable(" a\x00\x01b ", 10) == "a b"
+    assert printable("abcdef", 3) == "abc..."
