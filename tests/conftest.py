@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from hypothesis import settings
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("multi-fetch", deadline=None)
+settings.load_profile("multi-fetch")
