@@ -257,3 +257,16 @@ def test_any_bytes_are_a_line_or_an_invalid_request(line: bytes) -> None:
         assert found is None or isinstance(found, Request | Control)
         message = "read"
     assert 0 < len(message) <= 2_000
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("latest", "h/r:latest"),
+        (DIGEST, f"h/r@{DIGEST}"),
+        (f"@{DIGEST}", f"h/r@{DIGEST}"),
+        (f"v1@{DIGEST}", f"h/r:v1@{DIGEST}"),
+    ],
+)
+def test_an_object_completes_a_locator_to_a_reference(text: str, reference: str) -> None:
+    assert str(request_of(text.encode()).reference("h/r")) == reference
