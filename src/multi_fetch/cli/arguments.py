@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from multi_fetch import __version__
 from multi_fetch.cli.logs import FORMATS, LEVELS
@@ -34,6 +34,13 @@ environment:
 """
 
 
+class Credentials(TypedDict):
+    """As ``open_remote`` takes them."""
+
+    username: str
+    password: str
+
+
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
     """--timeout, the log flags and --version."""
     parser.add_argument(
@@ -61,8 +68,8 @@ def software() -> str:
     return f"multi-fetch {__version__}"
 
 
-def credentials() -> dict[str, str]:
-    """User name and password from the environment, as ``open_remote`` takes them."""
+def credentials() -> Credentials:
+    """User name and password from the environment."""
     return {
         "username": os.environ.get(USERNAME_VARIABLE, ""),
         "password": os.environ.get(PASSWORD_VARIABLE, ""),

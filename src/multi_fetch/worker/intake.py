@@ -47,8 +47,8 @@ async def _take(
         if asked is None:
             return
         if isinstance(asked, Control):
-            error = InvalidRequestError(f"!{asked.verb[:40]} is not a control that is known here")
-            job = Job(id=number, request=None, failure=error)
+            unknown = InvalidRequestError(f"!{asked.verb[:40]} is not a control that is known here")
+            job = Job(id=number, request=None, failure=unknown)
         else:
             job = Job(id=number, request=asked)
     await window.admit(job)

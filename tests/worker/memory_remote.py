@@ -1,0 +1,110 @@
+"""A remote whose objects are in memory: the contract of multi_fetch.remotes, really implemented.
+
+It can wait at chosen points, so that tests decide what happens in which order.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from multi_fetch.errors import NotFoundError
+from multi_fetch.oci.descriptor import Descriptor
+from multi_fetch.oci.digest import Chunk, Digest, digest_of
+from multi_fetch.remotes import Opened, Resolved
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+
+    from multi_fetch.oci.reference import Reference
+
+
+class MemoryRemote:
+    """Objects by tag and digest.
+
+    Attributes:
+        chunk_bytes: how content is cut.
+        gates: by object; its content is held back until the event is set.
+        failures: by object; raised when it is opened.
+        lies: by digest; the bytes that are sent in place of the object's.
+        is_size_known: whether descriptors tell the size.
+        opened: the objects that were opened, in order.
+        running: how many are open now; ``peak`` is the most that were.
+    """
+
+    def __init__(self, chunk_bytes: int = 64 * 1024) -> None:
+        self.chunk_bytes = chunk_bytes
+        self.objects: dict[str, bytes] = {}
+        self.gates: dict[str, trio.Event] = {}
+        self.failures: dict[str, Exception] = {}
+        self.lies: dict[str, bytes] = {}
+        self.is_size_known = True
+        self.opened: list[str] = []
+        self.running = 0
+        self.peak = 0
+
+    def add(self, content: bytes, *tags: str) -> Digest:
+        digest = digest_of(content)
+        for name in (digest, *tags):
+            self.objects[name] = content
+        return digest
+
+    async def resolve(
+        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+    ) -> Resolved:
+        content = self._find(ref)
+        await trio.lowlevel.checkpoint()
+        return Resolved(str(ref), self._descriptor(content, media_types, len(content)), self)
+
+    @asynccontextmanager
+    async def open(
+        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+    ) -> AsyncIterator[Opened]:
+        self.opened.append(ref.object)
+        self.running += 1
+        self.peak = max(self.peak, self.running)
+        try:
+            content = self._find(ref)
+            await trio.lowlevel.checkpoint()
+            known = len(content) if self.is_size_known else size
+            descriptor = self._descriptor(content, media_types, known)
+            async with aclosing(self._chunks(_name(ref), descriptor.digest)) as chunks:
+                yield Opened(str(ref), descriptor, chunks)
+        finally:
+            self.running -= 1
+
+    @asynccontextmanager
+    async def fetch(
+        self, descriptor: Descriptor, *, offset: int = 0
+    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+        assert not offset
+        async with aclosing(self._chunks(descriptor.digest, descriptor.digest)) as chunks:
+            yield chunks
+
+    def _find(self, ref: Reference) -> bytes:
+        name = _name(ref)
+        if name in self.failures:
+            raise self.failures[name]
+        if name not in self.objects:
+            raise NotFoundError(f"{ref} is not there", status=404)
+        return self.objects[name]
+
+    def _descriptor(
+        self, content: bytes, media_types: Sequence[str], size: int | None
+    ) -> Descriptor:
+        media_type = media_types[0] if media_types else "application/octet-stream"
+        return Descriptor(media_type=media_type, digest=digest_of(content), size=size)
+
+    async def _chunks(self, name: str, digest: Digest) -> AsyncGenerator[Chunk, None]:
+        content = self.lies.get(digest, self.objects[digest])
+        for start in range(0, len(content), self.chunk_bytes):
+            await trio.lowlevel.checkpoint()
+            if name in self.gates:
+                await self.gates[name].wait()
+            yield content[start : start + self.chunk_bytes]
+
+
+def _name(ref: Reference) -> str:
+    return ref.digest or ref.tag
