@@ -40,7 +40,7 @@ _TRANSLATIONS: Final[Sequence[tuple[type[Exception], type[MultiFetchError], str]
     (httpx.TimeoutException, DeadlineExceededError, f"no byte in {READ_TIMEOUT_SECONDS:g} s"),
     (httpx.ConnectError, UnavailableError, "no connection"),
     (httpx.NetworkError, UnavailableError, "the connection broke"),
-    (httpx.RemoteProtocolError, RegistryError, "the answer is not HTTP"),
+    (httpx.RemoteProtocolError, RegistryError, "the answer breaks HTTP"),
 )
 
 IDENTITY: Final = frozenset({"", "identity"})
@@ -144,10 +144,12 @@ def describe_request(request: httpx.Request) -> str:
 async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     """The body's bytes; whoever stops early closes this, and the connection with it.
 
-    httpx reads through a chain of generators, and trio warns of each that is left suspended. When
-    the connection is closed, going on ends them all, after what had been received already.
+    This is httpx's stream itself: aiter_raw would add nothing but refuse bodies that a mock gave
+    whole. It is a chain of generators, and trio warns of each that is left suspended. When the
+    connection is closed, going on ends them all, after what had been received already.
     """
-    raw = response.aiter_raw()
+    assert isinstance(response.stream, httpx.AsyncByteStream), "it came from an AsyncClient"
+    raw = aiter(response.stream)
     try:
         async for chunk in raw:
             yield chunk
@@ -177,4 +179,4 @@ def _translation(error: Exception, what: str) -> MultiFetchError:
         if isinstance(error, kind):
             return leaf(f"{what}: {text}{said}")
     # a name that no look-up takes, a port beyond 65535, a character that no header takes
-    return RegistryError(f"{what}: the request cannot be sent{said}")
+    return RegistryError(f"{what}: cannot be sent or followed{said}")

@@ -46,9 +46,10 @@ class Outlet:
         self._done = trio.Event()
 
     async def wait_room(self) -> None:
-        """Returns once what waits to be written is below its bound."""
+        """Returns once what waits to be written is below its bound; put then, before any wait."""
         while self._pending_bytes >= MAX_PENDING_BYTES:
-            self._room = trio.Event()
+            if self._room.is_set():
+                self._room = trio.Event()
             await self._room.wait()
 
     def put(self, *buffers: Chunk, is_slow: bool = False) -> None:
