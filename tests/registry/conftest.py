@@ -1,0 +1,80 @@
+"""A server on a real socket that answers what a test tells it to, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import TypeAlias
+
+import pytest
+import trio
+
+from multi_fetch.oci.reference import Reference
+
+# Takes a request's head; sends the answer itself, and says whether the connection stays open.
+Reply: TypeAlias = Callable[[trio.SocketStream, str], Awaitable[bool]]
+
+
+class RawServer:
+    """HTTP on loopback, as raw as a test wants it.
+
+    Attributes:
+        heads: of all requests so far.
+        connections: how many there were.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        self.heads: list[str] = []
+        self.connections = 0
+        self.port = 0
+        self._reply = reply
+
+    @property
+    def repository(self) -> Reference:
+        """A repository here."""
+        return Reference(f"127.0.0.1:{self.port}/a")
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serves one connection, for as long as the client holds it."""
+        self.connections += 1
+        with suppress(trio.BrokenResourceError):
+            await self._converse(stream)
+
+    async def _converse(self, stream: trio.SocketStream) -> None:
+        received = b""
+        while True:
+            while b"\r\n\r\n" not in received:
+                data = await stream.receive_some()
+                if not data:
+                    return
+                received += data
+            head, _, received = received.partition(b"\r\n\r\n")
+            self.heads.append(head.decode())
+            if not await self._reply(stream, self.heads[-1]):
+                return
+
+
+StartServer: TypeAlias = Callable[[Reply], Awaitable[RawServer]]
+
+
+@pytest.fixture
+async def start_server() -> AsyncIterator[StartServer]:
+    async with trio.open_nursery() as nursery:
+
+        async def start(reply: Reply) -> RawServer:
+            server = RawServer(reply)
+            listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            server.port = listeners[0].socket.getsockname()[1]
+            nursery.start_soon(trio.serve_listeners, server.serve, listeners)
+            return server
+
+        yield start
+        nursery.cancel_scope.cancel()
+
+
+def raw_answer(status: str, body: bytes = b"", **headers: str) -> bytes:
+    """An answer's bytes; ``Content_Length`` and the like may be overridden."""
+    named = {"Content-Length": str(len(body))}
+    named |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in named.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + body
