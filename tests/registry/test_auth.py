@@ -186,7 +186,7 @@ def test_a_token_and_its_life_are_read(
     ],
 )
 def test_an_answer_without_a_usable_token_is_refused(body: bytes) -> None:
-    with pytest.raises(RegistryError, match="auth.example"):
+    with pytest.raises(RegistryError, match=r"auth\.example"):
         read_token(body, service=REALM, asked_at=0.0)
 
 

@@ -184,7 +184,7 @@ def test_a_media_type_that_is_none_is_refused(value: object) -> None:
     ],
 )
 def test_a_tag_is_never_something_that_is_no_manifest(content_type: str, body: bytes) -> None:
-    with pytest.raises(RegistryError, match="not a manifest|no manifest"):
+    with pytest.raises(RegistryError, match=r"not a manifest|no manifest"):
         describe_manifest(TAG, {"content-type": content_type}, body)
 
 

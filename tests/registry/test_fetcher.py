@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-import respx
 from httpx import Response
 
 from multi_fetch.errors import (
@@ -28,6 +27,8 @@ from multi_fetch.registry.transport import new_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    import respx
 
 CONTENT = b"0123456789"
 DIGEST = Digest(f"sha256:{hashlib.sha256(CONTENT).hexdigest()}")

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+from typing import TYPE_CHECKING
 
 import pytest
-import respx
 from httpx import Response
 
 from multi_fetch.errors import InvalidReferenceError
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import open_registry
 from multi_fetch.remotes import open_remote
+
+if TYPE_CHECKING:
+    import respx
 
 
 async def test_a_remote_is_opened_by_its_reference_and_asks_nobody_yet(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -411,6 +412,29 @@ async def test_a_blob_that_is_counted_must_have_its_digest(respx_mock: respx.Moc
 async def test_a_size_that_differs_fails_at_resolve(respx_mock: respx.MockRouter) -> None:
     respx_mock.head(TAG_URL).respond(headers={**TOLD, "content-length": "9"})
     assert isinstance(await resolve_failure(size=8), SizeMismatchError)
+
+
+async def test_what_was_opened_and_resolved_is_logged_with_fields(
+    respx_mock: respx.MockRouter, caplog: pytest.LogCaptureFixture
+) -> None:
+    respx_mock.get(TAG_URL).respond(headers=TOLD, content=MANIFEST)
+    respx_mock.head(TAG_URL).respond(headers={**TOLD, "content-length": str(len(MANIFEST))})
+    with caplog.at_level(logging.DEBUG, logger="multi_fetch.registry.resolver"):
+        async with remote() as asked:
+            await opened(asked, "v1")
+            await resolved(asked, "v1")
+    facts = [(record.__dict__["ref"], record.__dict__["digest"]) for record in caplog.records]
+    assert facts == [(f"{LOCATOR}:v1", MANIFEST_DIGEST)] * 2
+
+
+@pytest.mark.parametrize("using", ["httpx", "httpcore"])
+async def test_a_remote_can_be_mocked_at_both_of_respx_places(using: str) -> None:
+    with respx.mock(using=using) as router:
+        router.get(TAG_URL).respond(headers=TOLD, content=MANIFEST)
+        router.get(at("blobs", BLOB_DIGEST)).respond(content=BLOB)
+        async with remote() as asked:
+            assert (await opened(asked, "v1"))[1] == MANIFEST
+            assert (await opened(asked, f"@{BLOB_DIGEST}", [OCTET_STREAM]))[1] == BLOB
 
 
 # --- references -----------------------------------------------------------------------------

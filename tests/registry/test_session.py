@@ -286,7 +286,7 @@ async def test_a_redirect_that_cannot_be_read_is_a_registry_error(
     respx_mock: respx.MockRouter, location: str
 ) -> None:
     route = respx_mock.get(URL).respond(307, headers={"location": location})
-    assert isinstance(await failure(), MultiFetchError)
+    assert isinstance(await failure(), RegistryError)
     assert route.call_count == 1
 
 
@@ -335,6 +335,10 @@ async def test_a_redirect_to_a_name_that_no_look_up_takes_is_a_registry_error(
 
     server = await start_server(reply)
     assert isinstance(await failure(f"127.0.0.1:{server.port}"), RegistryError)
+
+
+async def test_a_host_that_no_url_can_have_is_a_registry_error() -> None:
+    assert isinstance(await failure("xn--"), RegistryError)
 
 
 async def test_redirects_end_at_the_limit(respx_mock: respx.MockRouter) -> None:

@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import ssl
+from typing import TYPE_CHECKING
 
+import certifi
 import pytest
 import trio
 
 from multi_fetch.errors import UnavailableError
+from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.session import Session
 from multi_fetch.registry.transport import new_client
 from tests.registry.conftest import RawServer, StartServer, raw_answer
+
+if TYPE_CHECKING:
+    import respx
 
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[ssl.SSLContext]:
     """The contexts into which root certificates were read."""
     loaded: list[ssl.SSLContext] = []
-    monkeypatch.setattr(
-        ssl.SSLContext, "load_default_certs", lambda self, *purpose: loaded.append(self)
-    )
+
+    def load_default_certs(context: ssl.SSLContext) -> None:
+        loaded.append(context)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", load_default_certs)
     return loaded
 
 
@@ -74,10 +82,28 @@ async def test_as_many_requests_run_at_once_as_there_are_jobs(start_server: Star
     assert server.connections == 30
 
 
-async def test_redirects_cookies_of_others_and_the_environment_are_left_alone(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+async def test_a_client_waits_for_a_connection_but_not_for_ever_for_a_server() -> None:
     async with new_client(jobs=1) as client:
-        assert not client.follow_redirects
+        assert client.timeout.pool is None
+        assert client.timeout.connect == CONNECT_TIMEOUT_SECONDS
+        assert client.timeout.read == READ_TIMEOUT_SECONDS
+
+
+async def test_the_environment_is_left_alone_and_redirects_are_ours() -> None:
+    async with new_client(jobs=1) as client:
         assert not client.trust_env
+        assert not client.follow_redirects
+
+
+@pytest.mark.usefixtures("loads")
+async def test_certifis_roots_are_there_where_the_system_has_none(
+    monkeypatch: pytest.MonkeyPatch, respx_mock: respx.MockRouter
+) -> None:
+    none = ssl.DefaultVerifyPaths(None, None, "", "", "", "")  # type: ignore[arg-type]  # as told
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: none)
+    read: list[str] = []
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda _, path: read.append(path))
+    respx_mock.get("https://registry.example/").respond()
+    async with new_client(jobs=1) as client:
+        await client.get("https://registry.example/")
+    assert read == [certifi.where()]

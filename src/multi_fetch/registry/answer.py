@@ -148,7 +148,7 @@ async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
     whole. It is a chain of generators, and trio warns of each that is left suspended. When the
     connection is closed, going on ends them all, after what had been received already.
     """
-    assert isinstance(response.stream, httpx.AsyncByteStream), "it came from an AsyncClient"
+    assert isinstance(response.stream, httpx.AsyncByteStream), "an async transport made it"
     raw = aiter(response.stream)
     try:
         async for chunk in raw:

@@ -7,6 +7,7 @@ counts (distribution-spec, "Pulling manifests": Docker-Content-Digest may be mis
 
 from __future__ import annotations
 
+import logging
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from multi_fetch.registry.session import Session
 
 
+logger = logging.getLogger(__name__)
+
+
 class RegistryRemote:
     """One repository; see ``remotes.Remote``.
 
@@ -76,7 +80,8 @@ class RegistryRemote:
             MultiFetchError: there is no such object, it is of another size, or the remote failed.
         """
         wanted = self._want(ref, media_types, size)
-        descriptor = await self._by_head(wanted) or await self._by_get(wanted, ref)
+        descriptor = await self._by_head(wanted) or await self._by_get(wanted, str(ref))
+        _log("resolved", str(ref), descriptor)
         return Resolved(name=str(ref), descriptor=descriptor, fetcher=self._fetcher)
 
     @asynccontextmanager
@@ -90,6 +95,7 @@ class RegistryRemote:
             MultiFetchError: as for ``resolve``, on entering or while iterating.
         """
         async with self._open(self._want(ref, media_types, size), str(ref)) as opened:
+            _log("opened", opened.name, opened.descriptor)
             yield opened
 
     @asynccontextmanager
@@ -117,8 +123,8 @@ class RegistryRemote:
         except (NotFoundError, DeniedError, RegistryError):
             return None  # some registries refuse HEAD alone; if not, a GET's body says why
 
-    async def _by_get(self, wanted: Wanted, ref: Reference) -> Descriptor:
-        async with self._open(wanted, str(ref)) as opened:
+    async def _by_get(self, wanted: Wanted, name: str) -> Descriptor:
+        async with self._open(wanted, name) as opened:
             descriptor = opened.descriptor
             if descriptor.size is not None:
                 return descriptor
@@ -148,6 +154,12 @@ class RegistryRemote:
     def _remember(self, wanted: Wanted, candidate: Candidate) -> None:
         if wanted.digest is not None and not wanted.media_types:
             self._last_endpoint = candidate.endpoint
+
+
+def _log(verb: str, name: str, descriptor: Descriptor) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        facts = {"ref": name, "digest": descriptor.digest}
+        logger.debug("%s %s as %s", verb, name, descriptor.media_type, extra=facts)
 
 
 async def _whole(body: bytes) -> AsyncGenerator[Chunk, None]:

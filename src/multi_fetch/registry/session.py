@@ -54,7 +54,11 @@ class Session:
     """
 
     def __init__(
-        self, client: httpx.AsyncClient, host: Host, credential: Credential | None, repository: str
+        self,
+        client: httpx.AsyncClient,
+        host: Host,
+        credential: Credential | None,
+        repository: str,
     ) -> None:
         self._client = client
         self._host = host
@@ -137,9 +141,8 @@ async def _follow(  # noqa: PLR0913 - a request's parts
         sent = dict(headers, **_ALWAYS)
         if authorization and _is_same_origin(target, origin):
             sent["Authorization"] = authorization
-        answer = await _send(
-            client, client.build_request(method, target, headers=sent, content=form)
-        )
+        request = client.build_request(method, target, headers=sent, content=form)
+        answer = await _send(client, request)
         if answer.status not in REDIRECTS or form:
             return answer
         try:
@@ -156,10 +159,7 @@ def _next_target(answer: Answer, redirects: int) -> httpx.URL:
             f"{answer.what}: more than {MAX_REDIRECTS} redirects", status=answer.status
         )
     location = answer.headers.get("location", "")
-    try:
-        target = _checked(answer.url.join(location))
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise _refused(answer, "no URL that can be read", location) from error
+    target = answer.url.join(location)  # httpx has read it before, and refused what is no URL
     if not location:
         raise _refused(answer, "nowhere, as it has no Location", location)
     if target.scheme not in {"http", "https"} or not target.host:
@@ -180,15 +180,11 @@ def _refused(answer: Answer, where: str, location: str) -> RegistryError:
 
 def _parse_url(url: str) -> httpx.URL:
     try:
-        return _checked(httpx.URL(url))
+        parsed = httpx.URL(url)
+        _ = parsed.host  # it is decoded only now, and "xn--" cannot be
     except (httpx.InvalidURL, UnicodeError) as error:
         raise RegistryError(f"{redacted(url)!r} is no URL: {printable(str(error))}") from error
-
-
-def _checked(url: httpx.URL) -> httpx.URL:
-    """The URL, if its host can be decoded (httpx does so late): ``xn--`` alone cannot."""
-    _ = url.host
-    return url
+    return parsed
 
 
 def _is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:

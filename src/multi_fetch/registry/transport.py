@@ -35,7 +35,7 @@ class Transport(httpx.AsyncHTTPTransport):
         return self
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Sends one request."""
+        """Sends one request, and gives its answer before the body."""
         if request.url.scheme == "https" and not self._has_roots:
             _load_roots(self._context)
             self._has_roots = True
@@ -64,7 +64,7 @@ def _load_roots(context: ssl.SSLContext) -> None:
     """The system's roots, as curl and Go use them; certifi's where the system has none."""
     context.load_default_certs()
     paths = ssl.get_default_verify_paths()
-    if not context.cert_store_stats()["x509_ca"] and paths.capath is None:
+    if paths.cafile is None and paths.capath is None:
         import certifi
 
         context.load_verify_locations(certifi.where())
