@@ -116,14 +116,7 @@ def token_request(
     scopes = challenge.params.get("scope", "").split() or [f"repository:{repository}:pull"]
     service = challenge.params.get("service", "")
     if credential is not None and credential.identity_token:
-        form = {
-            "grant_type": "refresh_token",
-            "refresh_token": credential.identity_token,
-            "client_id": CLIENT_ID,
-            "service": service,
-            "scope": " ".join(scopes),
-        }
-        return TokenRequest(realm, form=urlencode(form))
+        return TokenRequest(realm, form=_refresh_form(credential.identity_token, service, scopes))
     parts = urlsplit(realm)
     query = parse_qsl(parts.query, keep_blank_values=True)
     if service:
@@ -133,6 +126,17 @@ def token_request(
     if credential is None or not credential.has_login:
         return TokenRequest(url)
     return TokenRequest(url, basic(credential).authorization)
+
+
+def _refresh_form(identity_token: str, service: str, scopes: Sequence[str]) -> str:
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": identity_token,
+        "client_id": CLIENT_ID,
+        "service": service,
+        "scope": " ".join(scopes),
+    }
+    return urlencode(form)
 
 
 def _check_realm(realm: str, *, host: Host, is_registry_inside: bool) -> None:
