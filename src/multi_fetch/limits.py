@@ -61,6 +61,15 @@ MAX_TOKEN_BODY_BYTES: Final = 1024 * 1024
 # net/http and curl follow 10 and 50; containerd and crane keep net/http's 10.
 MAX_REDIRECTS: Final = 10
 
+# Objects that one manifest may name. Docker stops at 127 layers; the largest indexes have hundreds.
+MAX_CHILDREN: Final = 4_096
+
+# Objects below one request with children:, all together.
+MAX_TREE: Final = 65_536
+
+# An index in an index in an index: containerd and crane follow without limit; nobody nests more.
+MAX_INDEX_DEPTH: Final = 4
+
 # --- patience -------------------------------------------------------------------------------
 
 CONNECT_TIMEOUT_SECONDS: Final = 30.0  # net/http's dialer

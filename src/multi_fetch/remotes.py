@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from multi_fetch.oci.reference import Reference
+    from multi_fetch.protocol.request import ByteRange
 
 
 class Fetcher(Protocol):
@@ -88,13 +89,41 @@ class Opened(msgspec.Struct, frozen=True):
     chunks: AsyncIterator[Chunk]
 
 
+class Report(msgspec.Struct, frozen=True):
+    """What a remote has to say about a run.
+
+    Attributes:
+        retries: requests that were sent again, for any reason.
+        ratelimit: what the registry last said of its limits, by the names it uses, in lower case:
+            ``ratelimit-limit``, ``ratelimit-remaining``, ``docker-ratelimit-source``.
+    """
+
+    retries: int = 0
+    ratelimit: dict[str, str] = {}
+
+
 class Remote(Resolver, Protocol):
     """A repository that objects are fetched from."""
 
     def open(
-        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+        self,
+        ref: Reference,
+        *,
+        media_types: Sequence[str] = (),
+        size: int | None = None,
+        byte_range: ByteRange | None = None,
     ) -> AbstractAsyncContextManager[Opened]:
-        """Resolves and fetches at once; arguments and errors as for ``resolve``."""
+        """Resolves and fetches at once; arguments and errors as for ``resolve``.
+
+        With a ``byte_range`` the chunks are exactly those bytes, or as many of them as there are,
+        also where the registry does not know ranges; the descriptor is the whole object's.
+
+        Raises:
+            InvalidRequestError: the range begins at or beyond the object's end.
+        """
+
+    def report(self) -> Report:
+        """What there is to say so far."""
 
 
 # Where a remote's scheme is served. The layers below do not import those above, so this is a

@@ -7,6 +7,7 @@ InvalidRequestError, which fails that line's id alone.
 from __future__ import annotations
 
 import re
+from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -14,10 +15,13 @@ from msgspec.structs import replace
 
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import MAX_LINE_BYTES
+from multi_fetch.oci.descriptor import Platform
 from multi_fetch.oci.digest import Digest, parse_digest
 from multi_fetch.oci.media_types import is_media_type
+from multi_fetch.oci.platform import parse_platform
 from multi_fetch.oci.quote import quote
 from multi_fetch.oci.reference import TAG, Reference
+from multi_fetch.protocol.duration import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +31,24 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # containerd's hints, remotes.go: <type>:<content>
 HINT = re.compile(r"(?P<type>[^:]+):(?P<content>.*)", re.DOTALL)
 SIZE = re.compile(r"[0-9]{1,18}", re.ASCII)
+# As in RFC 9110, section 14.1.2, without its suffix form
+RANGE = re.compile(r"(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})?", re.ASCII)
+
+
+class Children(Enum):
+    """What is wanted of the tree below an object."""
+
+    NONE = "none"
+    ALL = "all"
+    MANIFESTS = "manifests"
+    BLOBS = "blobs"
+
+
+class ByteRange(msgspec.Struct, frozen=True):
+    """Bytes ``first`` to ``last`` of a blob, counted from 0; to its end where ``last`` is None."""
+
+    first: int
+    last: int | None = None
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +61,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         media_types: from ``mediatype:`` hints, in their order: the first chooses the endpoint.
         size: from ``size:``, in bytes; the content must have it.
         is_content_wanted: False after ``content:none``: the descriptor alone.
+        platform: from ``platform:``, normalised; an index is followed to its manifest.
+        byte_range: from ``range:``; what comes then cannot be verified.
+        children: from ``children:``, what of the tree below the object is wanted too.
+        pin: from ``digest:``; what the object must resolve to.
+        deadline_seconds: from ``deadline:``; time in a queue is not counted.
     """
 
     object: str
@@ -47,6 +74,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     media_types: tuple[str, ...] = ()
     size: int | None = None
     is_content_wanted: bool = True
+    platform: Platform | None = None
+    byte_range: ByteRange | None = None
+    children: Children = Children.NONE
+    pin: Digest | None = None
+    deadline_seconds: float | None = None
 
     def reference(self, locator: str) -> Reference:
         """The whole reference of the object, in the repository that ``locator`` names."""
@@ -103,6 +135,10 @@ def parse_request(text: str, hints: list[str]) -> Request:
         take = _HINTS.get(match["type"])
         if take is not None:
             request = take(request, match["content"])
+    if request.byte_range is not None and request.children is not Children.NONE:
+        raise InvalidRequestError("the hints range: and children: do not go together")
+    if request.pin is not None and request.digest not in {None, request.pin}:
+        raise InvalidRequestError("the hint digest: differs from the digest that is asked for")
     return request
 
 
@@ -139,9 +175,47 @@ def _content(request: Request, content: str) -> Request:
     return replace(request, is_content_wanted=False)
 
 
+def _platform(request: Request, content: str) -> Request:
+    return replace(request, platform=parse_platform(content))
+
+
+def _range(request: Request, content: str) -> Request:
+    match = RANGE.fullmatch(content)
+    if match is None or (match["last"] and int(match["last"]) < int(match["first"])):
+        raise InvalidRequestError(
+            f"{quote(content)} is not a range: write <first>-<last> or <first>-, counted from 0"
+        )
+    last = int(match["last"]) if match["last"] else None
+    return replace(request, byte_range=ByteRange(int(match["first"]), last))
+
+
+def _children(request: Request, content: str) -> Request:
+    if content not in {"all", "manifests", "blobs"}:
+        raise InvalidRequestError(
+            f"the hint children: takes all, manifests or blobs; here it is {quote(content)}"
+        )
+    return replace(request, children=Children(content))
+
+
+def _digest(request: Request, content: str) -> Request:
+    return replace(request, pin=parse_digest(content))
+
+
+def _deadline(request: Request, content: str) -> Request:
+    seconds = parse_duration(content)
+    if not seconds:
+        raise InvalidRequestError("the hint deadline: takes a duration above zero")
+    return replace(request, deadline_seconds=seconds)
+
+
 # A hint of another type is ignored, as in containerd's remotes package.
 _HINTS: Final[Mapping[str, Callable[[Request, str], Request]]] = {
     "mediatype": _media_type,
     "size": _size,
     "content": _content,
+    "platform": _platform,
+    "range": _range,
+    "children": _children,
+    "digest": _digest,
+    "deadline": _deadline,
 }

@@ -1,0 +1,70 @@
+"""Manifests: what they name.
+
+image-spec's image-index.md and manifest.md, Docker's manifest v2 schema 2 and manifest list, and
+the artifact manifest of image-spec 1.1's release candidates. The subject of a manifest is not
+below it: it points the other way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from multi_fetch.errors import InvalidDigestError, RegistryError, TooLargeError, UnsupportedError
+from multi_fetch.limits import MAX_CHILDREN
+from multi_fetch.oci.descriptor import Descriptor, decode_hook
+from multi_fetch.oci.media_types import MANIFEST_TYPES, SCHEMA1_TYPES
+
+if TYPE_CHECKING:
+    from multi_fetch.oci.digest import Chunk
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a manifest of any kind names; what its kind does not have is empty."""
+
+    schema_version: int = 2
+    media_type: str = ""
+    manifests: tuple[Descriptor, ...] | None = None
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] | None = None
+    blobs: tuple[Descriptor, ...] | None = None
+
+    def children(self) -> list[Descriptor]:
+        """All that it names, in the order of the document, each digest once."""
+        config = () if self.config is None else (self.config,)
+        named = (*(self.manifests or ()), *config, *(self.layers or ()), *(self.blobs or ()))
+        return list({descriptor.digest: descriptor for descriptor in reversed(named)}.values())[
+            ::-1
+        ]
+
+
+def is_manifest(media_type: str) -> bool:
+    """Whether content of this type is a manifest, and so may have children."""
+    return media_type in MANIFEST_TYPES
+
+
+def parse_manifest(content: Chunk, media_type: str) -> Manifest:
+    """Reads a manifest or an index.
+
+    Raises:
+        UnsupportedError: it is of schema 1.
+        RegistryError: it is no manifest, or a descriptor in it is none.
+        TooLargeError: it names more than MAX_CHILDREN objects.
+    """
+    if media_type in SCHEMA1_TYPES:
+        raise UnsupportedError(f"{media_type} is Docker's schema 1, which is not supported")
+    try:
+        manifest = _decoder.decode(content)
+    except (msgspec.DecodeError, InvalidDigestError, UnicodeDecodeError) as error:
+        raise RegistryError(f"the manifest cannot be read: {error}") from error
+    children = manifest.children()
+    if len(children) > MAX_CHILDREN:
+        raise TooLargeError(f"the manifest names {len(children)} objects, more than {MAX_CHILDREN}")
+    for child in children:
+        if child.size is None or child.size < 0:
+            raise RegistryError(f"the manifest names {child.digest} with no size")
+    return manifest
+
+
+_decoder = msgspec.json.Decoder(Manifest, dec_hook=decode_hook)
