@@ -1,0 +1,264 @@
+"""README.md is true: what it shows is run, and its tables are those of the code.
+
+Fenced blocks, in their order, in one folder that has ``examples`` in it:
+
+- ``sh`` is run by bash; one that ends with ``&`` is a server, which runs until the end
+- ``python`` is run as a script; one whose first line is ``# <name>.py`` is saved by that name
+- ``text`` is what the block before it printed; ``...`` in it stands for anything in a line
+- ``console`` is not run (it needs a network, or these tests themselves); its commands must parse
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from multi_fetch.cli import arguments
+from multi_fetch.protocol.frames import FEATURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text("utf-8")
+PORT = "5001"
+COMMANDS = {"multi-fetch": "multi_fetch", "fetch-object": "fetch_object"}
+LANGUAGES = {"sh", "python", "text", "console"}
+
+
+class Block(NamedTuple):
+    """A fenced block; ``line`` is where it begins in README.md."""
+
+    line: int
+    language: str
+    text: str
+
+
+def blocks() -> list[Block]:
+    found = re.finditer(r"^```(\w*)\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE)
+    return [Block(TEXT.count("\n", 0, each.start()) + 1, each[1], each[2]) for each in found]
+
+
+def table(head: str) -> list[list[str]]:
+    """The rows of the table whose first line begins with ``head``."""
+    _, found, rest = TEXT.partition(f"\n| {head} |")
+    assert found, head
+    rows = rest.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+
+
+class Reader:
+    """A reader who types what README.md says."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+        self._port = free_port()
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self._environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MULTI_FETCH_", "CONTAINERD_"))
+        } | {"PATH": path}
+        (folder / "examples").symlink_to(ROOT / "examples")
+
+    def type_in(self, block: Block) -> str:
+        """Runs a block; gives what it printed."""
+        text = block.text.replace(PORT, self._port)
+        if block.language == "sh":
+            if text.rstrip().endswith("&"):
+                return self._start(text.rstrip().removesuffix("&"))
+            return self._run("bash", "-euo", "pipefail", "-c", text)
+        if name := re.match(r"# (\w+\.py)\n", text):
+            (self._folder / name[1]).write_text(text)
+            return ""
+        return self._run(sys.executable, "-W", "error", "-c", text)
+
+    def _run(self, *command: str) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.replace(self._port, PORT)
+
+    def _start(self, command: str) -> str:
+        server = self._stack.enter_context(
+            subprocess.Popen(
+                shlex.split(command),
+                cwd=self._folder,
+                env=self._environment,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        self._stack.callback(server.terminate)
+        assert server.stdout is not None
+        return server.stdout.readline().replace(self._port, PORT)
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return str(taken.getsockname()[1])
+
+
+def pattern(text: str) -> re.Pattern[str]:
+    return re.compile(".*".join(map(re.escape, text.split("..."))))
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    with ExitStack() as stack:
+        yield Reader(tmp_path, stack)
+
+
+def test_every_block_that_is_shown_runs_and_prints_what_is_shown(reader: Reader) -> None:
+    started = time.monotonic()
+    printed = ""
+    shown = 0
+    for block in blocks():
+        if block.language in {"sh", "python"}:
+            printed = reader.type_in(block)
+        elif block.language == "text":
+            shown += 1
+            got = printed.splitlines()
+            wanted = block.text.splitlines()
+            assert len(got) == len(wanted), f"line {block.line}: {printed}"
+            for one, other in zip(wanted, got, strict=True):
+                assert pattern(one).fullmatch(other), f"line {block.line}:\n{one}\n{other}"
+    assert shown >= 5
+    assert time.monotonic() - started < 30, "a first use takes 30 seconds"
+
+
+def test_every_block_has_a_language_that_says_how_it_is_tested() -> None:
+    assert {block.language for block in blocks()} == LANGUAGES
+
+
+def console_lines() -> list[str]:
+    text = "".join(block.text for block in blocks() if block.language == "console")
+    return [line.removeprefix("$ ") for line in text.splitlines()]
+
+
+def commands(line: str) -> list[list[str]]:
+    """A command line of the shell as its simple commands, without redirections."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    found: list[list[str]] = [[]]
+    words = iter(lexer)
+    for word in words:
+        if word in {"|", "||", "&&", ";"}:
+            found.append([])
+        elif word in {"<", ">", ">>"}:
+            next(words)
+        else:
+            found[-1].append(word)
+    return found
+
+
+def parser_of(command: str) -> argparse.ArgumentParser:
+    module = importlib.import_module(f"multi_fetch.cli.{COMMANDS[command]}")
+    parser = module._parser()
+    assert isinstance(parser, argparse.ArgumentParser)
+    return parser
+
+
+@pytest.mark.parametrize("line", console_lines())
+def test_a_command_that_is_not_run_here_would_be_understood(line: str) -> None:
+    for name, *words in commands(line):
+        if name in COMMANDS:
+            assert vars(parser_of(name).parse_args(words))
+        elif name == "make":
+            (target,) = words
+            assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        elif name == ".":
+            assert words == [".venv/bin/activate"]
+        else:
+            assert name == "printf"
+
+
+def test_few_blocks_are_not_run() -> None:
+    assert sum(block.language == "console" for block in blocks()) <= 2
+
+
+def flags_of(command: str) -> set[str]:
+    strings = {flag for action in parser_of(command)._actions for flag in action.option_strings}
+    return {flag for flag in strings if flag.startswith("--")}
+
+
+def test_the_flags_are_those_of_the_two_commands() -> None:
+    rows = table("flag")
+    written = {flag for row in rows for flag in re.findall(r"--[a-z-]+", row[0])}
+    worker_alone = {
+        flag for row in rows if "`multi-fetch`" in row[1] for flag in re.findall(r"--\S+\b", row[0])
+    }
+    assert written == flags_of("multi-fetch") | flags_of("fetch-object")
+    assert worker_alone == flags_of("multi-fetch") - flags_of("fetch-object")
+
+
+def test_the_defaults_are_those_of_the_worker() -> None:
+    parser = parser_of("multi-fetch")
+    for row in table("flag"):
+        if found := re.search(r"default `?(\w+)", row[1]):
+            flag = re.findall(r"--[a-z-]+", row[0])[0]
+            assert str(parser.get_default(flag[2:].replace("-", "_"))) == found[1], flag
+
+
+def test_the_variables_are_those_that_are_read() -> None:
+    written = {name for row in table("variable") for name in re.findall(r"[A-Z_]{2,}", row[0])}
+    read = {str(value) for name, value in vars(arguments).items() if name.endswith("_VARIABLE")}
+    assert written == read
+
+
+def test_the_hints_are_those_that_hello_names() -> None:
+    written = {row[0].strip("`").partition(":")[0] for row in table("hint")}
+    assert {f"hint:{name}" for name in written} == {
+        name for name in FEATURES if name.startswith("hint:")
+    }
+
+
+def test_the_exit_statuses_are_those_of_the_protocol() -> None:
+    protocol = (ROOT / "protocol.md").read_text("utf-8")
+    _, _, rest = protocol.partition("| exit status |")
+    promised = re.findall(r"^\| (\S+) \|", rest.partition("\n\n")[0], re.MULTILINE)
+    assert {row[0] for row in table("exit status")} == set(promised) - {"---"}
+
+
+def test_the_protocol_has_ten_lines() -> None:
+    _, _, rest = TEXT.partition("## The protocol in ten lines\n")
+    section = rest.partition("\n## ")[0]
+    assert re.findall(r"^(\d+)\. ", section, re.MULTILINE) == [str(n) for n in range(1, 11)]
+
+
+def test_what_is_claimed_of_this_project_is_shown_by_a_test() -> None:
+    rows = [row for row in TEXT.splitlines() if row.startswith("| ")]
+    peers = rows[next(i for i, row in enumerate(rows) if row.startswith("| | multi-fetch")) + 1 :]
+    claims = 0
+    for row in peers:
+        cell = row.split(" | ")[1]
+        found = re.fullmatch(r'\[(?:yes|partly)\]\((\S+\.py) "(\w+)"\)', cell)
+        if found is None:
+            assert cell.startswith(("no", "told, not obeyed")), row
+            continue
+        claims += 1
+        tree = ast.parse((ROOT / found[1]).read_text("utf-8"))
+        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+        assert found[2] in {each.name for each in tree.body if isinstance(each, functions)}, row
+    assert claims >= 10
