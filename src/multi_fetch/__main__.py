@@ -1,5 +1,5 @@
 """``python -m multi_fetch`` is the worker, ``multi-fetch``."""
 
-from multi_fetch.cli.multi_fetch import main
+from multi_fetch.cli.start import multi_fetch
 
-raise SystemExit(main())
+raise SystemExit(multi_fetch())

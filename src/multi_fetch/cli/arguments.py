@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from multi_fetch import __version__
@@ -11,6 +12,7 @@ from multi_fetch.cli.logs import FORMATS, LEVELS
 from multi_fetch.errors import InvalidReferenceError, InvalidRequestError
 from multi_fetch.oci.reference import parse_familiar
 from multi_fetch.protocol.duration import parse_duration
+from multi_fetch.worker.pipes import STDIN_NAME, STDOUT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +63,40 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
         "--log-format", choices=FORMATS, default="text", help="(default: %(default)s)"
     )
     parser.add_argument("--version", action="version", version=software())
+
+
+def complain(program: str, problem: str) -> None:
+    """Tells on stderr why a program ends; nobody, where stderr is closed."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"{program}: {problem}\n")
+
+
+def closed_stream(*streams: tuple[int, str]) -> str:
+    """What to complain of, if one of these descriptors (and their names) is closed.
+
+    To be asked before anything is opened, which would get the number of the one that is missing.
+    """
+    for fd, name in streams:
+        try:
+            os.fstat(fd)
+        except OSError:
+            return f"{name} is closed: give it a pipe, a file or /dev/null"
+    return ""
+
+
+def stream_failure(group: BaseExceptionGroup[OSError]) -> str:
+    """What to complain of, if a standard stream failed.
+
+    Raises:
+        BaseExceptionGroup: it was not a standard stream that failed.
+    """
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if not isinstance(error, OSError) or error.filename not in {STDIN_NAME, STDOUT_NAME}:
+        raise group
+    verb = "read" if error.filename == STDIN_NAME else "write to"
+    return f"cannot {verb} {error.filename}: {error.strerror}"
 
 
 def software() -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
-import sys
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -22,8 +21,11 @@ from multi_fetch.cli.arguments import (
     UNUSABLE,
     USAGE,
     add_common_flags,
+    closed_stream,
+    complain,
     credentials,
     reference,
+    stream_failure,
 )
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.errors import (
@@ -38,7 +40,7 @@ from multi_fetch.oci.descriptor import encode_hook
 from multi_fetch.protocol.request import Request, parse_request
 from multi_fetch.remotes import open_remote
 from multi_fetch.verify import Verifier, hold
-from multi_fetch.worker.pipes import open_writer
+from multi_fetch.worker.pipes import STDOUT_NAME, open_writer
 from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
 from multi_fetch.worker.window import REMOTE_CODES
 
@@ -81,7 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         request = _request(arguments.ref, arguments.object)
     except InvalidRequestError as error:
-        sys.stderr.write(f"fetch-object: {error}\n")
+        complain("fetch-object", error.message)
+        return USAGE
+    if problem := closed_stream((STDOUT, STDOUT_NAME)):
+        complain("fetch-object", problem)
         return USAGE
     status = FAILURE
     try:
@@ -89,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except* BrokenPipeError:
         status = STDOUT_CLOSED_STATUS
     except* OSError as group:
-        sys.stderr.write(f"fetch-object: cannot write to stdout: {group.exceptions[0]}\n")
+        complain("fetch-object", stream_failure(group))
     return status
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,15 +13,18 @@ from multi_fetch.cli.arguments import (
     FAILURE,
     USAGE,
     add_common_flags,
+    closed_stream,
+    complain,
     credentials,
     reference,
     software,
+    stream_failure,
     whole_number,
 )
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
 from multi_fetch.remotes import open_remote
-from multi_fetch.worker.pipes import open_reader, open_writer
+from multi_fetch.worker.pipes import STDIN_NAME, STDOUT_NAME, open_reader, open_writer
 from multi_fetch.worker.serve import Settings, serve
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ref: Reference = arguments.remote
     set_up_logging(arguments.log_level, arguments.log_format)
     if problem := _remote_problem(ref) or _stream_problem(may_be_terminal=arguments.force):
-        sys.stderr.write(f"multi-fetch: {problem}\n")
+        complain("multi-fetch", problem)
         return USAGE
     settings = Settings(
         software=software(),
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status = trio.run(_run, ref, settings)
     except* OSError as group:
-        sys.stderr.write(f"multi-fetch: cannot write to stdout: {group.exceptions[0]}\n")
+        complain("multi-fetch", stream_failure(group))
     return status
 
 
@@ -93,11 +95,8 @@ def _remote_problem(ref: Reference) -> str:
 
 
 def _stream_problem(*, may_be_terminal: bool) -> str:
-    for fd, name in ((STDIN, "stdin"), (STDOUT, "stdout")):
-        try:
-            os.fstat(fd)
-        except OSError:
-            return f"{name} is closed: give it a pipe, a file or /dev/null"
+    if problem := closed_stream((STDIN, STDIN_NAME), (STDOUT, STDOUT_NAME)):
+        return problem
     if os.isatty(STDOUT) and not may_be_terminal:
         return (
             "stdout is a terminal, and the answers are binary: send them to a program or a file,"

@@ -7,7 +7,10 @@ which works everywhere.
 Setting O_NONBLOCK on a descriptor that we were given would set it for everybody who shares its
 open file description: the shell, the parent, the next command. So a pipe is opened anew where
 the system has /proc, a socket is asked with MSG_DONTWAIT, and only where neither is possible the
-flag is set and put back when the stream is closed.
+flag is set and put back when the stream is closed. A descriptor that came to us with the flag set
+keeps it, and is read and written all the same.
+
+What fails says which stream it was: the OSError's ``filename`` is STDIN_NAME or STDOUT_NAME.
 """
 
 from __future__ import annotations
@@ -33,12 +36,20 @@ READ_BYTES: Final = MAX_LINE_BYTES
 # POSIX: at least 16; Linux and macOS have 1024.
 IOV_MAX: Final = 512
 
+# As an OSError's ``filename``.
+STDIN_NAME: Final = "stdin"
+STDOUT_NAME: Final = "stdout"
+
 
 class Reader(Protocol):
     """Where request lines come from."""
 
     async def read(self) -> bytes:
-        """The next bytes; none at the end."""
+        """The next bytes; none at the end.
+
+        Raises:
+            OSError: the stream cannot be read (a descriptor that is open for writing alone).
+        """
 
 
 class Writer(Protocol):
@@ -97,7 +108,7 @@ class PollReader:
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             # Someone who shares the stream may have been faster.
-            with suppress(BlockingIOError):
+            with suppress(BlockingIOError), _naming(STDIN_NAME):
                 return os.read(self._fd, READ_BYTES)
 
 
@@ -109,7 +120,15 @@ class ThreadReader:
 
     async def read(self) -> bytes:
         """The next bytes; none at the end."""
-        return await trio.to_thread.run_sync(os.read, self._fd, READ_BYTES, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
+
+    def _read(self) -> bytes:
+        while True:
+            try:
+                with _naming(STDIN_NAME):
+                    return os.read(self._fd, READ_BYTES)
+            except BlockingIOError:
+                select.select([self._fd], [], [])
 
 
 class PollWriter:
@@ -125,7 +144,8 @@ class PollWriter:
         start = 0
         while start < len(views):
             try:
-                written = self._writev(views[start : start + IOV_MAX])
+                with _naming(STDOUT_NAME):
+                    written = self._writev(views[start : start + IOV_MAX])
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._fd)
                 continue
@@ -161,11 +181,25 @@ class ThreadWriter:
         for buffer in buffers:
             rest = memoryview(buffer)
             while rest:
-                rest = rest[os.write(self._fd, rest) :]
+                try:
+                    with _naming(STDOUT_NAME):
+                        rest = rest[os.write(self._fd, rest) :]
+                except BlockingIOError:
+                    select.select([], [self._fd], [])
 
     async def wait_closed(self) -> None:
         """A file is never closed by its reader."""
         await trio.sleep_forever()
+
+
+@contextmanager
+def _naming(stream: str) -> Iterator[None]:
+    """Says in an OSError which stream it is about; its type and errno stay."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = stream
+        raise
 
 
 def _is_pollable(fd: int) -> bool:

@@ -1,0 +1,30 @@
+"""The commands' first lines: what must be done before the imports, which take a while."""
+
+from __future__ import annotations
+
+import signal
+
+
+def multi_fetch() -> int:
+    """``multi-fetch``; returns its exit status."""
+    _let_sigint_end_it()
+    from multi_fetch.cli.multi_fetch import main
+
+    return main()
+
+
+def fetch_object() -> int:
+    """``fetch-object``; returns its exit status."""
+    _let_sigint_end_it()
+    from multi_fetch.cli.fetch_object import main
+
+    return main()
+
+
+def _let_sigint_end_it() -> None:
+    """Until the command listens for signals, SIGINT ends it like SIGTERM: with no traceback.
+
+    Where whoever started it has SIGINT ignored, that stays.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
