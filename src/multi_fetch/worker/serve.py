@@ -121,7 +121,8 @@ class Worker:
             except* Exception as found:  # noqa: BLE001 - raised again, after the last frames
                 bug = found
                 self._answer_with(InternalError(f"a fault of multi-fetch: {_first(found)!r}"))
-            self._outlet.put(frame(self._bye()))
+            # On the slow lane: the fast one would overtake a large object's last frame.
+            self._outlet.put(frame(self._bye()), is_slow=True)
             self._outlet.close()
             await self._outlet.wait_done()
             if bug is not None:
