@@ -15,7 +15,7 @@ mod session;
 mod sha256;
 
 use frames::each_frame;
-use session::{first, Session};
+use session::Session;
 use std::error::Error;
 use std::io::{stdin, BufReader, Write};
 use std::process::{exit, Command, Stdio};
@@ -28,14 +28,14 @@ fn run(remote: &str, lines: &[String]) -> Result<i32, Box<dyn Error>> {
     let requests: String = lines.iter().map(|line| line.clone() + "\n").collect();
     // A thread of its own: reading never waits for writing. A worker that is gone shows at stdout.
     std::thread::spawn(move || input.write_all(requests.as_bytes()));
-    let asked = (1..).zip(lines).map(|(id, line)| (id, first(line))).collect();
+    let asked = (1..=lines.len() as i64).collect();
     let mut session = Session { asked, ..Session::default() };
     let mut output = BufReader::new(worker.stdout.take().ok_or("no stdout")?);
     if let Err(why) = each_frame(&mut output, |frame| session.take(frame)) {
         eprintln!("stream refused: {why}");
         worker.kill()?;
     }
-    let unanswered: Vec<_> = session.begun.keys().chain(session.asked.keys()).collect();
+    let unanswered: Vec<_> = session.begun.keys().chain(&session.asked).collect();
     unanswered.iter().for_each(|id| println!("{id} unanswered 0"));
     let is_good = session.last == "bye" && session.failed + unanswered.len() == 0;
     Ok(worker.wait()?.code().filter(|code| *code > 0).unwrap_or(i32::from(!is_good)))

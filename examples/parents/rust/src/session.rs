@@ -4,19 +4,18 @@ use crate::frames::text;
 use crate::json::quoted;
 use crate::msgpack::Value::{self, *};
 use crate::sha256::Sha256;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// An object between its begin and its end.
 pub struct Open {
     hash: Option<Sha256>,
-    first: i64,
     size: i64,
 }
 
 /// What every id has come to.
 #[derive(Default)]
 pub struct Session {
-    pub asked: HashMap<i64, i64>, // and where its content begins
+    pub asked: HashSet<i64>,
     pub begun: HashMap<i64, Open>,
     pub last: String,
     pub failed: usize,
@@ -34,16 +33,17 @@ impl Session {
                 return Err("an unknown version".into());
             }
             [_, _, Map(descriptor), _, _] => {
-                let first = self.asked.remove(id).or((*id < 0).then_some(0));
-                let first = first.ok_or(format!("begin of {id}"))?;
+                if !self.asked.remove(id) && *id >= 0 {
+                    return Err(format!("begin of {id}"));
+                }
                 let is_sha256 = text(descriptor, "digest").starts_with("sha256:");
-                let open = Open { hash: is_sha256.then(Sha256::new), first, size: 0 };
+                let open = Open { hash: is_sha256.then(Sha256::new), size: 0 };
                 if self.begun.insert(*id, open).is_some() {
                     return Err(format!("second begin of {id}"));
                 }
             }
             [_, Int(offset), Bin(content)] => match self.begun.get_mut(id) {
-                Some(open) if *offset == open.first + open.size => {
+                Some(open) if *offset == open.size => {
                     open.hash.iter_mut().for_each(|hash| hash.update(content));
                     open.size += content.len() as i64;
                 }
@@ -63,7 +63,7 @@ impl Session {
             }
             [_, Str(code), Str(message), _, _] => {
                 let open = self.begun.remove(id);
-                if self.asked.remove(id).is_none() && open.is_none() && *id > 0 {
+                if !self.asked.remove(id) && open.is_none() && *id > 0 {
                     return Err(format!("error of {id}"));
                 }
                 println!("{id} {code} {}", open.map_or(0, |open| open.size));
@@ -74,10 +74,4 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// Where the content of a request begins: not at 0 if its line has `range:<first>-`.
-pub fn first(line: &str) -> i64 {
-    let hint = line.split_once(" range:").and_then(|(_, hint)| hint.split_once('-'));
-    hint.and_then(|(first, _)| first.parse().ok()).unwrap_or(0)
 }
