@@ -18,19 +18,19 @@
     ├── SizeMismatchError          size-mismatch
     ├── TooLargeError              too-large
     ├── UnsupportedError           unsupported
+    │   └── UnknownVersionError                      a worker speaks another protocol version
     ├── RegistryError              registry-error    the registry broke its protocol
     ├── RequestCancelledError      cancelled
     └── InternalError              internal
-        └── MalformedFrameError                      a peer wrote bytes that are no frame
-            └── CutStreamError                       ... or stopped in the middle of one
+        ├── MalformedFrameError                      a peer wrote bytes that are no frame
+        │   └── CutStreamError                       ... or stopped in the middle of one
+        └── WorkerDiedError                          a worker ended with a request unanswered
 
 ``code`` is the wire's (protocol.md, "Error codes"); ``retryable`` says whether the same request
 may succeed later. The facts of a failure are attributes, never only words in the message.
 """
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 
 class MultiFetchError(Exception):
@@ -43,8 +43,8 @@ class MultiFetchError(Exception):
         attempts: how many times the request was tried, or None.
     """
 
-    code: ClassVar[str] = "internal"
-    retryable: ClassVar[bool] = False
+    code: str = "internal"
+    retryable: bool = False
 
     def __init__(
         self,
@@ -144,10 +144,8 @@ class DigestMismatchError(MultiFetchError):
 
     code = "digest-mismatch"
 
-    def __init__(self, *, want: str, got: str) -> None:
-        super().__init__(
-            f"content has digest {got}, not {want} as asked: it was altered on the way"
-        )
+    def __init__(self, *, want: str, got: str, why: str = "it was altered on the way") -> None:
+        super().__init__(f"content has digest {got}, not {want} as asked: {why}")
         self.want = want
         self.got = got
 
@@ -189,6 +187,21 @@ class UnsupportedError(MultiFetchError):
     code = "unsupported"
 
 
+class UnknownVersionError(UnsupportedError):
+    """A worker's ``hello`` says a protocol version that this client does not speak.
+
+    Attributes:
+        version: what the worker speaks.
+    """
+
+    def __init__(self, version: int, *, known: int) -> None:
+        super().__init__(
+            f"the worker speaks version {version} of the protocol, this client version {known}:"
+            " let both be of the same release of multi-fetch"
+        )
+        self.version = version
+
+
 class RegistryError(MultiFetchError):
     """The registry's answer breaks the distribution-spec or HTTP."""
 
@@ -212,3 +225,24 @@ class MalformedFrameError(InternalError):
 
 class CutStreamError(MalformedFrameError):
     """The stream of frames ended within a frame."""
+
+
+class WorkerDiedError(InternalError):
+    """A worker ended, or broke its protocol, and left a request without an answer.
+
+    Attributes:
+        exit_status: as subprocess has it, -9 for SIGKILL; None where the process was never seen
+            to end.
+        stderr_lines: the last lines that the worker wrote to stderr, cut to a bound.
+    """
+
+    def __init__(
+        self, reason: str, *, exit_status: int | None, stderr_lines: tuple[str, ...] = ()
+    ) -> None:
+        said = "".join(f"\n  {line}" for line in stderr_lines)
+        super().__init__(
+            f"the worker left the request unanswered: {reason}"
+            + (f"; its last lines on stderr:{said}" if said else "")
+        )
+        self.exit_status = exit_status
+        self.stderr_lines = stderr_lines

@@ -6,7 +6,7 @@ refused when it comes, so that an endless body costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from multi_fetch.errors import DigestMismatchError, SizeMismatchError
 from multi_fetch.oci.digest import new_hasher
@@ -17,23 +17,60 @@ if TYPE_CHECKING:
     from multi_fetch.oci.digest import Chunk, Digest
 
 
-async def hold(chunks: AsyncIterator[Chunk], verifier: Verifier, limit: int) -> tuple[bytes, bool]:
+async def hold(chunks: AsyncIterator[Chunk], judge: Judge, limit: int) -> tuple[bytes, bool]:
     """Takes content until it ends or exceeds ``limit`` bytes: a small object is held as a whole.
 
     Returns:
         What came, and whether that is all, in which case it was verified.
 
     Raises:
-        SizeMismatchError, DigestMismatchError: as the verifier does.
+        SizeMismatchError, DigestMismatchError: as the judge does.
     """
     held: list[Chunk] = []
     async for chunk in chunks:
-        verifier.update(chunk)
+        judge.update(chunk)
         held.append(bytes(chunk))
-        if verifier.received > limit:
+        if judge.received > limit:
             return b"".join(held), False
-    verifier.finish()
+    judge.finish()
     return b"".join(held), True
+
+
+class Judge(Protocol):
+    """What content flows past."""
+
+    received: int
+
+    def update(self, chunk: Chunk) -> None:
+        """Takes the next bytes."""
+
+    def finish(self) -> Digest | None:
+        """What was proved of all that came."""
+
+
+class Counter:
+    """Takes a part of an object, of which nothing can be proved but that it is not too long.
+
+    Args:
+        most: the bytes that it may have, or None for no limit.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self.most = most
+        self.received = 0
+
+    def update(self, chunk: Chunk) -> None:
+        """Takes the next bytes.
+
+        Raises:
+            SizeMismatchError: there are more than were asked for.
+        """
+        self.received += len(chunk)
+        if self.most is not None and self.received > self.most:
+            raise SizeMismatchError(want=self.most, got=self.received)
+
+    def finish(self) -> None:
+        """Nothing is proved."""
 
 
 class Verifier:

@@ -13,12 +13,14 @@ import trio
 from multi_fetch.errors import NotFoundError
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Chunk, Digest, digest_of
-from multi_fetch.remotes import Opened, Resolved
+from multi_fetch.oci.media_types import OCTET_STREAM
+from multi_fetch.remotes import Opened, Report, Resolved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from multi_fetch.oci.reference import Reference
+    from multi_fetch.protocol.request import ByteRange
 
 
 class MemoryRemote:
@@ -30,6 +32,7 @@ class MemoryRemote:
         failures: by object; raised when it is opened.
         lies: by digest; the bytes that are sent in place of the object's.
         is_size_known: whether descriptors tell the size.
+        retries: what the report says.
         opened: the objects that were opened, in order.
         running: how many are open now; ``peak`` is the most that were.
     """
@@ -37,16 +40,19 @@ class MemoryRemote:
     def __init__(self, chunk_bytes: int = 64 * 1024) -> None:
         self.chunk_bytes = chunk_bytes
         self.objects: dict[str, bytes] = {}
+        self.types: dict[str, str] = {}
         self.gates: dict[str, trio.Event] = {}
         self.failures: dict[str, Exception] = {}
         self.lies: dict[str, bytes] = {}
         self.is_size_known = True
         self.opened: list[str] = []
+        self.retries = 0
         self.running = 0
         self.peak = 0
 
-    def add(self, content: bytes, *tags: str) -> Digest:
+    def add(self, content: bytes, *tags: str, media_type: str = "") -> Digest:
         digest = digest_of(content)
+        self.types[digest] = media_type
         for name in (digest, *tags):
             self.objects[name] = content
         return digest
@@ -60,7 +66,12 @@ class MemoryRemote:
 
     @asynccontextmanager
     async def open(
-        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+        self,
+        ref: Reference,
+        *,
+        media_types: Sequence[str] = (),
+        size: int | None = None,
+        byte_range: ByteRange | None = None,
     ) -> AsyncIterator[Opened]:
         self.opened.append(ref.object)
         self.running += 1
@@ -70,7 +81,8 @@ class MemoryRemote:
             await trio.lowlevel.checkpoint()
             known = len(content) if self.is_size_known else size
             descriptor = self._descriptor(content, media_types, known)
-            async with aclosing(self._chunks(_name(ref), descriptor.digest)) as chunks:
+            body = self._chunks(_name(ref), descriptor.digest, byte_range)
+            async with aclosing(body) as chunks:
                 yield Opened(str(ref), descriptor, chunks)
         finally:
             self.running -= 1
@@ -83,6 +95,9 @@ class MemoryRemote:
         async with aclosing(self._chunks(descriptor.digest, descriptor.digest)) as chunks:
             yield chunks
 
+    def report(self) -> Report:
+        return Report(retries=self.retries)
+
     def _find(self, ref: Reference) -> bytes:
         name = _name(ref)
         if name in self.failures:
@@ -94,11 +109,16 @@ class MemoryRemote:
     def _descriptor(
         self, content: bytes, media_types: Sequence[str], size: int | None
     ) -> Descriptor:
-        media_type = media_types[0] if media_types else "application/octet-stream"
+        media_type = self.types.get(digest_of(content)) or [*media_types, OCTET_STREAM][0]
         return Descriptor(media_type=media_type, digest=digest_of(content), size=size)
 
-    async def _chunks(self, name: str, digest: Digest) -> AsyncGenerator[Chunk, None]:
+    async def _chunks(
+        self, name: str, digest: Digest, byte_range: ByteRange | None = None
+    ) -> AsyncGenerator[Chunk, None]:
         content = self.lies.get(digest, self.objects[digest])
+        if byte_range is not None:
+            last = len(content) if byte_range.last is None else byte_range.last
+            content = content[byte_range.first : last + 1]
         for start in range(0, len(content), self.chunk_bytes):
             await trio.lowlevel.checkpoint()
             if name in self.gates:

@@ -50,6 +50,12 @@ def settings(
     )
 
 
+def large_objects(remote: MemoryRemote, count: int) -> bytes:
+    """The lines that ask for so many different large objects."""
+    digests = [remote.add(LARGE + bytes([number])) for number in range(count)]
+    return "".join(f"{digest}\n" for digest in digests).encode()
+
+
 async def test_hello_comes_first_and_bye_last_even_if_nothing_is_asked(
     remote: MemoryRemote,
 ) -> None:
@@ -58,7 +64,7 @@ async def test_hello_comes_first_and_bye_last_even_if_nothing_is_asked(
     assert isinstance(hello, Hello)
     assert (hello.version, hello.remote, hello.window) == (1, LOCATOR, 1024)
     assert hello.max_frame == MAX_FRAME_BYTES
-    assert bye == Bye(0, 0, 0, 0, {})
+    assert bye == Bye(0, 0, 0, 0, {"retries": 0})
     assert status == 0
 
 
@@ -71,7 +77,7 @@ async def test_a_small_object_is_answered_by_begin_data_end(remote: MemoryRemote
     assert begin.descriptor.digest == digest_of(SMALL)
     assert data == Data(1, 0, SMALL)
     assert end == End(1, len(SMALL), digest_of(SMALL), 0)
-    assert bye == Bye(1, 1, 0, len(SMALL), {})
+    assert bye == Bye(1, 1, 0, len(SMALL), {"retries": 0})
     assert status == 0
 
 
@@ -99,7 +105,7 @@ async def test_content_none_asks_for_the_descriptor_alone(remote: MemoryRemote) 
     assert isinstance(begin, Begin)
     assert begin.descriptor.size == len(LARGE)
     assert end == End(1, 0, None, 0)
-    assert bye == Bye(1, 1, 0, 0, {})
+    assert bye == Bye(1, 1, 0, 0, {"retries": 0})
     assert remote.opened == []
 
 
@@ -118,7 +124,7 @@ async def test_ids_are_line_numbers_and_every_bad_line_fails_alone(remote: Memor
     assert {frame.code for frame in ends.values() if isinstance(frame, Error)} == {
         "invalid-request"
     }
-    assert frames[-1] == Bye(6, 2, 4, 2 * len(SMALL), {})
+    assert frames[-1] == Bye(6, 2, 4, 2 * len(SMALL), {"retries": 0})
     assert status == 1
 
 
@@ -187,38 +193,43 @@ async def test_a_line_is_answered_before_the_next_is_written(remote: MemoryRemot
 async def test_no_more_than_jobs_run_and_no_more_than_the_window_are_read(
     remote: MemoryRemote,
 ) -> None:
-    remote.gates["small"] = trio.Event()
+    gate = trio.Event()
+    for number in range(20):
+        remote.add(b"%d" % number, f"tag{number}")
+        remote.gates[f"tag{number}"] = gate
     async with running(remote, settings(jobs=3, window=5)) as run:
-        for _ in range(20):
-            run.reader.feed(b"small\n")
+        for number in range(20):
+            run.reader.feed(b"tag%d\n" % number)
         run.reader.feed_eof()
         await trio.testing.wait_all_tasks_blocked()
         assert remote.running == 3
         assert run.reader._receive.statistics().current_buffer_used == 20 - 6
-        remote.gates["small"].set()
+        gate.set()
     assert remote.peak == 3
     assert len(terminals(run.writer.frames())) == 20
 
 
 async def test_a_parent_that_does_not_read_stops_the_fetching(remote: MemoryRemote) -> None:
+    lines = large_objects(remote, 40)
     async with running(remote) as run:
         await run.writer.wait_frames(1)
         run.writer.flow = trio.Event()
-        run.reader.feed(b"large\n" * 40)
+        run.reader.feed(lines)
         run.reader.feed_eof()
         await trio.testing.wait_all_tasks_blocked()
         assert remote.running == 16
         assert len(remote.opened) == 16
         run.writer.flow.set()
     frames = run.writer.frames()
-    assert all(content(frames, number) == LARGE for number in range(1, 41))
+    ends = terminals(frames)
+    assert all(isinstance(ends[number], End) for number in range(1, 41))
 
 
 async def test_a_small_object_overtakes_large_ones_on_the_stream(remote: MemoryRemote) -> None:
     async with running(remote) as run:
         await run.writer.wait_frames(1)
         run.writer.flow = trio.Event()
-        run.reader.feed(b"large\n" * 8)
+        run.reader.feed(large_objects(remote, 8))
         await trio.testing.wait_all_tasks_blocked()
         run.reader.feed(b"small\n")
         run.reader.feed_eof()
@@ -228,7 +239,7 @@ async def test_a_small_object_overtakes_large_ones_on_the_stream(remote: MemoryR
 
 
 async def test_large_objects_share_the_stream_fairly(remote: MemoryRemote) -> None:
-    _, frames = await answers(remote, b"large\n" * 4)
+    _, frames = await answers(remote, large_objects(remote, 4))
     sent = dict.fromkeys(range(1, 5), 0)
     for frame in frames:
         if isinstance(frame, Data):
@@ -242,15 +253,16 @@ async def test_large_objects_share_the_stream_fairly(remote: MemoryRemote) -> No
 async def test_a_signal_cancels_each_open_request_and_says_bye(
     remote: MemoryRemote, number: signal.Signals
 ) -> None:
-    remote.gates["large"] = trio.Event()
+    remote.add(b"another", "another")
+    remote.gates |= {"large": trio.Event(), "another": trio.Event()}
     async with running(remote, settings(jobs=2)) as run:
-        run.reader.feed(b"large\nlarge\nlarge\nsmall\n")
+        run.reader.feed(b"large\nlarge\nanother\nsmall\n")
         await trio.testing.wait_all_tasks_blocked()
         os.kill(os.getpid(), number)
     ends = terminals(run.writer.frames())
     assert sorted(ends) == [1, 2, 3, 4]
     assert {frame.code for frame in ends.values() if isinstance(frame, Error)} == {"cancelled"}
-    assert run.writer.frames()[-1] == Bye(4, 0, 4, 0, {})
+    assert run.writer.frames()[-1] == Bye(4, 0, 4, 0, {"retries": 0})
     assert run.status == 128 + number
 
 
@@ -309,7 +321,7 @@ async def test_a_run_that_times_out_while_it_waits_for_lines_has_failed(
 ) -> None:
     async with running(remote, settings(timeout_seconds=90)) as run:
         run.reader.feed(b"small\n")
-    assert run.writer.frames()[-1] == Bye(1, 1, 0, len(SMALL), {})
+    assert run.writer.frames()[-1] == Bye(1, 1, 0, len(SMALL), {"retries": 0})
     assert run.status == 1
 
 

@@ -16,8 +16,18 @@ from multi_fetch.oci.digest import Chunk, Digest
 
 PROTOCOL_VERSION: Final = 1
 
-# What hello announces: hint types that have a meaning here (protocol.md, "Features").
-FEATURES: Final = ("hint:content", "hint:mediatype", "hint:size")
+# What hello announces: controls and hint types that mean something here (protocol.md, "Features").
+FEATURES: Final = (
+    "cancel",
+    "hint:children",
+    "hint:content",
+    "hint:deadline",
+    "hint:digest",
+    "hint:mediatype",
+    "hint:platform",
+    "hint:range",
+    "hint:size",
+)
 
 Detail: TypeAlias = dict[str, int | float | str | dict[str, int | float | str]]
 

@@ -30,6 +30,7 @@ BLANKS = re.compile(r"[ \t]+")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # containerd's hints, remotes.go: <type>:<content>
 HINT = re.compile(r"(?P<type>[^:]+):(?P<content>.*)", re.DOTALL)
+ID = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 SIZE = re.compile(r"[0-9]{1,18}", re.ASCII)
 # As in RFC 9110, section 14.1.2, without its suffix form
 RANGE = re.compile(r"(?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})?", re.ASCII)
@@ -116,6 +117,17 @@ def parse_line(line: bytes) -> Request | Control | None:
     if first.startswith("!"):
         return Control(first[1:], tuple(rest))
     return parse_request(first, rest)
+
+
+def parse_id(arguments: tuple[str, ...]) -> int:
+    """Reads the one argument of ``!cancel``: an id, never 0.
+
+    Raises:
+        InvalidRequestError: it is not there, not alone, or no id.
+    """
+    if len(arguments) == 1 and ID.fullmatch(arguments[0]) and int(arguments[0]):
+        return int(arguments[0])
+    raise InvalidRequestError("!cancel takes one id: the number of a line, or of what it led to")
 
 
 def parse_request(text: str, hints: list[str]) -> Request:

@@ -11,48 +11,46 @@ from typing import TYPE_CHECKING
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import MAX_LINE_BYTES
 from multi_fetch.protocol.request import Control, parse_line
-from multi_fetch.worker.window import Job
+from multi_fetch.worker.job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import trio
+    from collections.abc import Callable, Iterator
 
     from multi_fetch.worker.pipes import Reader
     from multi_fetch.worker.window import Window
 
 
-async def take_in(reader: Reader, window: Window, to_jobs: trio.MemorySendChannel[Job]) -> None:
+async def take_in(reader: Reader, window: Window, control: Callable[[Control, int], None]) -> None:
     """Reads lines until the end of stdin; stops reading while the window is full.
 
-    ``to_jobs`` is closed at the end. Its buffer must have a place for every job of the window.
+    Args:
+        reader: stdin.
+        window: where each request is admitted.
+        control: called with each control line and its number; may raise InvalidRequestError.
     """
     lines = LineSplitter()
-    async with to_jobs:
-        while data := await reader.read():
-            for number, line in lines.feed(data):
-                await _take(number, line, window, to_jobs)
-        for number, line in lines.feed_eof():
-            await _take(number, line, window, to_jobs)
+    while data := await reader.read():
+        for number, line in lines.feed(data):
+            await _take(number, line, window, control)
+    for number, line in lines.feed_eof():
+        await _take(number, line, window, control)
 
 
 async def _take(
-    number: int, line: bytes, window: Window, to_jobs: trio.MemorySendChannel[Job]
+    number: int, line: bytes, window: Window, control: Callable[[Control, int], None]
 ) -> None:
     try:
         asked = parse_line(line)
+        if isinstance(asked, Control):
+            control(asked, number)
+            return
     except InvalidRequestError as error:
         job = Job(id=number, request=None, failure=error)
     else:
         if asked is None:
             return
-        if isinstance(asked, Control):
-            unknown = InvalidRequestError(f"!{asked.verb[:40]} is not a control that is known here")
-            job = Job(id=number, request=None, failure=unknown)
-        else:
-            job = Job(id=number, request=asked)
+        job = Job(id=number, request=asked)
     await window.admit(job)
-    to_jobs.send_nowait(job)
 
 
 class LineSplitter:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_PENDING_BYTES
-from multi_fetch.protocol.framing import data_head
 
 if TYPE_CHECKING:
     from multi_fetch.oci.digest import Chunk
@@ -66,20 +65,17 @@ class Outlet:
             self._fast += buffers
         self._news.set()
 
-    async def put_content(self, request_id: int, offset: int, chunk: Chunk) -> None:
-        """Puts content out on the slow lane, in as many data frames as it needs.
+    async def put_slowly(self, buffers: list[Chunk]) -> None:
+        """Puts whole frames out on the slow lane, one turn's worth.
 
-        Returns once it is written: until then the chunk must not change.
+        Returns once they are written: until then the buffers must not change. If the wait is
+        cancelled they are written all the same.
         """
-        view = memoryview(chunk)
-        for start in range(0, len(view), MAX_DATA_BYTES):
-            piece = view[start : start + MAX_DATA_BYTES]
-            written = trio.Event()
-            head = data_head(request_id, offset + start, len(piece))
-            self._pending_bytes += len(head) + len(piece)
-            self._slow.append(([head, piece], written))
-            self._news.set()
-            await written.wait()
+        written = trio.Event()
+        self._pending_bytes += sum(map(len, buffers))
+        self._slow.append((buffers, written))
+        self._news.set()
+        await written.wait()
 
     def close(self) -> None:
         """Says that nothing more will be put; ``run`` ends when all is written."""

@@ -21,6 +21,7 @@ import trio
 from multi_fetch.errors import (
     DeadlineExceededError,
     InternalError,
+    InvalidRequestError,
     MultiFetchError,
     RequestCancelledError,
 )
@@ -31,14 +32,20 @@ from multi_fetch.limits import (
     SHUTDOWN_GRACE_SECONDS,
 )
 from multi_fetch.protocol.frames import FEATURES, PROTOCOL_VERSION, Bye, Error, Hello
-from multi_fetch.protocol.framing import frame
+from multi_fetch.protocol.request import parse_id
+from multi_fetch.protocol.wire import MessagePackWire, Wire
+from multi_fetch.worker.answer import Answerer
+from multi_fetch.worker.deadlines import Deadlines
 from multi_fetch.worker.intake import take_in
-from multi_fetch.worker.job import Jobs, error_frame
 from multi_fetch.worker.outlet import Outlet
-from multi_fetch.worker.window import Job, Window
+from multi_fetch.worker.speaker import Speaker
+from multi_fetch.worker.window import Window
 
 if TYPE_CHECKING:
+    from multi_fetch.protocol.frames import Detail, Frame
+    from multi_fetch.protocol.request import Control
     from multi_fetch.remotes import Remote
+    from multi_fetch.worker.job import Job
     from multi_fetch.worker.pipes import Reader, Writer
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -51,10 +58,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         software: name and version, for hello.
-        jobs: requests that run at the same time.
+        jobs: fetches that run at the same time.
         window: requests that may be open at the same time.
         is_ordered: whether frames come in the order of the requests.
         timeout_seconds: for the whole run; None for no limit.
+        wire: the form of the frames.
     """
 
     software: str
@@ -62,6 +70,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     window: int = DEFAULT_WINDOW
     is_ordered: bool = False
     timeout_seconds: float | None = None
+    wire: Wire = MessagePackWire()
+
+    @property
+    def streams(self) -> int:
+        """How many of the jobs may be large objects: a quarter is left for small ones."""
+        return max(1, self.jobs - max(1, self.jobs // 4))
 
 
 async def serve(
@@ -88,12 +102,20 @@ class Worker:
     """One run; see ``serve``."""
 
     def __init__(self, remote: Remote, locator: str, writer: Writer, settings: Settings) -> None:
-        self._settings = settings
-        self._writer = writer
-        self._window = Window(settings.window, is_ordered=settings.is_ordered)
-        self._outlet = Outlet(writer, is_ordered=settings.is_ordered)
-        self._jobs = Jobs(remote, locator, self._outlet, self._window)
+        self._remote = remote
         self._locator = locator
+        self._writer = writer
+        self._settings = settings
+        self._deadlines = Deadlines()
+        self._window = Window(
+            settings.window,
+            streams=settings.streams,
+            is_ordered=settings.is_ordered,
+            on_start=self._deadlines.arm,
+        )
+        self._outlet = Outlet(writer, is_ordered=settings.is_ordered)
+        self._speaker = Speaker(settings.wire, self._outlet, self._window, self._deadlines)
+        self._answerer = Answerer(remote, locator, self._speaker, self._window)
         self._intake_scope = trio.CancelScope()
         self._ended_by: int | None = None
         self._is_timed_out = False
@@ -111,18 +133,18 @@ class Worker:
         """From hello to bye."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._outlet.run)
-            self._outlet.put(frame(self._hello()))
+            self._say(self._hello())
             await nursery.start(self._watch_signals, nursery.cancel_scope)
             nursery.start_soon(self._watch_stdout)
             nursery.start_soon(self._watch_time, nursery.cancel_scope)
+            nursery.start_soon(self._deadlines.watch, self._stop)
             bug: BaseExceptionGroup | None = None
             try:
                 await self._work(reader)
             except* Exception as found:  # noqa: BLE001 - raised again, after the last frames
                 bug = found
-                self._answer_with(InternalError(f"a fault of multi-fetch: {_first(found)!r}"))
-            # On the slow lane: the fast one would overtake a large object's last frame.
-            self._outlet.put(frame(self._bye()), is_slow=True)
+                self._confess(InternalError(f"a fault of multi-fetch: {_first(found)!r}"))
+            self._say(self._bye())
             self._outlet.close()
             await self._outlet.wait_done()
             if bug is not None:
@@ -130,18 +152,46 @@ class Worker:
             nursery.cancel_scope.cancel()
 
     async def _work(self, reader: Reader) -> None:
-        # A place for every job that the window admits, so that handing one over never waits.
-        to_jobs, jobs = trio.open_memory_channel[Job](self._settings.window)
         async with trio.open_nursery() as nursery:
             for _ in range(self._settings.jobs):
-                nursery.start_soon(self._jobs.run, jobs)
+                nursery.start_soon(self._answerer.run)
             with self._intake_scope:
-                await take_in(reader, self._window, to_jobs)
+                await take_in(reader, self._window, self._control)
+            self._window.end()
 
-    def _stop(self, reason: MultiFetchError, everything: trio.CancelScope) -> None:
-        self._intake_scope.cancel()
+    def _control(self, control: Control, line: int) -> None:
+        """Does what a control line says.
+
+        Raises:
+            InvalidRequestError: it says nothing that is known here.
+        """
+        if control.verb != "cancel":
+            raise InvalidRequestError(
+                f"!{control.verb[:40]} is not a control that is known here: there is !cancel <id>"
+            )
+        root_id = parse_id(control.arguments)
+        if root_id >= line:
+            raise InvalidRequestError(f"!cancel {root_id}: no line before this one has that id")
         for job in self._window.open_jobs():
-            job.stop(reason)
+            if job.is_below(root_id):
+                self._stop(job, RequestCancelledError(f"cancelled on line {line}"))
+
+    def _stop(self, job: Job, reason: MultiFetchError) -> None:
+        """Ends an open job: at once, or in its turn where answers are ordered."""
+        if job.is_closed:
+            return
+        if not self._settings.is_ordered:
+            self._speaker.fail_now(job, job.failure or reason)
+        elif job.failure is None:
+            job.failure = reason
+            if job.flight is not None:
+                job.flight.scope.cancel()
+
+    def _stop_all(self, reason: MultiFetchError, everything: trio.CancelScope) -> None:
+        self._intake_scope.cancel()
+        self._window.stopped = reason
+        for job in self._window.open_jobs():
+            self._stop(job, reason)
         everything.deadline = trio.current_time() + SHUTDOWN_GRACE_SECONDS
 
     async def _watch_signals(
@@ -157,7 +207,7 @@ class Worker:
                     return
                 self._ended_by = number
                 name = signal.Signals(number).name
-                self._stop(RequestCancelledError(f"the worker was ended by {name}"), everything)
+                self._stop_all(RequestCancelledError(f"the worker was ended by {name}"), everything)
 
     async def _watch_stdout(self) -> None:
         await self._writer.wait_closed()
@@ -169,17 +219,19 @@ class Worker:
             return
         await trio.sleep(seconds)
         self._is_timed_out = True
-        self._stop(
+        self._stop_all(
             DeadlineExceededError(f"not done when the run's timeout of {seconds:g} s was over"),
             everything,
         )
 
-    def _answer_with(self, error: MultiFetchError) -> None:
+    def _confess(self, error: InternalError) -> None:
         # Nothing runs any more, so no turn and no room is waited for.
         for job in self._window.open_jobs():
-            self._outlet.put(frame(error_frame(job, error)), is_slow=job.is_streaming)
-            self._window.close(job, error)
-        self._outlet.put(frame(Error(0, error.code, error.message, error.retryable, {})))
+            self._speaker.fail_now(job, error)
+        self._say(Error(0, error.code, error.message, error.retryable, {}))
+
+    def _say(self, frame: Frame) -> None:
+        self._outlet.put(self._settings.wire.frame(frame), is_slow=True)
 
     def _hello(self) -> Hello:
         return Hello(
@@ -193,7 +245,11 @@ class Worker:
 
     def _bye(self) -> Bye:
         tally = self._window.tally
-        return Bye(tally.requests, tally.succeeded, tally.failed, tally.bytes, {})
+        report = self._remote.report()
+        detail: Detail = {"retries": report.retries}
+        if report.ratelimit:
+            detail["ratelimit"] = dict(report.ratelimit)
+        return Bye(tally.requests, tally.succeeded, tally.failed, tally.bytes, detail)
 
 
 def _first(error: BaseException) -> BaseException:

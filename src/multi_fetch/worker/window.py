@@ -1,53 +1,36 @@
 """The open requests: those that have been read and have had no terminal frame.
 
-There are never more than the window's size; whoever reads requests waits here. With ``--ordered``
-this is also the queue of turns: the oldest open job alone may send.
+There are never more of them than the window's size, not counting what the worker finds below
+them; whoever reads requests waits here. Jobs that wait are taken oldest first, but
+
+- what was found below an object comes before what was read later, and the last found first: so a
+  tree is walked depth first, and never much of it waits;
+- of large objects, known by their size, only so many run that a part of the tasks stays free for
+  small ones: a parent goes on planning while layers flow;
+- jobs that ask for the same thing at the same time are taken together, as one flight.
+
+With ``--ordered`` jobs are taken in the order of their turns and share nothing: a turn may come
+so late that holding content for it would know no bound.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from typing import TYPE_CHECKING
+
 import trio
 from msgspec import Struct
 
-from multi_fetch.errors import MultiFetchError
-from multi_fetch.protocol.request import Request
+from multi_fetch.limits import MAX_DATA_BYTES
+from multi_fetch.worker.job import Flight, Job, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from multi_fetch.errors import MultiFetchError
 
 # What says that the remote itself could not be used, whatever was asked of it.
 REMOTE_CODES = frozenset({"unavailable", "unauthorized", "denied"})
-
-
-class Job(Struct, eq=False, kw_only=True):
-    """One request on its way.
-
-    Attributes:
-        id: the request's line number.
-        request: what is asked for; None where the line could not be read.
-        failure: why it ends without an answer: the line was bad, or it was stopped.
-        scope: what a running job can be cancelled by.
-        sent_bytes: content put out so far.
-        is_streaming: whether its content takes the outlet's slow lane, as all that follows must.
-        turn: set once it may send; None where nobody waits for turns.
-    """
-
-    id: int
-    request: Request | None
-    failure: MultiFetchError | None = None
-    scope: trio.CancelScope | None = None
-    sent_bytes: int = 0
-    is_streaming: bool = False
-    turn: trio.Event | None = None
-
-    def stop(self, reason: MultiFetchError) -> None:
-        """Ends it with an error, whether it waits or runs."""
-        if self.failure is None:
-            self.failure = reason
-            if self.scope is not None:
-                self.scope.cancel()
-
-    async def wait_turn(self) -> None:
-        """Returns once the job may send."""
-        if self.turn is not None:
-            await self.turn.wait()
 
 
 class Tally(Struct):
@@ -68,35 +51,116 @@ class Tally(Struct):
 
 
 class Window:
-    """Admits jobs up to a number, and lets go of them at their terminal frame.
+    """Admits jobs, hands them out as flights, and lets go of them at their terminal frame.
 
     Args:
-        size: how many jobs may be open.
-        is_ordered: whether they take turns in the order of their admission.
+        size: how many requests may be open.
+        streams: how many large objects may run at the same time.
+        is_ordered: whether jobs take turns in the order of their requests.
+        on_start: called with each job when it begins to run.
     """
 
-    def __init__(self, size: int, *, is_ordered: bool) -> None:
+    def __init__(
+        self, size: int, *, streams: int, is_ordered: bool, on_start: Callable[[Job], None]
+    ) -> None:
         self.tally = Tally()
+        self.is_ordered = is_ordered
         self._size = size
-        self._is_ordered = is_ordered
+        self._streams = streams
+        self._on_start = on_start
         self._open: dict[int, Job] = {}
+        self._roots = 0
+        self._small: deque[Job] = deque()
+        self._large: deque[Job] = deque()
+        self._waiting_by_key: dict[Key, list[Job]] = {}
+        self._joinable: dict[Key, Flight] = {}
+        self._large_running = 0
+        self._turns: deque[Job] = deque()
         self._room = trio.Event()
+        self._takers = trio.lowlevel.ParkingLot()
+        self._is_ending = False
+        # Why all that is open ends, and all that is found from now on.
+        self.stopped: MultiFetchError | None = None
+
+    def open_jobs(self) -> list[Job]:
+        """All open jobs."""
+        return list(self._open.values())
 
     async def admit(self, job: Job) -> None:
-        """Waits until there is room, then counts the job as open."""
-        while len(self._open) >= self._size:
+        """Waits until there is room, then counts the job as open and lets it wait to be taken."""
+        while self._roots >= self._size:
             self._room = trio.Event()
             await self._room.wait()
-        self.tally.requests += 1
-        if self._is_ordered:
-            job.turn = trio.Event()
-            if not self._open:
-                job.turn.set()
-        self._open[job.id] = job
+        self._roots += 1
+        self._open_one(job)
+        if self.is_ordered:
+            self._turns.append(job)
+            self._grant_turn()
+        key = None if self.is_ordered else job.share_key()
+        flight = None if key is None else self._joinable.get(key)
+        if flight is not None:
+            self._board(flight, job)
+        else:
+            self._wait(job, key)
+
+    def add_children(self, parent: Job, children: Sequence[Job]) -> None:
+        """Opens what was found in a job's content, to be taken before all that waits."""
+        for job in reversed(children):
+            self._open_one(job)
+            if self.is_ordered:
+                # Behind the parent, which has the turn.
+                self._turns.insert(1, job)
+            self._wait(job, None if self.is_ordered else job.share_key())
+
+    def end(self) -> None:
+        """Says that no more will be admitted: ``take`` returns None when the last job is closed."""
+        self._is_ending = True
+        self._wake_all_at_end()
+
+    async def take(self) -> Flight | None:
+        """The next flight, with all jobs aboard that wait for the same; None at the end."""
+        while True:
+            job = self._next()
+            if job is not None:
+                return self._depart(job)
+            if self._is_ending and not self._open:
+                return None
+            await self._takers.park()
+
+    def seal(self, flight: Flight) -> None:
+        """Lets nobody join any more: content is about to be passed on."""
+        if flight.key is not None:
+            del self._joinable[flight.key]
+            flight.key = None
+
+    def land(self, flight: Flight) -> None:
+        """Says that a flight has run."""
+        self.seal(flight)
+        if flight.is_large:
+            self._large_running -= 1
+            self._takers.unpark()
+
+    def leave(self, job: Job) -> None:
+        """Takes an open job off its flight, which ends if nobody is left, or out of the queue."""
+        flight = job.flight
+        if flight is not None:
+            flight.members.remove(job)
+            if not flight.members:
+                self.seal(flight)
+                flight.scope.cancel()
+        elif (key := job.share_key()) in self._waiting_by_key:
+            waiting = self._waiting_by_key[key]
+            waiting.remove(job)
+            if not waiting:
+                del self._waiting_by_key[key]
 
     def close(self, job: Job, error: MultiFetchError | None) -> None:
         """Counts the job as done: its terminal frame was put out."""
+        job.is_closed = True
         del self._open[job.id]
+        if job.parent is None:
+            self._roots -= 1
+            self._room.set()
         self.tally.bytes += job.sent_bytes
         if error is None:
             self.tally.succeeded += 1
@@ -104,12 +168,77 @@ class Window:
             self.tally.failed += 1
         if error is None or error.code not in REMOTE_CODES:
             self.tally.is_remote_usable = True
-        self._room.set()
-        if self._is_ordered and self._open:
-            oldest = next(iter(self._open.values()))
-            assert oldest.turn is not None
-            oldest.turn.set()
+        if self.is_ordered:
+            self._turns.remove(job)
+            self._grant_turn()
+        self._wake_all_at_end()
 
-    def open_jobs(self) -> list[Job]:
-        """All open jobs, the oldest first."""
-        return list(self._open.values())
+    def _open_one(self, job: Job) -> None:
+        self.tally.requests += 1
+        self._open[job.id] = job
+        if self.stopped is not None:
+            job.failure = self.stopped
+        if self.is_ordered:
+            job.turn = trio.Event()
+
+    def _wait(self, job: Job, key: Key | None) -> None:
+        if key is not None:
+            self._waiting_by_key.setdefault(key, []).append(job)
+        queue = self._large if self._is_large(job) else self._small
+        if job.parent is None:
+            queue.append(job)
+        else:
+            queue.appendleft(job)
+        self._takers.unpark()
+
+    def _is_large(self, job: Job) -> bool:
+        size = None if job.request is None else job.request.size
+        return size is not None and size > MAX_DATA_BYTES and not self.is_ordered
+
+    def _next(self) -> Job | None:
+        """The job whose time has come, passing over those that run or ended while they waited."""
+        for queue in (self._small, self._large):
+            while queue and (queue[0].is_closed or queue[0].flight is not None):
+                queue.popleft()
+        may_be_large = bool(self._large) and self._large_running < self._streams
+        if not self._small:
+            return self._large.popleft() if may_be_large else None
+        if may_be_large and _precedes(self._large[0], self._small[0]):
+            return self._large.popleft()
+        return self._small.popleft()
+
+    def _depart(self, job: Job) -> Flight:
+        key = None if self.is_ordered else job.share_key()
+        flight = Flight(members=[], key=key, is_large=self._is_large(job))
+        if key is None:
+            self._board(flight, job)
+        else:
+            self._joinable[key] = flight
+            for each in self._waiting_by_key.pop(key):
+                if not each.is_closed:
+                    self._board(flight, each)
+        if flight.is_large:
+            self._large_running += 1
+        return flight
+
+    def _board(self, flight: Flight, job: Job) -> None:
+        job.flight = flight
+        flight.members.append(job)
+        self._on_start(job)
+
+    def _grant_turn(self) -> None:
+        if self._turns:
+            turn = self._turns[0].turn
+            assert turn is not None
+            turn.set()
+
+    def _wake_all_at_end(self) -> None:
+        if self._is_ending and not self._open:
+            self._takers.unpark_all()
+
+
+def _precedes(one: Job, other: Job) -> bool:
+    """Whether a job is taken before another: what was found, then what was read first."""
+    if (one.parent is None) != (other.parent is None):
+        return one.parent is not None
+    return one.parent is None and one.id < other.id

@@ -1,0 +1,203 @@
+"""A flight to the frames of its jobs.
+
+Content that fits one data frame, and every manifest, is verified before any of it is put out;
+larger content streams, and counts only once its ``end`` has come. A failure of a request is its
+``error`` frame; any other exception is a bug and ends the process.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from multi_fetch.errors import DigestMismatchError, MultiFetchError, UnsupportedError
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
+from multi_fetch.oci.manifest import is_manifest
+from multi_fetch.protocol.frames import Begin, End
+from multi_fetch.verify import Counter, Judge, Verifier, hold
+from multi_fetch.worker.job import Target, has_children_wanted
+from multi_fetch.worker.tree import Trees, branch, is_index
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from multi_fetch.oci.descriptor import Descriptor
+    from multi_fetch.oci.digest import Chunk, Digest
+    from multi_fetch.protocol.request import ByteRange, Request
+    from multi_fetch.remotes import Opened, Remote
+    from multi_fetch.worker.job import Flight, Job
+    from multi_fetch.worker.speaker import Speaker
+    from multi_fetch.worker.window import Window
+
+log = logging.getLogger(__name__)
+
+
+class Answerer:
+    """Runs flights against one remote, each job to exactly one terminal frame.
+
+    Args:
+        remote: what is fetched from.
+        locator: its repository, ``docker.io/library/redis``.
+        speaker: puts frames out for jobs.
+        window: where flights come from, and where a job is closed with its terminal frame.
+    """
+
+    def __init__(self, remote: Remote, locator: str, speaker: Speaker, window: Window) -> None:
+        self._remote = remote
+        self._locator = locator
+        self._speaker = speaker
+        self._window = window
+        self._trees = Trees()
+
+    async def run(self) -> None:
+        """Takes flights until the last; as many tasks may do this as flights may run at once."""
+        while (flight := await self._window.take()) is not None:
+            await self._run_one(flight)
+
+    async def _run_one(self, flight: Flight) -> None:
+        failure: MultiFetchError | None = None
+        with flight.scope:
+            try:
+                await self._answer(flight)
+            except MultiFetchError as error:
+                failure = error
+        self._window.land(flight)
+        for job in list(flight.members):
+            reason = job.failure or failure
+            assert reason is not None, "a flight ends by an answer, a failure or a stop"
+            await self._speaker.fail(job, reason)
+
+    async def _answer(self, flight: Flight) -> None:
+        job = flight.members[0]
+        if job.failure is not None:
+            raise job.failure
+        request = job.request
+        assert request is not None
+        target = Target.of(request, self._locator)
+        for depth in range(MAX_INDEX_DEPTH + 1):
+            step = self._send if request.is_content_wanted else self._describe
+            further = await step(flight, request, target, is_first=depth == 0)
+            if further is None:
+                return
+            target = further
+        raise UnsupportedError(
+            f"{request.object} is an index of indexes, more than {MAX_INDEX_DEPTH} deep"
+        )
+
+    async def _describe(
+        self, flight: Flight, request: Request, target: Target, *, is_first: bool
+    ) -> Target | None:
+        """Answers with the descriptor alone; content is fetched only to look into it."""
+        resolved = await self._remote.resolve(
+            target.ref, media_types=target.media_types, size=target.size
+        )
+        descriptor = resolved.descriptor
+        if is_first:
+            _check_pin(request, descriptor)
+        content = b""
+        must_look = has_children_wanted(flight.members[0]) or request.platform is not None
+        if must_look and is_manifest(descriptor.media_type):
+            content = await self._read(target)
+            if request.platform is not None and is_index(descriptor):
+                return branch(target, descriptor, content, request.platform)
+        for job in list(flight.members):
+            children = self._trees.below(job, descriptor, content)
+            begin = self._begin(job, target, descriptor, resolved.name)
+            await self._speaker.answer(
+                job, begin, End(job.id, 0, None, len(children)), b"", children
+            )
+        return None
+
+    async def _read(self, target: Target) -> bytes:
+        async with self._remote.open(
+            target.ref, media_types=target.media_types, size=target.size
+        ) as opened:
+            verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
+            content, is_whole = await hold(opened.chunks, verifier, MAX_MANIFEST_BYTES)
+        assert is_whole, "a remote gives no larger manifest"
+        return content
+
+    async def _send(
+        self, flight: Flight, request: Request, target: Target, *, is_first: bool
+    ) -> Target | None:
+        """Answers with content; returns where an index leads on to, where that is wanted."""
+        async with self._remote.open(
+            target.ref,
+            media_types=target.media_types,
+            size=target.size,
+            byte_range=request.byte_range,
+        ) as opened:
+            descriptor = opened.descriptor
+            if is_first:
+                _check_pin(request, descriptor)
+            judge = _judge(descriptor, request.byte_range)
+            held, is_whole = await hold(opened.chunks, judge, _limit(descriptor))
+            if not is_whole:
+                self._window.seal(flight)
+                await self._stream(flight, target, opened, held, judge)
+                judge.finish()
+        proved = None if request.byte_range else descriptor.digest
+        if not is_whole:
+            for job in list(flight.members):
+                self._speaker.end(job, End(job.id, judge.received, proved, 0))
+            return None
+        if request.platform is not None and is_index(descriptor):
+            return branch(target, descriptor, held, request.platform)
+        self._window.seal(flight)
+        await self._send_whole(flight, target, opened, held, proved)
+        return None
+
+    async def _send_whole(
+        self, flight: Flight, target: Target, opened: Opened, held: bytes, proved: Digest | None
+    ) -> None:
+        for job in list(flight.members):
+            children = self._trees.below(job, opened.descriptor, held)
+            begin = self._begin(job, target, opened.descriptor, opened.name)
+            end = End(job.id, len(held), proved, len(children))
+            await self._speaker.answer(job, begin, end, held, children)
+
+    async def _stream(
+        self, flight: Flight, target: Target, opened: Opened, held: bytes, judge: Judge
+    ) -> None:
+        await self._speaker.wait_turn(flight.members[0])
+        for job in flight.members:
+            self._speaker.begin(job, self._begin(job, target, opened.descriptor, opened.name))
+        await self._speaker.content(flight, held)
+        chunks: AsyncIterator[Chunk] = opened.chunks
+        async for chunk in chunks:
+            judge.update(chunk)
+            await self._speaker.content(flight, chunk)
+
+    def _begin(self, job: Job, target: Target, descriptor: Descriptor, name: str) -> Begin:
+        assert job.request is not None
+        parent = None if job.parent is None else job.parent.id
+        described = target.described or job.described or descriptor
+        return Begin(job.id, job.request.object, described, name, parent)
+
+
+def _check_pin(request: Request, descriptor: Descriptor) -> None:
+    pin = request.pin
+    if pin is None or pin == descriptor.digest:
+        return
+    if pin.algorithm != descriptor.digest.algorithm:
+        raise UnsupportedError(
+            f"the pin is a {pin.algorithm} digest, but the registry names the object by"
+            f" {descriptor.digest.algorithm}"
+        )
+    raise DigestMismatchError(
+        want=pin, got=descriptor.digest, why=f"{request.object} has moved from what it is pinned to"
+    )
+
+
+def _judge(descriptor: Descriptor, byte_range: ByteRange | None) -> Judge:
+    if byte_range is None:
+        return Verifier(descriptor.digest, descriptor.size)
+    return Counter(None if byte_range.last is None else byte_range.last - byte_range.first + 1)
+
+
+def _limit(descriptor: Descriptor) -> int:
+    """How much of the content is held before any is passed on."""
+    if is_manifest(descriptor.media_type):
+        return MAX_MANIFEST_BYTES
+    may_fit = descriptor.size is None or descriptor.size <= MAX_DATA_BYTES
+    return MAX_DATA_BYTES if may_fit else 0

@@ -1,0 +1,66 @@
+"""The deadlines of single requests, watched by one task.
+
+A deadline begins when the job does; while a job waits for its turn, it stands still.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+import trio
+
+from multi_fetch.errors import DeadlineExceededError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multi_fetch.errors import MultiFetchError
+    from multi_fetch.worker.job import Job
+
+
+class Deadlines:
+    """Stops each job whose time is over."""
+
+    def __init__(self) -> None:
+        # The id breaks ties: jobs cannot be compared.
+        self._times: list[tuple[float, int, Job]] = []
+        self._news = trio.Event()
+
+    def arm(self, job: Job) -> None:
+        """Starts a job's time, if it has a deadline."""
+        if job.request is not None and job.request.deadline_seconds is not None:
+            self._arm(job, job.request.deadline_seconds)
+
+    def pause(self, job: Job) -> float | None:
+        """Stops the clock of a job; returns the seconds that it had left."""
+        if job.deadline is None:
+            return None
+        left = job.deadline - trio.current_time()
+        job.deadline = None
+        return left
+
+    def resume(self, job: Job, left: float | None) -> None:
+        """Lets the clock of a job go on."""
+        if left is not None:
+            self._arm(job, left)
+
+    async def watch(self, stop: Callable[[Job, MultiFetchError], None]) -> None:
+        """Calls ``stop`` with each job whose time is over, for as long as it runs."""
+        while True:
+            self._news = trio.Event()
+            with trio.move_on_at(self._times[0][0] if self._times else float("inf")):
+                await self._news.wait()
+            while self._times and self._times[0][0] <= trio.current_time():
+                time, _, job = heapq.heappop(self._times)
+                if job.deadline == time and not job.is_closed:
+                    assert job.request is not None
+                    seconds = job.request.deadline_seconds
+                    stop(
+                        job, DeadlineExceededError(f"not done within its deadline of {seconds:g} s")
+                    )
+
+    def _arm(self, job: Job, seconds: float) -> None:
+        job.deadline = trio.current_time() + seconds
+        heapq.heappush(self._times, (job.deadline, job.id, job))
+        self._news.set()

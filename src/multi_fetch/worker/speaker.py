@@ -1,0 +1,147 @@
+"""Puts a job's frames out, in the order that the protocol has, and closes it with the last.
+
+A job's terminal frame and its closing are one step without a checkpoint between, so whatever
+happens, each job gets exactly one.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from multi_fetch.errors import InternalError
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_MESSAGE_CHARACTERS
+from multi_fetch.protocol.frames import Begin, End, Error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multi_fetch.errors import MultiFetchError
+    from multi_fetch.oci.digest import Chunk
+    from multi_fetch.protocol.frames import Detail
+    from multi_fetch.protocol.wire import Wire
+    from multi_fetch.worker.deadlines import Deadlines
+    from multi_fetch.worker.job import Flight, Job
+    from multi_fetch.worker.outlet import Outlet
+    from multi_fetch.worker.window import Window
+
+log = logging.getLogger(__name__)
+
+
+class Speaker:
+    """Frames for jobs.
+
+    Args:
+        wire: how frames become bytes.
+        outlet: where they go.
+        window: where a job is closed.
+        deadlines: which stand still while a job waits for its turn.
+    """
+
+    def __init__(self, wire: Wire, outlet: Outlet, window: Window, deadlines: Deadlines) -> None:
+        self._wire = wire
+        self._outlet = outlet
+        self._window = window
+        self._deadlines = deadlines
+
+    async def wait_turn(self, job: Job) -> None:
+        """Returns once the job may send and there is room for it; put then, before any wait."""
+        if job.turn is not None and not job.turn.is_set():
+            left = self._deadlines.pause(job)
+            await job.turn.wait()
+            self._deadlines.resume(job, left)
+        await self._outlet.wait_room()
+
+    async def answer(
+        self, job: Job, begin: Begin, end: End, content: bytes, children: Sequence[Job]
+    ) -> None:
+        """All frames of a job whose content is there and verified, and its closing."""
+        await self.wait_turn(job)
+        if job.is_closed:
+            return
+        if len(content) > MAX_DATA_BYTES:
+            self.begin(job, begin)
+            await self._slowly([job], content)
+            if job.is_closed:
+                return
+        else:
+            job.sent_bytes = len(content)
+            data = self._wire.data(job.id, 0, content) if content else ()
+            self._outlet.put(self._begin_bytes(begin), *data)
+        self.end(job, end, children)
+
+    def begin(self, job: Job, begin: Begin) -> None:
+        """The first frame of a job whose content streams."""
+        self._outlet.put(self._begin_bytes(begin))
+        job.is_streaming = True
+
+    async def content(self, flight: Flight, chunk: Chunk) -> None:
+        """Content for all jobs of a flight; returns once it is written."""
+        await self._slowly(flight.members, chunk)
+
+    async def _slowly(self, jobs: list[Job], chunk: Chunk) -> None:
+        view = memoryview(chunk)
+        for start in range(0, len(view), MAX_DATA_BYTES):
+            piece = view[start : start + MAX_DATA_BYTES]
+            frames: list[Chunk] = []
+            for job in jobs:
+                if job.is_closed:
+                    continue
+                frames += self._wire.data(job.id, job.sent_bytes, piece)
+                # Counted at once: what is put is sent, also if waiting for it is cancelled.
+                job.sent_bytes += len(piece)
+            await self._outlet.put_slowly(frames)
+
+    def end(self, job: Job, end: End, children: Sequence[Job] = ()) -> None:
+        """The last frame of a job that succeeded."""
+        self._outlet.put(self._wire.frame(end), is_slow=job.is_streaming)
+        self._window.add_children(job, children)
+        self._window.leave(job)
+        self._window.close(job, None)
+
+    async def fail(self, job: Job, error: MultiFetchError) -> None:
+        """The last frame of a job that failed, in its turn."""
+        await self.wait_turn(job)
+        self.fail_now(job, error)
+
+    def fail_now(self, job: Job, error: MultiFetchError) -> None:
+        """The last frame of a job that failed; nothing, if it has had its last."""
+        if job.is_closed:
+            return
+        frame = Error(
+            id=job.id,
+            code=error.code,
+            message=error.message[:MAX_MESSAGE_CHARACTERS],
+            retryable=error.retryable,
+            detail=_detail(job, error),
+        )
+        self._outlet.put(self._wire.frame(frame), is_slow=job.is_streaming)
+        self._window.leave(job)
+        self._window.close(job, error)
+        log.error(
+            "request failed",
+            extra={
+                "id": job.id,
+                "ref": "" if job.request is None else job.request.object,
+                "code": error.code,
+                "error": error.message,
+                **error.detail(),
+            },
+        )
+
+    def _begin_bytes(self, begin: Begin) -> bytes:
+        try:
+            return self._wire.frame(begin)
+        except InternalError:
+            # A manifest may describe at more length than a frame has room for.
+            bare = replace(begin.descriptor, annotations={}, urls=())
+            return self._wire.frame(replace(begin, descriptor=bare))
+
+
+def _detail(job: Job, error: MultiFetchError) -> Detail:
+    detail: Detail = {**error.detail(), "bytes_sent": job.sent_bytes}
+    if job.parent is not None and job.request is not None:
+        detail |= {"object": job.request.object, "parent": job.parent.id}
+    return detail

@@ -1,0 +1,107 @@
+"""What is below an object: an index's manifests, a manifest's config and layers."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from multi_fetch.errors import NotFoundError, TooLargeError
+from multi_fetch.limits import MAX_TREE
+from multi_fetch.oci.manifest import is_manifest, parse_manifest
+from multi_fetch.oci.media_types import INDEX_TYPES
+from multi_fetch.oci.platform import select
+from multi_fetch.oci.reference import Reference
+from multi_fetch.protocol.request import Children, Request
+from multi_fetch.worker.job import Job, Target
+
+if TYPE_CHECKING:
+    from multi_fetch.oci.descriptor import Descriptor, Platform
+
+
+class Trees:
+    """Numbers what is found, -1, -2, ... over a whole run."""
+
+    def __init__(self) -> None:
+        self._ids = count(1)
+
+    def below(self, job: Job, descriptor: Descriptor, content: bytes) -> list[Job]:
+        """The jobs for what a job's verified content names and its request wants.
+
+        Each digest below one root becomes a job once, where it is found first.
+
+        Raises:
+            RegistryError: the content is no manifest, though its type says so.
+            UnsupportedError: it is of schema 1.
+            TooLargeError: it names too much, or the whole tree does.
+        """
+        request = job.request
+        if request is None or request.children is Children.NONE:
+            return []
+        if not is_manifest(descriptor.media_type):
+            return []
+        if job.seen is None:
+            job.seen = {descriptor.digest}
+        new = [
+            child
+            for child in parse_manifest(content, descriptor.media_type).children()
+            if child.digest not in job.seen and _is_wanted(child, request.children)
+        ]
+        if len(job.seen) + len(new) > MAX_TREE:
+            raise TooLargeError(f"there are more than {MAX_TREE} objects below the request")
+        job.seen.update(child.digest for child in new)
+        return [self._job(job, request, child) for child in new]
+
+    def _job(self, parent: Job, above: Request, child: Descriptor) -> Job:
+        has_children = is_manifest(child.media_type)
+        is_only_passed = has_children and above.children is Children.BLOBS
+        request = Request(
+            object=child.digest,
+            digest=child.digest,
+            media_types=(child.media_type,),
+            size=child.size,
+            is_content_wanted=above.is_content_wanted and not is_only_passed,
+            children=above.children if has_children else Children.NONE,
+            deadline_seconds=above.deadline_seconds,
+        )
+        return Job(
+            id=-next(self._ids),
+            request=request,
+            parent=parent,
+            # What is embedded can be as large as the manifest, and is sent as content anyway.
+            described=replace(child, data=""),
+            seen=parent.seen,
+        )
+
+
+def branch(target: Target, index: Descriptor, content: bytes, wanted: Platform) -> Target:
+    """The manifest of an index that serves a platform.
+
+    Raises:
+        NotFoundError: there is none; the message lists what there is.
+        MultiFetchError: the index cannot be read.
+    """
+    manifests = parse_manifest(content, index.media_type).manifests or ()
+    found = select(manifests, wanted)
+    if found is None:
+        there = sorted({str(each.platform) for each in manifests if each.platform is not None})
+        raise NotFoundError(
+            f"{target.ref} has no manifest for {wanted}; it has"
+            f" {', '.join(there) or 'none that names a platform'}"
+        )
+    return Target(
+        ref=Reference(target.ref.locator, f"@{found.digest}"),
+        media_types=(found.media_type,),
+        size=found.size,
+        described=replace(found, data=""),
+    )
+
+
+def is_index(descriptor: Descriptor) -> bool:
+    """Whether an object leads on to others by platform."""
+    return descriptor.media_type in INDEX_TYPES
+
+
+def _is_wanted(child: Descriptor, children: Children) -> bool:
+    return children is not Children.MANIFESTS or is_manifest(child.media_type)
