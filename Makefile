@@ -10,6 +10,8 @@ BENCH_FLAGS ?=
 .PHONY: demo test lint format check bench lock clean
 
 $(STAMP): .ci/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) is not Python 3.11 or later: choose another, as in make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -40,10 +42,12 @@ check: lint
 bench: $(STAMP)
 	$(BIN)/python -m bench.run $(BENCH_FLAGS)
 
-# The lock is made for every Python and platform that pyproject.toml admits.
+# The lock is made for every Python and platform that pyproject.toml admits. uv goes into the venv:
+# many systems refuse packages of pip's beside their own.
 lock:
-	$(PYTHON) -m pip install --quiet uv
-	$(PYTHON) -m uv pip compile --quiet --universal --generate-hashes --no-header \
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-header \
 		--no-emit-index-url --group dev pyproject.toml --output-file .ci/requirements.lock
 
 clean:
