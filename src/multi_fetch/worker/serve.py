@@ -132,9 +132,10 @@ class Worker:
     async def run(self, reader: Reader) -> None:
         """From hello to bye."""
         async with trio.open_nursery() as nursery:
+            # Before hello: whoever has read that may send a signal.
+            await nursery.start(self._watch_signals, nursery.cancel_scope)
             nursery.start_soon(self._outlet.run)
             self._say(self._hello())
-            await nursery.start(self._watch_signals, nursery.cancel_scope)
             nursery.start_soon(self._watch_stdout)
             nursery.start_soon(self._watch_time, nursery.cancel_scope)
             nursery.start_soon(self._deadlines.watch, self._stop)
