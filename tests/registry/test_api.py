@@ -14,7 +14,6 @@ from multi_fetch.registry.api import (
     Endpoint,
     candidates_for_digest,
     candidates_for_tag,
-    check_content_range,
     content_digest,
     content_length,
     content_type,
@@ -84,40 +83,6 @@ def test_content_type_is_without_parameters_or_empty() -> None:
     assert content_type({"content-type": "Application/JSON; charset=utf-8"}) == "application/json"
     assert content_type({"content-type": "nonsense"}) == ""
     assert content_type({}) == ""
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("bytes 5-9/10", 10), ("bytes 5-9/10", None), ("bytes 5-9/*", 10), ("bytes 5-9/*", None)],
-)
-def test_the_rest_of_the_content_is_the_right_range(text: str, size: int | None) -> None:
-    check_content_range({"content-range": text}, offset=5, size=size)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "bytes 4-9/10",
-        "bytes 5-8/10",
-        "bytes 5-9/11",
-        "bytes 5-10/11",
-        "bytes 5-10/10",
-        "bytes */10",
-        "bytes 5-9",
-        "items 5-9/10",
-        "bytes 5-9/10\n",
-        "bytes 5-9/10, bytes 5-9/10",
-    ],
-)
-def test_any_other_range_is_refused(text: str) -> None:
-    with pytest.raises(RegistryError, match="another range"):
-        check_content_range({"content-range": text}, offset=5, size=10)
-
-
-def test_a_range_that_does_not_reach_its_own_length_is_refused() -> None:
-    with pytest.raises(RegistryError, match="another range"):
-        check_content_range({"content-range": "bytes 5-8/10"}, offset=5, size=None)
 
 
 def test_urls_are_shown_without_signature_and_user() -> None:

@@ -98,20 +98,20 @@ def test_schema_1_is_recognised_by_its_shape() -> None:
 
 
 def test_a_blobs_type_is_the_hints_then_the_headers_then_octets() -> None:
-    headers = {"content-type": "application/x", "content-length": "5"}
+    headers = {"content-type": "application/x"}
     hinted = Wanted("", DIGEST, ("application/y", "application/z"))
-    assert describe_blob(hinted, headers).media_type == "application/y"
-    assert describe_blob(BY_DIGEST, headers).media_type == "application/x"
-    assert describe_blob(BY_DIGEST, {}).media_type == OCTET_STREAM
+    assert describe_blob(hinted, headers, 5).media_type == "application/y"
+    assert describe_blob(BY_DIGEST, headers, 5).media_type == "application/x"
+    assert describe_blob(BY_DIGEST, {}, None).media_type == OCTET_STREAM
 
 
-def test_a_blobs_size_is_the_headers_or_what_was_expected_or_unknown() -> None:
+def test_a_blobs_size_at_a_head_must_be_what_was_expected() -> None:
     expected = Wanted("", DIGEST, size=5)
-    assert describe_blob(expected, {"content-length": "5"}).size == 5
-    assert describe_blob(expected, {}).size == 5
-    assert describe_blob(BY_DIGEST, {}).size is None
+    found = describe_head(expected, Endpoint.BLOBS, {"content-length": "5"})
+    assert found is not None
+    assert found.size == 5
     with pytest.raises(SizeMismatchError) as caught:
-        describe_blob(expected, {"content-length": "6"})
+        describe_head(expected, Endpoint.BLOBS, {"content-length": "6"})
     assert (caught.value.want, caught.value.got) == (5, 6)
 
 

@@ -11,6 +11,7 @@ from httpx import Response
 
 from multi_fetch.errors import (
     DeniedError,
+    InvalidRequestError,
     MultiFetchError,
     NotFoundError,
     RegistryError,
@@ -150,11 +151,18 @@ async def test_a_server_that_knows_no_range_has_its_first_bytes_skipped(
     assert await fetched(described(), offset) == CONTENT[offset:]
 
 
-async def test_content_that_ends_before_the_offset_is_a_registry_error(
-    respx_mock: respx.MockRouter,
+@pytest.mark.parametrize("has_length", [True, False])
+async def test_content_that_ends_before_the_offset_is_an_invalid_request(
+    respx_mock: respx.MockRouter, has_length: bool
 ) -> None:
-    respx_mock.get(BLOB).respond(content=CONTENT)
-    assert isinstance(await failure(described(size=None), 11), RegistryError)
+    async def body() -> AsyncIterator[bytes]:
+        yield CONTENT
+
+    content = CONTENT if has_length else body()
+    respx_mock.get(BLOB).mock(return_value=Response(200, content=content))
+    error = await failure(described(size=None), 11)
+    assert isinstance(error, InvalidRequestError)
+    assert "which has 10 bytes" in error.message
 
 
 @pytest.mark.parametrize("content_range", [None, "bytes 0-9/10", "bytes 5-8/10", "bytes 5-9/12"])
@@ -173,10 +181,10 @@ async def test_a_part_that_nobody_asked_for_is_a_registry_error(
     assert isinstance(await failure(described()), RegistryError)
 
 
-async def test_a_range_that_is_refused_is_a_registry_error(respx_mock: respx.MockRouter) -> None:
+async def test_a_range_that_is_refused_is_an_invalid_request(respx_mock: respx.MockRouter) -> None:
     respx_mock.get(BLOB).respond(416)
     error = await failure(described(size=None), 5)
-    assert isinstance(error, RegistryError)
+    assert isinstance(error, InvalidRequestError)
     assert error.status == 416
 
 

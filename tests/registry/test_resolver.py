@@ -17,6 +17,7 @@ from multi_fetch.errors import (
     DigestMismatchError,
     InvalidDigestError,
     InvalidReferenceError,
+    InvalidRequestError,
     MultiFetchError,
     NotFoundError,
     ObjectRequiredError,
@@ -35,7 +36,9 @@ from multi_fetch.oci.media_types import (
     OCTET_STREAM,
 )
 from multi_fetch.oci.reference import Reference
+from multi_fetch.protocol.request import ByteRange
 from multi_fetch.registry import open_registry
+from multi_fetch.remotes import Report
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -461,3 +464,82 @@ async def test_a_reference_to_another_repository_is_refused() -> None:
     async with remote() as asked:
         with pytest.raises(InvalidReferenceError, match="is not in"):
             await asked.resolve(Reference("registry.example/other", "v1"))
+
+
+# --- ranges ---------------------------------------------------------------------------------
+
+
+async def opened_part(
+    text: str, byte_range: ByteRange, types: Sequence[str] = (OCTET_STREAM,)
+) -> tuple[int | None, bytes]:
+    async with (
+        remote() as asked,
+        asked.open(Reference(LOCATOR, text), media_types=types, byte_range=byte_range) as found,
+    ):
+        content = b"".join([bytes(chunk) async for chunk in found.chunks])
+        return found.descriptor.size, content
+
+
+@pytest.mark.parametrize("byte_range", [ByteRange(1, 3), ByteRange(1), ByteRange(0, 99)])
+@pytest.mark.parametrize("knows_ranges", [True, False])
+async def test_a_part_of_a_blob_is_those_bytes_and_the_descriptor_the_whole_blobs(
+    respx_mock: respx.MockRouter, byte_range: ByteRange, knows_ranges: bool
+) -> None:
+    last = min(len(BLOB) - 1, 99 if byte_range.last is None else byte_range.last)
+    expected = BLOB[byte_range.first : last + 1]
+    headers = {"content-range": f"bytes {byte_range.first}-{last}/{len(BLOB)}"}
+    part = Response(206, headers=headers, content=expected)
+    respx_mock.get(at("blobs", BLOB_DIGEST)).mock(
+        return_value=part if knows_ranges else Response(200, content=BLOB)
+    )
+    assert await opened_part(f"@{BLOB_DIGEST}", byte_range) == (len(BLOB), expected)
+
+
+async def test_a_part_of_a_manifest_is_cut_here_and_no_range_is_asked_for(
+    respx_mock: respx.MockRouter,
+) -> None:
+    route = respx_mock.get(TAG_URL).respond(headers=TOLD, content=MANIFEST)
+    assert await opened_part("v1", ByteRange(2, 9), ()) == (len(MANIFEST), MANIFEST[2:10])
+    assert "range" not in route.calls.last.request.headers
+    with pytest.raises(InvalidRequestError, match=f"has {len(MANIFEST)} bytes"):
+        await opened_part("v1", ByteRange(len(MANIFEST)), ())
+
+
+@pytest.mark.parametrize("status", [200, 416])
+async def test_a_part_from_beyond_a_blobs_end_is_an_invalid_request(
+    respx_mock: respx.MockRouter, status: int
+) -> None:
+    headers = {"content-range": "bytes */5"} if status == 416 else {}
+    respx_mock.get(at("blobs", BLOB_DIGEST)).respond(status, headers=headers, content=BLOB)
+    with pytest.raises(InvalidRequestError, match="which has 5 bytes"):
+        await opened_part(f"@{BLOB_DIGEST}", ByteRange(5))
+
+
+async def test_a_part_of_another_size_than_expected_is_refused(
+    respx_mock: respx.MockRouter,
+) -> None:
+    headers = {"content-range": "bytes 1-2/5"}
+    respx_mock.get(at("blobs", BLOB_DIGEST)).respond(206, headers=headers, content=b"ay")
+    async with remote() as asked:
+        ref = Reference(LOCATOR, f"@{BLOB_DIGEST}")
+        found = asked.open(ref, media_types=[OCTET_STREAM], size=6, byte_range=ByteRange(1, 2))
+        with pytest.raises(RegistryError, match="another part"):
+            await found.__aenter__()
+
+
+# --- the report -----------------------------------------------------------------------------
+
+
+async def test_the_limits_that_the_registry_told_last_are_reported(
+    respx_mock: respx.MockRouter,
+) -> None:
+    limits = {"RateLimit-Limit": "100;w=21600", "ratelimit-remaining": "99;w=21600"}
+    answers = [Response(200, headers={**TOLD, **limits}, content=MANIFEST)]
+    respx_mock.get(TAG_URL).side_effect = [*answers, Response(200, headers=TOLD, content=MANIFEST)]
+    async with remote() as asked:
+        assert asked.report() == Report()
+        await opened(asked, "v1")
+        await opened(asked, "v1")
+        assert asked.report() == Report(
+            0, {"ratelimit-limit": "100;w=21600", "ratelimit-remaining": "99;w=21600"}
+        )

@@ -34,6 +34,10 @@ HUNG_UP = re.compile(r"disconnected|closed connection", re.IGNORECASE)
 # More than httpcore reads from a socket at once (64 KiB).
 _MAX_RECEIVED_BYTES: Final = 128 * 1024
 
+# Docker Hub sends three, GitHub six.
+_MAX_RATELIMIT_HEADERS: Final = 16
+_MAX_RATELIMIT_CHARACTERS: Final = 200
+
 # httpx's kinds in the order in which they are tried: the special before the general.
 _TRANSLATIONS: Final[Sequence[tuple[type[Exception], type[MultiFetchError], str]]] = (
     (httpx.ConnectTimeout, UnavailableError, f"no connection in {CONNECT_TIMEOUT_SECONDS:g} s"),
@@ -72,6 +76,14 @@ class Answer:
         stream = self._response.extensions.get("network_stream")
         peer = stream.get_extra_info("server_addr") if stream is not None else None
         return is_inside(self.url.host) or (isinstance(peer, tuple) and is_inside(str(peer[0])))
+
+    def ratelimit(self) -> dict[str, str]:
+        """What it tells of limits: headers of any registry that has "ratelimit" in their names."""
+        told: dict[str, str] = {}
+        for name, value in self._response.headers.raw:
+            if b"ratelimit" in name.lower() and len(told) < _MAX_RATELIMIT_HEADERS:
+                told[_latin(name.lower())] = _latin(value)
+        return told
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it was sent, in chunks of any size; to be closed by who iterates.
@@ -139,6 +151,10 @@ class Answer:
 def describe_request(request: httpx.Request) -> str:
     """A request for logs and errors."""
     return f"{request.method} {redacted(str(request.url))}"
+
+
+def _latin(text: bytes) -> str:
+    return printable(text.decode("latin-1"), _MAX_RATELIMIT_CHARACTERS)
 
 
 async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:

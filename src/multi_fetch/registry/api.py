@@ -26,12 +26,6 @@ if TYPE_CHECKING:
 # RFC 9110, section 8.6: Content-Length = 1*DIGIT
 CONTENT_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 
-# RFC 9110, section 14.4: Content-Range = range-unit SP first-pos "-" last-pos "/" (length / "*")
-CONTENT_RANGE = re.compile(
-    r"bytes (?P<first>[0-9]{1,18})-(?P<last>[0-9]{1,18})/(?P<length>[0-9]{1,18}|\*)",
-    re.ASCII | re.IGNORECASE,
-)
-
 # A blob's stored type is of no matter, and some stores answer 406 to a type they do not know.
 ANY_TYPE: Final = "*/*"
 
@@ -128,26 +122,6 @@ def content_type(headers: Mapping[str, str]) -> str:
     """Content-Type in lower case, without parameters; empty where it was not sent or is none."""
     media_type = without_parameters(headers.get("content-type", ""))
     return media_type if is_media_type(media_type) else ""
-
-
-def check_content_range(headers: Mapping[str, str], *, offset: int, size: int | None) -> None:
-    """Makes sure that a 206 answer is the content from ``offset`` to its end.
-
-    Raises:
-        RegistryError: it is another part of it, or of another content.
-    """
-    text = headers.get("content-range", "")
-    match = CONTENT_RANGE.fullmatch(text)
-    if match is not None:
-        end = int(match["last"]) + 1
-        lengths = {end} | ({int(match["length"])} if match["length"] != "*" else set())
-        if int(match["first"]) == offset and lengths == {end if size is None else size}:
-            return
-    raise RegistryError(
-        f"the registry answered another range than bytes {offset}- of"
-        f" {'*' if size is None else size}: Content-Range {text[:80]!r}",
-        status=206,
-    )
 
 
 def redacted(url: str) -> str:

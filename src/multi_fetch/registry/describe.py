@@ -73,8 +73,9 @@ def describe_head(
         UnsupportedError: it is of Docker's schema 1.
     """
     if endpoint is Endpoint.BLOBS:
-        blob = describe_blob(wanted, headers)
-        return None if blob.size is None else blob
+        size = content_length(headers)
+        check_size(wanted, size)
+        return None if size is None else describe_blob(wanted, headers, size)
     size, media_type = content_length(headers), content_type(headers)
     digest = wanted.digest or _known_digest(headers)
     _refuse_schema1(media_type)
@@ -86,20 +87,11 @@ def describe_head(
     return Descriptor(media_type=media_type, digest=digest, size=size)
 
 
-def describe_blob(wanted: Wanted, headers: Mapping[str, str]) -> Descriptor:
-    """The descriptor of a blob whose body is still to come; its size may be unknown.
-
-    Raises:
-        RegistryError: a header is wrong.
-        SizeMismatchError: it is not of the size that was expected.
-    """
+def describe_blob(wanted: Wanted, headers: Mapping[str, str], size: int | None) -> Descriptor:
+    """The descriptor of a blob whose body is still to come; its size may be unknown."""
     assert wanted.digest is not None, "tags are no blobs"
-    size = content_length(headers)
-    check_size(wanted, size)
     media_type = wanted.blob_type or content_type(headers) or OCTET_STREAM
-    return Descriptor(
-        media_type=media_type, digest=wanted.digest, size=wanted.size if size is None else size
-    )
+    return Descriptor(media_type=media_type, digest=wanted.digest, size=size)
 
 
 def describe_manifest(wanted: Wanted, headers: Mapping[str, str], body: bytes) -> Descriptor:

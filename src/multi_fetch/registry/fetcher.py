@@ -5,15 +5,15 @@ from __future__ import annotations
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from multi_fetch.errors import MultiFetchError, NotFoundError, RegistryError, SizeMismatchError
+from multi_fetch.errors import MultiFetchError, NotFoundError, RegistryError, UnavailableError
+from multi_fetch.protocol.request import ByteRange
 from multi_fetch.registry.api import (
     Candidate,
     Endpoint,
     candidates_for_digest,
-    check_content_range,
-    content_length,
     likely_endpoint,
 )
+from multi_fetch.registry.extent import Extent, beyond, extent_of, range_header, refused_range
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -47,6 +47,7 @@ class RegistryFetcher:
 
         Raises:
             SizeMismatchError: the registry's content has another size.
+            InvalidRequestError: the registry's content ends before the offset.
             MultiFetchError: on entering or while iterating.
         """
         if offset and descriptor.size is not None and descriptor.size <= offset:
@@ -56,33 +57,43 @@ class RegistryFetcher:
         media_types = (descriptor.media_type,)
         first = likely_endpoint(media_types) or Endpoint.BLOBS
         candidates = candidates_for_digest(self._repository, descriptor.digest, first, media_types)
-        async with first_answer(self._session, "GET", candidates, offset=offset) as (_, answer):
-            skipped = 0 if answer.status == 206 else offset
-            _check_extent(answer, descriptor.size, offset)
-            async with aclosing(_skip(answer, skipped)) as chunks:
+        wanted = ByteRange(offset) if offset else None
+        async with first_answer(self._session, "GET", candidates, wanted) as (_, answer):
+            extent = extent_of(answer.status, answer.headers, wanted, descriptor.size)
+            async with aclosing(cut(answer, extent)) as chunks:
                 yield chunks
 
 
 @asynccontextmanager
 async def first_answer(
-    session: Session, method: str, candidates: Sequence[Candidate], *, offset: int = 0
+    session: Session,
+    method: str,
+    candidates: Sequence[Candidate],
+    byte_range: ByteRange | None = None,
 ) -> AsyncIterator[tuple[Candidate, Answer]]:
     """The answer of the first candidate that has the object.
 
+    A range is asked of blobs alone: of manifests, which are small, registries give all or nothing.
+
     Raises:
         NotFoundError: none has it.
+        InvalidRequestError: the range begins at the blob's end or beyond.
         MultiFetchError: what went wrong at the furthest stage.
     """
-    good = {200, 206} if offset else {200}
     failures: list[MultiFetchError] = []
     for candidate in candidates:
-        headers = {"Accept": candidate.accept}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
+        headers, good = {"Accept": candidate.accept}, {200}
+        asked = byte_range if candidate.endpoint is Endpoint.BLOBS else None
+        if asked is not None:
+            headers["Range"] = range_header(asked)
+            good = {200, 206}
         async with session.request(method, candidate.path, headers) as answer:
             if answer.status in good:
                 yield candidate, answer
                 return
+            if answer.status == 416 and asked is not None:
+                # distribution promises the whole blob in Content-Length, then sends 33 bytes
+                raise refused_range(answer.headers, asked)
             failures.append(await answer.error())
         if not _may_be_elsewhere(candidate, answer.status):
             break
@@ -95,24 +106,37 @@ def _may_be_elsewhere(candidate: Candidate, status: int) -> bool:
     return status == 404 or is_puzzled
 
 
-def _check_extent(answer: Answer, size: int | None, offset: int) -> None:
-    if answer.status == 206:
-        check_content_range(answer.headers, offset=offset, size=size)
-        return
-    length = content_length(answer.headers)
-    if size is not None and length is not None and length != size:
-        raise SizeMismatchError(want=size, got=length)
+async def cut(answer: Answer, extent: Extent) -> AsyncGenerator[Chunk, None]:
+    """The wanted bytes of a body; what comes behind them is not read, and costs the connection.
 
-
-async def _skip(answer: Answer, count: int) -> AsyncGenerator[Chunk, None]:
-    """The body without its first bytes, for a server that does not know Range."""
+    Raises:
+        UnavailableError: the body ends before the last of them.
+        RegistryError: it does not end with the last of them, as it should.
+        InvalidRequestError: it ends before the first of them.
+        MultiFetchError: as for ``Answer.chunks``.
+    """
+    skip, left = extent.skip, extent.count
     async with aclosing(answer.chunks()) as chunks:
         async for chunk in chunks:
-            if count < len(chunk):
-                yield memoryview(chunk)[count:] if count else chunk
-            count = max(0, count - len(chunk))
-    if count:
-        raise RegistryError(f"{answer.what}: the content ends {count} bytes before the offset")
+            if skip >= len(chunk):
+                skip -= len(chunk)
+                continue
+            piece: Chunk = memoryview(chunk)[skip:] if skip else chunk
+            skip = 0
+            if left is not None:
+                if len(piece) > left:
+                    if extent.is_exact:
+                        raise RegistryError(f"{answer.what}: more came than was announced")
+                    piece = memoryview(piece)[:left]
+                left -= len(piece)
+            if piece:
+                yield piece
+            if left == 0 and not extent.is_exact:
+                return
+    if skip:
+        raise beyond(ByteRange(extent.first), extent.first - skip)
+    if left and extent.size is not None:
+        raise UnavailableError(f"{answer.what}: the content ends {left} bytes too early")
 
 
 async def _nothing() -> AsyncGenerator[Chunk, None]:

@@ -38,8 +38,9 @@ from multi_fetch.registry.describe import (
     describe_head,
     describe_manifest,
 )
-from multi_fetch.registry.fetcher import RegistryFetcher, first_answer
-from multi_fetch.remotes import Opened, Resolved
+from multi_fetch.registry.extent import Extent, extent_of, extent_of_whole
+from multi_fetch.registry.fetcher import RegistryFetcher, cut, first_answer
+from multi_fetch.remotes import Opened, Report, Resolved
 from multi_fetch.verify import Verifier
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.digest import Chunk
     from multi_fetch.oci.reference import Reference
+    from multi_fetch.protocol.request import ByteRange
     from multi_fetch.registry.session import Session
 
 
@@ -86,33 +88,49 @@ class RegistryRemote:
 
     @asynccontextmanager
     async def open(
-        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+        self,
+        ref: Reference,
+        *,
+        media_types: Sequence[str] = (),
+        size: int | None = None,
+        byte_range: ByteRange | None = None,
     ) -> AsyncIterator[Opened]:
         """Resolves and fetches at once; see ``remotes.Remote``.
 
         Raises:
             TooLargeError: it is a manifest beyond the limit.
+            InvalidRequestError: the range begins at the object's end or beyond.
             MultiFetchError: as for ``resolve``, on entering or while iterating.
         """
-        async with self._open(self._want(ref, media_types, size), str(ref)) as opened:
+        wanted = self._want(ref, media_types, size)
+        async with self._open(wanted, str(ref), byte_range) as opened:
             _log("opened", opened.name, opened.descriptor)
             yield opened
 
+    def report(self) -> Report:
+        """What there is to say so far; see ``remotes.Remote``."""
+        return Report(self._session.retries, dict(self._session.ratelimit))
+
     @asynccontextmanager
-    async def _open(self, wanted: Wanted, name: str) -> AsyncIterator[Opened]:
+    async def _open(
+        self, wanted: Wanted, name: str, byte_range: ByteRange | None = None
+    ) -> AsyncIterator[Opened]:
         candidates = self._candidates(wanted)
-        async with first_answer(self._session, "GET", candidates) as (candidate, answer):
+        async with first_answer(self._session, "GET", candidates, byte_range) as answered:
+            candidate, answer = answered
             self._remember(wanted, candidate)
             if candidate.endpoint is Endpoint.BLOBS:
-                descriptor = describe_blob(wanted, answer.headers)
-                async with aclosing(answer.chunks()) as chunks:
+                extent = extent_of(answer.status, answer.headers, byte_range, wanted.size)
+                descriptor = describe_blob(wanted, answer.headers, extent.size)
+                async with aclosing(cut(answer, extent)) as chunks:
                     yield Opened(name, descriptor, chunks)
                 return
             check_size(wanted, content_length(answer.headers))
             body = await answer.read(MAX_MANIFEST_BYTES)
         descriptor = describe_manifest(wanted, answer.headers, body)
-        async with aclosing(_whole(body)) as whole:
-            yield Opened(name, descriptor, whole)
+        extent = extent_of_whole(byte_range, len(body))
+        async with aclosing(_slice(body, extent)) as part:
+            yield Opened(name, descriptor, part)
 
     async def _by_head(self, wanted: Wanted) -> Descriptor | None:
         candidates = self._candidates(wanted)
@@ -162,5 +180,5 @@ def _log(verb: str, name: str, descriptor: Descriptor) -> None:
         logger.debug("%s %s as %s", verb, name, descriptor.media_type, extra=facts)
 
 
-async def _whole(body: bytes) -> AsyncGenerator[Chunk, None]:
-    yield body
+async def _slice(body: bytes, extent: Extent) -> AsyncGenerator[Chunk, None]:
+    yield body if extent.count is None else body[extent.first : extent.first + extent.count]

@@ -51,6 +51,10 @@ class Session:
         host: the registry.
         credential: for it, or None.
         repository: what tokens are asked for.
+
+    Attributes:
+        retries: requests that were sent again.
+        ratelimit: the headers with which the registry last told its limits.
     """
 
     def __init__(
@@ -60,6 +64,8 @@ class Session:
         credential: Credential | None,
         repository: str,
     ) -> None:
+        self.retries = 0
+        self.ratelimit: dict[str, str] = {}
         self._client = client
         self._host = host
         self._authorizer = Authorizer(host, credential, repository, self._ask_token_service)
@@ -80,6 +86,7 @@ class Session:
         if answer.status == 401 and _is_same_origin(answer.url, _parse_url(url)):
             authorization = await self._after_401(answer, sent)
             answer = await _follow(self._client, method, url, headers, authorization)
+        self.ratelimit = answer.ratelimit() or self.ratelimit
         try:
             yield answer
         finally:
