@@ -35,13 +35,16 @@ from multi_fetch.errors import (
     ObjectRequiredError,
     RequestCancelledError,
 )
-from multi_fetch.limits import MAX_DATA_BYTES
+from multi_fetch.limits import MAX_MANIFEST_BYTES
 from multi_fetch.oci.descriptor import encode_hook
-from multi_fetch.protocol.request import Request, parse_request
+from multi_fetch.protocol.request import Children, Request, parse_request
 from multi_fetch.remotes import open_remote
 from multi_fetch.verify import Verifier, hold
+from multi_fetch.worker.job import Target
+from multi_fetch.worker.judge import check_pin, held_limit, judge_of
 from multi_fetch.worker.pipes import STDOUT_NAME, open_writer
 from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
+from multi_fetch.worker.tree import branch, is_index
 from multi_fetch.worker.window import REMOTE_CODES
 
 if TYPE_CHECKING:
@@ -62,7 +65,9 @@ Fetch one object from a registry: its verified raw bytes go to stdout.
   fetch-object <remote>:<tag>[@<digest>]
   fetch-object <remote>@<digest>
 
-hints: mediatype:<media type>  size:<bytes>  content:none (the descriptor as JSON, no content)
+hints: mediatype:<media type>  size:<bytes>  platform:<os>/<architecture>[/<variant>]
+       range:<first>-[<last>] (unverified)  digest:<digest> (what it must be)
+       content:none (the descriptor as JSON, no content)
 """
 
 EPILOG = f"""\
@@ -111,7 +116,12 @@ def _request(ref: Reference, words: list[str]) -> Request:
             f"{ref} names an object already: write 'fetch-object {ref.locator} {words[0][:80]}',"
             " or leave out what stands behind"
         )
-    return parse_request(words[0], words[1:])
+    request = parse_request(words[0], words[1:])
+    if request.children is not Children.NONE:
+        raise InvalidRequestError(
+            "children: asks for many objects, which is what multi-fetch is for"
+        )
+    return request
 
 
 async def _run(ref: Reference, request: Request, timeout_seconds: float | None) -> int:
@@ -153,28 +163,60 @@ async def _fetch(ref: Reference, request: Request) -> MultiFetchError | None:
     try:
         with open_writer(STDOUT) as writer:
             async with open_remote(ref, **credentials()) as remote:
-                await _copy(remote, request.reference(ref.locator), request, writer)
+                await _copy(remote, ref.locator, request, writer)
     except MultiFetchError as error:
         return error
     return None
 
 
-async def _copy(remote: Remote, ref: Reference, request: Request, writer: Writer) -> None:
-    if not request.is_content_wanted:
-        resolved = await remote.resolve(ref, media_types=request.media_types, size=request.size)
-        document = msgspec.json.encode(resolved.descriptor, enc_hook=encode_hook)
-        await writer.write([document, b"\n"])
-        return
-    async with remote.open(ref, media_types=request.media_types, size=request.size) as opened:
-        verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
-        held, is_whole = await hold(opened.chunks, verifier, limit=MAX_DATA_BYTES)
+async def _copy(remote: Remote, locator: str, request: Request, writer: Writer) -> None:
+    target: Target | None = Target.of(request, locator)
+    pinned: Request | None = request
+    while target is not None:
+        step = _copy_content if request.is_content_wanted else _describe
+        target = await step(remote, target, request, writer, pinned)
+        pinned = None
+
+
+async def _describe(
+    remote: Remote, target: Target, request: Request, writer: Writer, pinned: Request | None
+) -> Target | None:
+    resolved = await remote.resolve(target.ref, media_types=target.media_types, size=target.size)
+    descriptor = target.described or resolved.descriptor
+    if pinned is not None:
+        check_pin(pinned, descriptor)
+    if request.platform is not None and is_index(descriptor):
+        async with remote.open(target.ref, media_types=target.media_types) as opened:
+            verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
+            content, _ = await hold(opened.chunks, verifier, limit=MAX_MANIFEST_BYTES)
+        return branch(target, descriptor, content, request.platform)
+    document = msgspec.json.encode(descriptor, enc_hook=encode_hook)
+    await writer.write([document, b"\n"])
+    return None
+
+
+async def _copy_content(
+    remote: Remote, target: Target, request: Request, writer: Writer, pinned: Request | None
+) -> Target | None:
+    async with remote.open(
+        target.ref,
+        media_types=target.media_types,
+        size=target.size,
+        byte_range=request.byte_range,
+    ) as opened:
+        if pinned is not None:
+            check_pin(pinned, opened.descriptor)
+        judge = judge_of(opened.descriptor, request.byte_range)
+        held, is_whole = await hold(opened.chunks, judge, limit=held_limit(opened.descriptor))
+        if is_whole and request.platform is not None and is_index(opened.descriptor):
+            return branch(target, opened.descriptor, held, request.platform)
         await writer.write([held])
-        if is_whole:
-            return
-        async for chunk in opened.chunks:
-            verifier.update(chunk)
-            await writer.write([chunk])
-        verifier.finish()
+        if not is_whole:
+            async for chunk in opened.chunks:
+                judge.update(chunk)
+                await writer.write([chunk])
+            judge.finish()
+    return None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -23,6 +23,8 @@ from multi_fetch.cli.arguments import (
 )
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
+from multi_fetch.protocol.frames import PROTOCOL_VERSION
+from multi_fetch.protocol.wire import WIRES
 from multi_fetch.remotes import open_remote
 from multi_fetch.worker.pipes import STDIN_NAME, STDOUT_NAME, open_reader, open_writer
 from multi_fetch.worker.serve import Settings, serve
@@ -39,9 +41,14 @@ DESCRIPTION = """\
 Fetch many objects from one repository of a registry. Each line of stdin asks for one:
 
   <object> [<hint>...]      a tag, a digest, @<digest> or <tag>@<digest>, then hints:
-                            mediatype:<media type>  size:<bytes>  content:none
+    mediatype:<type>   what it is             size:<bytes>       how large it is
+    platform:<os/arch[/variant]>              the manifest of an index for that platform
+    digest:<digest>    what it must be        range:<from>-[to]  a part of a blob, unverified
+    children:all       what is below it too (or manifests, or blobs)
+    content:none       the descriptor alone   deadline:<30s>     for this request
 
 The answers are verified and go to stdout as length-prefixed MessagePack frames (protocol.md).
+!cancel <id> as a line cancels what an earlier line asked for; ids are line numbers.
 """
 
 EPILOG = f"""\
@@ -60,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     ref: Reference = arguments.remote
     set_up_logging(arguments.log_level, arguments.log_format)
-    if problem := _remote_problem(ref) or _stream_problem(may_be_terminal=arguments.force):
+    if problem := _remote_problem(ref) or _stream_problem(
+        may_be_terminal=arguments.force or arguments.format == "jsonl"
+    ):
         complain("multi-fetch", problem)
         return USAGE
     settings = Settings(
@@ -69,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         window=arguments.window,
         is_ordered=arguments.ordered,
         timeout_seconds=arguments.timeout,
+        wire=WIRES[arguments.format](),
     )
     status = FAILURE
     try:
@@ -134,6 +144,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--ordered", action="store_true", help="answer in the order of the requests"
+    )
+    parser.add_argument(
+        "--format",
+        choices=WIRES,
+        default="msgpack",
+        help="msgpack: frames; jsonl: a JSON object a line (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--protocol-version",
+        type=int,
+        choices=(PROTOCOL_VERSION,),
+        default=PROTOCOL_VERSION,
+        help="the version that the caller can read (default: the newest, %(default)s)",
     )
     parser.add_argument(
         "--force", action="store_true", help="write frames to a terminal all the same"

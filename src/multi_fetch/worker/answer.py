@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from multi_fetch.errors import DigestMismatchError, MultiFetchError, UnsupportedError
-from multi_fetch.limits import MAX_DATA_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
+from multi_fetch.errors import MultiFetchError, UnsupportedError
+from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
 from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.protocol.frames import Begin, End
-from multi_fetch.verify import Counter, Judge, Verifier, hold
+from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.job import Target, has_children_wanted
+from multi_fetch.worker.judge import check_pin, held_limit, judge_of
 from multi_fetch.worker.tree import Trees, branch, is_index
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
 
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.digest import Chunk, Digest
-    from multi_fetch.protocol.request import ByteRange, Request
+    from multi_fetch.protocol.request import Request
     from multi_fetch.remotes import Opened, Remote
+    from multi_fetch.verify import Judge
     from multi_fetch.worker.job import Flight, Job
     from multi_fetch.worker.speaker import Speaker
     from multi_fetch.worker.window import Window
@@ -93,7 +95,7 @@ class Answerer:
         )
         descriptor = resolved.descriptor
         if is_first:
-            _check_pin(request, descriptor)
+            check_pin(request, descriptor)
         content = b""
         must_look = has_children_wanted(flight.members[0]) or request.platform is not None
         if must_look and is_manifest(descriptor.media_type):
@@ -129,9 +131,9 @@ class Answerer:
         ) as opened:
             descriptor = opened.descriptor
             if is_first:
-                _check_pin(request, descriptor)
-            judge = _judge(descriptor, request.byte_range)
-            held, is_whole = await hold(opened.chunks, judge, _limit(descriptor))
+                check_pin(request, descriptor)
+            judge = judge_of(descriptor, request.byte_range)
+            held, is_whole = await hold(opened.chunks, judge, held_limit(descriptor))
             if not is_whole:
                 self._window.seal(flight)
                 await self._stream(flight, target, opened, held, judge)
@@ -173,31 +175,3 @@ class Answerer:
         parent = None if job.parent is None else job.parent.id
         described = target.described or job.described or descriptor
         return Begin(job.id, job.request.object, described, name, parent)
-
-
-def _check_pin(request: Request, descriptor: Descriptor) -> None:
-    pin = request.pin
-    if pin is None or pin == descriptor.digest:
-        return
-    if pin.algorithm != descriptor.digest.algorithm:
-        raise UnsupportedError(
-            f"the pin is a {pin.algorithm} digest, but the registry names the object by"
-            f" {descriptor.digest.algorithm}"
-        )
-    raise DigestMismatchError(
-        want=pin, got=descriptor.digest, why=f"{request.object} has moved from what it is pinned to"
-    )
-
-
-def _judge(descriptor: Descriptor, byte_range: ByteRange | None) -> Judge:
-    if byte_range is None:
-        return Verifier(descriptor.digest, descriptor.size)
-    return Counter(None if byte_range.last is None else byte_range.last - byte_range.first + 1)
-
-
-def _limit(descriptor: Descriptor) -> int:
-    """How much of the content is held before any is passed on."""
-    if is_manifest(descriptor.media_type):
-        return MAX_MANIFEST_BYTES
-    may_fit = descriptor.size is None or descriptor.size <= MAX_DATA_BYTES
-    return MAX_DATA_BYTES if may_fit else 0

@@ -135,7 +135,7 @@ class Worker:
             # Before hello: whoever has read that may send a signal.
             await nursery.start(self._watch_signals, nursery.cancel_scope)
             nursery.start_soon(self._outlet.run)
-            self._say(self._hello())
+            self._outlet.put(self._settings.wire.frame(self._hello()))
             nursery.start_soon(self._watch_stdout)
             nursery.start_soon(self._watch_time, nursery.cancel_scope)
             nursery.start_soon(self._deadlines.watch, self._stop)

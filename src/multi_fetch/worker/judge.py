@@ -1,0 +1,49 @@
+"""What must be true of an object, and how much of it is held before any is passed on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multi_fetch.errors import DigestMismatchError, UnsupportedError
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
+from multi_fetch.oci.manifest import is_manifest
+from multi_fetch.verify import Counter, Judge, Verifier
+
+if TYPE_CHECKING:
+    from multi_fetch.oci.descriptor import Descriptor
+    from multi_fetch.protocol.request import ByteRange, Request
+
+
+def check_pin(request: Request, descriptor: Descriptor) -> None:
+    """Holds what was found against a ``digest:`` hint.
+
+    Raises:
+        DigestMismatchError: it is another object.
+        UnsupportedError: the two digests are of different algorithms.
+    """
+    pin = request.pin
+    if pin is None or pin == descriptor.digest:
+        return
+    if pin.algorithm != descriptor.digest.algorithm:
+        raise UnsupportedError(
+            f"the pin is a {pin.algorithm} digest, but the registry names the object by"
+            f" {descriptor.digest.algorithm}"
+        )
+    raise DigestMismatchError(
+        want=pin, got=descriptor.digest, why=f"{request.object} has moved from what it is pinned to"
+    )
+
+
+def judge_of(descriptor: Descriptor, byte_range: ByteRange | None) -> Judge:
+    """Who judges the content: of a range, nothing can be proved."""
+    if byte_range is None:
+        return Verifier(descriptor.digest, descriptor.size)
+    return Counter(None if byte_range.last is None else byte_range.last - byte_range.first + 1)
+
+
+def held_limit(descriptor: Descriptor) -> int:
+    """How much of the content is held before any is passed on."""
+    if is_manifest(descriptor.media_type):
+        return MAX_MANIFEST_BYTES
+    may_fit = descriptor.size is None or descriptor.size <= MAX_DATA_BYTES
+    return MAX_DATA_BYTES if may_fit else 0
