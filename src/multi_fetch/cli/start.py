@@ -21,6 +21,14 @@ def fetch_object() -> int:
     return main()
 
 
+def multi_fetch_unpack() -> int:
+    """``multi-fetch-unpack``; returns its exit status."""
+    _let_sigint_end_it()
+    from multi_fetch.cli.unpack import main
+
+    return main()
+
+
 def _let_sigint_end_it() -> None:
     """Until the command listens for signals, SIGINT ends it like SIGTERM: with no traceback.
 

@@ -1,0 +1,236 @@
+"""``multi-fetch-unpack [flags]``: a worker's frames on stdin become files, or lines of JSON.
+
+It is no part of the worker, and starts without trio and httpx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import select
+import signal
+import sys
+from base64 import b64encode
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Final
+
+from multi_fetch import __version__
+from multi_fetch.cli.unpack_session import Unpacker, reason
+from multi_fetch.cli.unpack_sinks import STDOUT, Folder, Listing
+from multi_fetch.errors import CutStreamError, MalformedFrameError
+from multi_fetch.protocol.frames import Data, Hello
+from multi_fetch.protocol.framing import END_OF_STREAM, NEED_DATA, FrameDecoder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+    from multi_fetch.cli.unpack_sinks import NameBy
+    from multi_fetch.protocol.frames import Frame
+
+PROGRAM: Final = "multi-fetch-unpack"
+STDIN: Final = 0
+
+SUCCESS: Final = 0
+FAILURE: Final = 1
+USAGE: Final = 2
+# As a shell reports a process that SIGPIPE ended.
+STDOUT_CLOSED: Final = 128 + signal.SIGPIPE
+
+# A pipe's capacity, where the worker has widened it (limits.PIPE_BYTES); less comes as it is.
+READ_BYTES: Final = 1024 * 1024
+
+# Longer content is shown by its size and digest, as in tests/vectors.
+MAX_SHOWN_BYTES: Final = 1024
+
+DESCRIPTION = """\
+Turn the frames of multi-fetch, on stdin, into files:
+
+  printf 'latest\\n' | multi-fetch docker.io/library/redis | multi-fetch-unpack --into redis
+
+A file is written under a temporary name (.*.part), and renamed once its object is whole and its
+digest, computed again here, is right. A file of that name which is there already is replaced, in
+one step. Symbolic links below the folder are not followed.
+
+names, below the folder of --into:
+  --by digest   blobs/<algorithm>/<hex>, as in an OCI image layout
+  --by id       ids/<id>: the number of the request's line; -1, -2... for what was found below it
+  --by tag      tags/<tag>; the last one wins, where a tag was asked for more than once
+  Content without a tag is named by its digest. Content that cannot be verified, as that of a
+  range, is always named by its id. An answer without content (content:none) makes no file.
+
+lines of --list, one JSON object each, these three keys first:
+  id, digest (null: not verified), error (null: succeeded; a code of protocol.md; or "cut", where
+  the stream ended first), size, object, name, parent, children, descriptor, message, retryable,
+  detail
+"""
+
+EPILOG = """\
+exit status:
+  0 every object is whole, 1 some failed or the stream ended before its bye (what and why is on
+  stderr), 2 usage, 128+n ended by signal n (temporary files are removed)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.by is not None and (arguments.list or arguments.frames):
+        parser.error("--by is about files: not allowed with --list and --frames")
+    if problem := _stream_problem():
+        complain(problem)
+        return USAGE
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+    try:
+        if arguments.frames:
+            return _show(Listing())
+        if arguments.list:
+            listing = Listing()
+            return _unpack(Unpacker(listing, complain), listing.flush)
+    except BrokenPipeError:
+        return STDOUT_CLOSED
+    except OSError as error:
+        complain(f"cannot write to stdout: {error.strerror}")
+        return FAILURE
+    return _fill(arguments.into, arguments.by or "digest")
+
+
+def _fill(into: str, by: NameBy) -> int:
+    try:
+        folder = Folder(into, by)
+    except OSError as error:
+        complain(f"the folder of --into cannot be used: {reason(error)}")
+        return USAGE
+    with closing(folder):
+        return _unpack(Unpacker(folder, complain), lambda: None)
+
+
+def complain(problem: str) -> None:
+    """Tells people on stderr, without the control characters that came from elsewhere."""
+    text = "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in problem
+    )
+    with suppress(OSError):
+        if sys.stderr is not None:
+            sys.stderr.write(f"{PROGRAM}: {text}\n")
+
+
+def _unpack(unpacker: Unpacker, flush: Callable[[], None]) -> int:
+    try:
+        for frame in _frames(flush):
+            unpacker.take(frame)
+        if not unpacker.is_over:
+            complain("the stream ended before its bye: requests may be without an answer")
+    except MalformedFrameError as error:
+        complain(f"the stream is refused: {error}")
+        unpacker.is_over = False
+    unpacker.cut()
+    flush()
+    return SUCCESS if unpacker.is_over and not unpacker.failed else FAILURE
+
+
+def _show(listing: Listing) -> int:
+    """Every frame as a line, by itself: whether they make a session is not asked."""
+    status = SUCCESS
+    try:
+        for frame in _frames(listing.flush):
+            listing.show(_shown(frame))
+    except MalformedFrameError as error:
+        complain(f"the stream is refused: {error}")
+        status = FAILURE
+    listing.flush()
+    return status
+
+
+def _shown(frame: Frame) -> object:
+    if not isinstance(frame, Data):
+        return frame
+    content: dict[str, str | int] = {"base64": b64encode(frame.content).decode("ascii")}
+    if len(frame.content) > MAX_SHOWN_BYTES:
+        digest = hashlib.sha256(frame.content).hexdigest()
+        content = {"size": len(frame.content), "sha256": digest}
+    return "data", frame.id, frame.offset, content
+
+
+def _frames(flush: Callable[[], None]) -> Iterator[Frame]:
+    """The frames of stdin.
+
+    Raises:
+        MalformedFrameError: these are none.
+        CutStreamError: stdin ends within a frame, or cannot be read.
+    """
+    decoder = FrameDecoder()
+    while (found := decoder.next_frame()) is not END_OF_STREAM:
+        if found is NEED_DATA:
+            flush()
+            content = _read()
+            if content:
+                decoder.feed(content)
+            else:
+                decoder.feed_eof()
+            continue
+        if isinstance(found, Hello):
+            decoder.max_frame_bytes = min(decoder.max_frame_bytes, found.max_frame)
+        yield found
+
+
+def _read() -> bytes:
+    while True:
+        try:
+            return os.read(STDIN, READ_BYTES)
+        except BlockingIOError:
+            # It came to us non-blocking, and others may share it: it stays so.
+            select.select([STDIN], [], [])
+        except OSError as error:
+            raise CutStreamError(f"stdin cannot be read: {error.strerror}") from error
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """Ends the command by way of its cleaning up; a second signal, at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(128 + number)
+
+
+def _stream_problem() -> str:
+    for fd, name in ((STDIN, "stdin"), (STDOUT, "stdout")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            return f"{name} is closed: give it a pipe, a file or /dev/null"
+    if os.isatty(STDIN):
+        return "stdin is a terminal: give it the frames of multi-fetch, from a pipe or a file"
+    return ""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} [--into DIR] [--by digest|id|tag] | --list | --frames",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    targets = parser.add_mutually_exclusive_group()
+    targets.add_argument(
+        "--into", default=".", metavar="DIR", help="the folder, made if need be (default: .)"
+    )
+    targets.add_argument("--list", action="store_true", help="no files: a JSON line an object")
+    targets.add_argument(
+        "--frames",
+        action="store_true",
+        help="no files: a JSON line a frame, for a look into a stream or a piece of one; content"
+        f" in base64, or where it has more than {MAX_SHOWN_BYTES} bytes, its size and sha256",
+    )
+    parser.add_argument(
+        "--by",
+        choices=("digest", "id", "tag"),
+        help="what files are named by (default: digest)",
+    )
+    parser.add_argument("--version", action="version", version=f"multi-fetch {__version__}")
+    return parser
