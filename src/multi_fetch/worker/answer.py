@@ -153,7 +153,12 @@ class Answerer:
         self, flight: Flight, target: Target, opened: Opened, held: bytes, proved: Digest | None
     ) -> None:
         for job in list(flight.members):
-            children = self._trees.below(job, opened.descriptor, held)
+            try:
+                children = self._trees.below(job, opened.descriptor, held)
+            except MultiFetchError as error:
+                # The others may not have asked for what is below.
+                await self._speaker.fail(job, error)
+                continue
             begin = self._begin(job, target, opened.descriptor, opened.name)
             end = End(job.id, len(held), proved, len(children))
             await self._speaker.answer(job, begin, end, held, children)

@@ -16,6 +16,18 @@ from multi_fetch.protocol.request import Children, Request
 Key: TypeAlias = tuple[object, ...]
 
 
+class Tree(msgspec.Struct, eq=False, kw_only=True):
+    """What is below one root.
+
+    Attributes:
+        is_content_wanted: as the root's request says; a node that is only passed through has none.
+        seen: the digests that were found, each of which is fetched once.
+    """
+
+    is_content_wanted: bool
+    seen: set[Digest]
+
+
 class Job(msgspec.Struct, eq=False, kw_only=True):
     """One request, from its line to its terminal frame.
 
@@ -24,7 +36,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         request: what is asked for; None where the line could not be read.
         parent: the job in whose content it was found.
         described: how that content describes it.
-        seen: the digests below the same root, each of which is fetched once.
+        tree: what it has in common with all that is found below the same root.
         failure: why it will end without an answer: the line was bad, or it was stopped.
         flight: the fetch that it takes part in, once it runs.
         sent_bytes: content put out so far.
@@ -38,7 +50,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     request: Request | None
     parent: Job | None = None
     described: Descriptor | None = None
-    seen: set[Digest] | None = None
+    tree: Tree | None = None
     failure: MultiFetchError | None = None
     flight: Flight | None = None
     sent_bytes: int = 0

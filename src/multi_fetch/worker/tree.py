@@ -14,7 +14,7 @@ from multi_fetch.oci.media_types import INDEX_TYPES
 from multi_fetch.oci.platform import select
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import Children, Request
-from multi_fetch.worker.job import Job, Target
+from multi_fetch.worker.job import Job, Target, Tree
 
 if TYPE_CHECKING:
     from multi_fetch.oci.descriptor import Descriptor, Platform
@@ -41,19 +41,20 @@ class Trees:
             return []
         if not is_manifest(descriptor.media_type):
             return []
-        if job.seen is None:
-            job.seen = {descriptor.digest}
+        if job.tree is None:
+            job.tree = Tree(is_content_wanted=request.is_content_wanted, seen={descriptor.digest})
+        seen = job.tree.seen
         new = [
             child
             for child in parse_manifest(content, descriptor.media_type).children()
-            if child.digest not in job.seen and _is_wanted(child, request.children)
+            if child.digest not in seen and _is_wanted(child, request.children)
         ]
-        if len(job.seen) + len(new) > MAX_TREE:
+        if len(seen) + len(new) > MAX_TREE:
             raise TooLargeError(f"there are more than {MAX_TREE} objects below the request")
-        job.seen.update(child.digest for child in new)
-        return [self._job(job, request, child) for child in new]
+        seen.update(child.digest for child in new)
+        return [self._job(job, request, job.tree, child) for child in new]
 
-    def _job(self, parent: Job, above: Request, child: Descriptor) -> Job:
+    def _job(self, parent: Job, above: Request, tree: Tree, child: Descriptor) -> Job:
         has_children = is_manifest(child.media_type)
         is_only_passed = has_children and above.children is Children.BLOBS
         request = Request(
@@ -61,7 +62,7 @@ class Trees:
             digest=child.digest,
             media_types=(child.media_type,),
             size=child.size,
-            is_content_wanted=above.is_content_wanted and not is_only_passed,
+            is_content_wanted=tree.is_content_wanted and not is_only_passed,
             children=above.children if has_children else Children.NONE,
             deadline_seconds=above.deadline_seconds,
         )
@@ -71,7 +72,7 @@ class Trees:
             parent=parent,
             # What is embedded can be as large as the manifest, and is sent as content anyway.
             described=replace(child, data=""),
-            seen=parent.seen,
+            tree=tree,
         )
 
 
