@@ -17,7 +17,7 @@ from multi_fetch.oci.descriptor import Descriptor, decode_hook
 from multi_fetch.oci.media_types import MANIFEST_TYPES, SCHEMA1_TYPES
 
 if TYPE_CHECKING:
-    from multi_fetch.oci.digest import Chunk
+    from multi_fetch.oci.digest import Chunk, Digest
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -34,9 +34,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         """All that it names, in the order of the document, each digest once."""
         config = () if self.config is None else (self.config,)
         named = (*(self.manifests or ()), *config, *(self.layers or ()), *(self.blobs or ()))
-        return list({descriptor.digest: descriptor for descriptor in reversed(named)}.values())[
-            ::-1
-        ]
+        first: dict[Digest, Descriptor] = {}
+        for descriptor in named:
+            first.setdefault(descriptor.digest, descriptor)
+        return list(first.values())
 
 
 def is_manifest(media_type: str) -> bool:
