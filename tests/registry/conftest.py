@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 import trio
 
 from multi_fetch.oci.reference import Reference
+from multi_fetch.registry.exchange import Exchange
+from multi_fetch.registry.hosts import Host, default_host
+from multi_fetch.registry.session import Session
+from multi_fetch.remotes import Patience
+
+if TYPE_CHECKING:
+    import httpx
+
+    from multi_fetch.registry.credentials import Credential
+
+# Each request is sent once.
+ONCE = Patience(retries=0)
+
+# Retries follow at once.
+QUICK = Patience(retries=3, first_wait_seconds=0.001, stall_seconds=0.5)
 
 # Takes a request's head; sends the answer itself, and says whether the connection stays open.
 Reply: TypeAlias = Callable[[trio.SocketStream, str], Awaitable[bool]]
@@ -70,6 +85,17 @@ async def start_server() -> AsyncIterator[StartServer]:
 
         yield start
         nursery.cancel_scope.cancel()
+
+
+def new_session(
+    client: httpx.AsyncClient,
+    host: Host | str = "registry.example",
+    credential: Credential | None = None,
+    patience: Patience = ONCE,
+) -> Session:
+    """A session for the repository ``a``."""
+    exchange = Exchange(client, jobs=4, patience=patience)
+    return Session(exchange, default_host(host) if isinstance(host, str) else host, credential, "a")
 
 
 def raw_answer(status: str, body: bytes = b"", **headers: str) -> bytes:

@@ -12,9 +12,8 @@ import trio
 from multi_fetch.errors import UnavailableError
 from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from multi_fetch.registry.hosts import Host
-from multi_fetch.registry.session import Session
 from multi_fetch.registry.transport import new_client
-from tests.registry.conftest import RawServer, StartServer, raw_answer
+from tests.registry.conftest import RawServer, StartServer, new_session, raw_answer
 
 if TYPE_CHECKING:
     import respx
@@ -55,7 +54,7 @@ async def test_https_reads_them_once_and_checks_name_and_certificate(
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, hang_up, listeners)
         host = Host("https", f"127.0.0.1:{listeners[0].socket.getsockname()[1]}")
-        asked = Session(client, host, None, "a")
+        asked = new_session(client, host)
         for _ in range(2):
             with pytest.raises(UnavailableError):
                 await asked.request("GET", "/", {}).__aenter__()

@@ -38,8 +38,9 @@ from multi_fetch.registry.describe import (
     describe_head,
     describe_manifest,
 )
-from multi_fetch.registry.extent import Extent, extent_of, extent_of_whole
-from multi_fetch.registry.fetcher import RegistryFetcher, cut, first_answer
+from multi_fetch.registry.extent import Extent, extent_of_whole
+from multi_fetch.registry.fetcher import RegistryFetcher, first_answer
+from multi_fetch.registry.resume import Download, read_whole
 from multi_fetch.remotes import Opened, Report, Resolved
 from multi_fetch.verify import Verifier
 
@@ -120,13 +121,13 @@ class RegistryRemote:
             candidate, answer = answered
             self._remember(wanted, candidate)
             if candidate.endpoint is Endpoint.BLOBS:
-                extent = extent_of(answer.status, answer.headers, byte_range, wanted.size)
-                descriptor = describe_blob(wanted, answer.headers, extent.size)
-                async with aclosing(cut(answer, extent)) as chunks:
+                download = Download(self._session, candidate, answer, byte_range, wanted.size)
+                descriptor = describe_blob(wanted, answer.headers, download.size)
+                async with aclosing(download.stored(descriptor.digest)) as chunks:
                     yield Opened(name, descriptor, chunks)
                 return
             check_size(wanted, content_length(answer.headers))
-            body = await answer.read(MAX_MANIFEST_BYTES)
+            answer, body = await read_whole(self._session, candidate, answer, MAX_MANIFEST_BYTES)
         descriptor = describe_manifest(wanted, answer.headers, body)
         extent = extent_of_whole(byte_range, len(body))
         async with aclosing(_slice(body, extent)) as part:

@@ -42,8 +42,13 @@ class Transport(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-def new_client(jobs: int) -> httpx.AsyncClient:
-    """A client for ``jobs`` requests at once, to be entered and closed by its owner."""
+def new_client(jobs: int, *, stall_seconds: float = READ_TIMEOUT_SECONDS) -> httpx.AsyncClient:
+    """A client, to be entered and closed by its owner.
+
+    Args:
+        jobs: requests at the same time.
+        stall_seconds: between two bytes, at most.
+    """
     limits = httpx.Limits(
         max_connections=jobs,
         max_keepalive_connections=jobs,
@@ -51,8 +56,8 @@ def new_client(jobs: int) -> httpx.AsyncClient:
     )
     timeout = httpx.Timeout(
         connect=CONNECT_TIMEOUT_SECONDS,
-        read=READ_TIMEOUT_SECONDS,
-        write=READ_TIMEOUT_SECONDS,
+        read=stall_seconds,
+        write=stall_seconds,
         pool=POOL_TIMEOUT_SECONDS,
     )
     return httpx.AsyncClient(
