@@ -166,6 +166,23 @@ def test_a_stream_means_the_same_byte_by_byte(parent: Parent) -> None:
     assert meaning(out.decode()) == wanted["frames"]
 
 
+def test_a_parent_that_nobody_reads_ends_without_a_fuss(parent: Parent) -> None:
+    stream = (VECTORS / "session-interleaved.bin").read_bytes()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [*parent.command, "--decode"],
+            input=stream,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            env=parent.environment,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert done.stderr.count(b"\n") <= 1
+
+
 def test_objects_of_a_live_worker_are_fetched_and_verified(parent: Parent, remote: str) -> None:
     good = parent.run(remote, "latest", NOTES, f"{LAYER} size:547", "notes content:none")
     assert good.returncode == 0, good.stderr
