@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
@@ -20,11 +21,13 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.limits import CREDENTIALS_RETRY_SECONDS, MAX_TOKEN_SCOPES
-from multi_fetch.registry.auth import TokenRequest
 from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.login import Login
+
+if TYPE_CHECKING:
+    from multi_fetch.registry.auth import TokenRequest
 
 HUB = default_host("docker.io")
 ALICE = Credential(username="alice", password="s3cret:ü")
