@@ -218,7 +218,8 @@ def test_more_requests_than_window_and_pipes_hold_do_not_deadlock(
 
 
 def test_the_status_of_the_worker_is_the_parents(parent: Parent, tmp_path: Path) -> None:
-    refused = parent.run("127.0.0.1:1/demo/app", "latest")
+    impatient = script(tmp_path / "impatient", python("multi_fetch", "--retries", "0"))
+    refused = parent.run("127.0.0.1:1/demo/app", "latest", worker=impatient)
     assert (refused.returncode, refused.stdout) == (3, "1 unavailable 0\n")
     ended = parent.run("x", "latest", worker=canned(tmp_path, session(*whole(1, b"x")), 143))
     assert ended.returncode == 143
