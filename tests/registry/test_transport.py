@@ -106,3 +106,36 @@ async def test_certifis_roots_are_there_where_the_system_has_none(
     async with new_client(jobs=1) as client:
         await client.get("https://registry.example/")
     assert read == [certifi.where()]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_connection_on_which_more_came_than_the_length_said_is_not_used_again(
+    start_server: StartServer, method: str
+) -> None:
+    forged = raw_answer("200 OK", b"forged")
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        is_first = len(server.heads) == 1
+        await stream.send_all(raw_answer("200 OK", b"real") + (forged if is_first else b""))
+        return True
+
+    server: RawServer = await start_server(reply)
+    async with new_client(jobs=1) as client:
+        url = f"http://127.0.0.1:{server.port}/"
+        await client.request(method, url)
+        assert (await client.get(url)).content == b"real"
+    assert server.connections == 2
+
+
+async def test_a_connection_on_which_nothing_more_came_is_used_again(
+    start_server: StartServer,
+) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(raw_answer("200 OK", b"real"))
+        return True
+
+    server = await start_server(reply)
+    async with new_client(jobs=1) as client:
+        for _ in range(3):
+            assert (await client.get(f"http://127.0.0.1:{server.port}/")).content == b"real"
+    assert server.connections == 1

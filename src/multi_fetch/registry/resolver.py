@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -19,6 +19,7 @@ from multi_fetch.errors import (
     NotFoundError,
     ObjectRequiredError,
     RegistryError,
+    UnavailableError,
 )
 from multi_fetch.limits import MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import parse_digest
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+NOT_IMPLEMENTED: Final = 501
 
 
 class RegistryRemote:
@@ -141,6 +144,10 @@ class RegistryRemote:
                 return describe_head(wanted, candidate.endpoint, answer.headers)
         except (NotFoundError, DeniedError, RegistryError):
             return None  # some registries refuse HEAD alone; if not, a GET's body says why
+        except UnavailableError as error:
+            if error.status != NOT_IMPLEMENTED:
+                raise
+            return None
 
     async def _by_get(self, wanted: Wanted, name: str) -> Descriptor:
         async with self._open(wanted, name) as opened:
