@@ -203,6 +203,16 @@ def test_objects_of_a_live_worker_are_fetched_and_verified(parent: Parent, remot
     assert "not found" in bad.stderr.lower()
 
 
+def test_trees_and_ranges_are_objects_like_others(parent: Parent, remote: str) -> None:
+    done = parent.run(remote, "notes children:all", f"{LAYER} range:5-20")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {f"1 {NOTES} 411", "2 - 16"} < set(lines)
+    children = [line.split() for line in lines if line.startswith("-")]
+    assert {number for number, _, _ in children} == {"-1", "-2"}
+    assert all(digest.startswith("sha256:") for _, digest, _ in children)
+
+
 def test_more_requests_than_window_and_pipes_hold_do_not_deadlock(
     parent: Parent, remote: str, tmp_path: Path
 ) -> None:
