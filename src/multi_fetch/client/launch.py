@@ -44,7 +44,6 @@ class Flags(TypedDict, total=False):
         retries: how often the worker sends a request again after trouble that may pass.
         retry_max_wait: the longest wait before that.
         stall_timeout: a connection without a byte for so long counts as broken.
-        authfile: the file with the registries' credentials, in place of the usual ones.
         log_level: of what goes to stderr, whose last lines a WorkerDiedError has.
     """
 
@@ -56,7 +55,6 @@ class Flags(TypedDict, total=False):
     retries: int | None
     retry_max_wait: float | str | None
     stall_timeout: float | str | None
-    authfile: str | None
     log_level: str | None
 
 
