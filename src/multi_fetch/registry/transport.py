@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 import h11
@@ -96,7 +97,12 @@ def new_client(jobs: int, *, stall_seconds: float = READ_TIMEOUT_SECONDS) -> htt
         pool=POOL_TIMEOUT_SECONDS,
     )
     return httpx.AsyncClient(
-        transport=Transport(limits), timeout=timeout, trust_env=False, follow_redirects=False
+        transport=Transport(limits),
+        timeout=timeout,
+        # A registry has no session with us, and a domain's cookies would reach its other hosts.
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
+        trust_env=False,
+        follow_redirects=False,
     )
 
 
