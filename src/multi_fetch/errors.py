@@ -10,6 +10,7 @@
     │   └── InvalidDigestError
     ├── NotFoundError              not-found
     ├── UnauthorizedError          unauthorized      401: no credentials, or they are not accepted
+    │   └── CredentialsError                         the user's own cannot be read
     ├── DeniedError                denied            403: accepted, but not for this
     ├── RateLimitedError           rate-limited      429
     ├── UnavailableError           unavailable       no connection, 408, 5xx
@@ -105,6 +106,20 @@ class UnauthorizedError(MultiFetchError):
     """The registry wants credentials, or does not accept those it was given."""
 
     code = "unauthorized"
+
+
+class CredentialsError(UnauthorizedError):
+    """The user's own credentials cannot be read: a file is malformed, or a program failed.
+
+    Attributes:
+        path: the file, or None.
+        key: the entry in it, or None.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None, key: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.key = key
 
 
 class DeniedError(MultiFetchError):
@@ -231,8 +246,8 @@ class WorkerDiedError(InternalError):
     """A worker ended, or broke its protocol, and left a request without an answer.
 
     Attributes:
-        exit_status: as subprocess has it, -9 for SIGKILL; None where the process was never seen
-            to end.
+        exit_status: as subprocess has it, -9 for SIGKILL; None where the client ended it because
+            it broke the protocol.
         stderr_lines: the last lines that the worker wrote to stderr, cut to a bound.
     """
 

@@ -58,6 +58,9 @@ MAX_ERROR_BODY_BYTES: Final = 8 * 1024
 # A token's answer. Tokens of cloud registries reach some 10 KiB.
 MAX_TOKEN_BODY_BYTES: Final = 1024 * 1024
 
+# Scopes that one token is asked for: one is usual, a mount has two.
+MAX_TOKEN_SCOPES: Final = 16
+
 # net/http and curl follow 10 and 50; containerd and crane keep net/http's 10.
 MAX_REDIRECTS: Final = 10
 
@@ -77,6 +80,23 @@ READ_TIMEOUT_SECONDS: Final = 30.0  # between two bytes; containerd's ResponseHe
 # A place among the connections is a queue, and waiting there uses up no patience.
 POOL_TIMEOUT_SECONDS: Final = None
 
+# Times that a request is sent again while the trouble may pass. containers/image has 5.
+DEFAULT_RETRIES: Final = 5
+MAX_RETRIES: Final = 1_000
+
+# The longest wait before one of them, also where Retry-After asks for more: then the request fails
+# at once, and says until when. containers/image has 60 s.
+DEFAULT_RETRY_WAIT_SECONDS: Final = 60.0
+
+# The first wait is at most this long, and each bound is twice the one before. crane begins at 1 s.
+FIRST_RETRY_WAIT_SECONDS: Final = 1.0
+
+# An error's body is words: who drips them is not listened to for longer.
+ERROR_BODY_SECONDS: Final = 5.0
+
+# Hosts that are held back at the same time because they answered 429. A registry has a few.
+MAX_PACED_HOSTS: Final = 64
+
 # An idle connection is kept this long. Go's servers keep theirs for ever, nginx for 75 s; what a
 # server closes earlier is noticed, or tried again.
 KEEPALIVE_SECONDS: Final = 60.0
@@ -94,6 +114,24 @@ TOKEN_RENEWAL_SHARE: Final = 0.8
 # After a signal, a parent that does not read gets this long to take the last frames.
 SHUTDOWN_GRACE_SECONDS: Final = 5.0
 
+# --- credentials ----------------------------------------------------------------------------
+
+# A config.json with its credentials. Real ones have some KiB; curl stops at 128 KiB for a .netrc.
+MAX_CREDENTIALS_FILE_BYTES: Final = 1024 * 1024
+
+# What a credential helper may write: one token. Tokens of cloud registries reach some 10 KiB.
+MAX_HELPER_OUTPUT_BYTES: Final = 1024 * 1024
+
+# A credential helper may ask a cloud for a new token. Docker waits for ever, kubelet for 60 s.
+HELPER_TIMEOUT_SECONDS: Final = 60.0
+
+# How long a credential helper gets between SIGTERM and SIGKILL.
+HELPER_GRACE_SECONDS: Final = 1.0
+
+# Refused credentials, and those that could not be read, are looked for again after this long: a
+# batch of thousands with a wrong password starts no thousand helpers.
+CREDENTIALS_RETRY_SECONDS: Final = 30.0
+
 # --- memory ---------------------------------------------------------------------------------
 
 # Frames of small objects that wait to be written, before jobs wait too.
@@ -110,3 +148,26 @@ RECEIVE_BYTES: Final = 256 * 1024
 
 # A response's head. nginx and Apache send at most 8 KiB by default; curl takes 300 KiB in all.
 MAX_HEAD_BYTES: Final = 64 * 1024
+# --- the client -----------------------------------------------------------------------------
+
+# Content in memory that its reader has not taken yet, over all answers of a client; what comes
+# beyond it waits in a temporary file. git's delta base cache has 96 MiB; a client is a guest.
+CLIENT_MEMORY_BYTES: Final = 32 * 1024 * 1024
+
+# The part of it that one answer may have: two data frames, so that a reader that keeps up never
+# meets the file, and one that does not come leaves the memory to the others.
+CLIENT_ANSWER_BYTES: Final = 2 * MAX_DATA_BYTES
+
+# The temporary file is given out in blocks of this: eight for a data frame.
+PARKING_BLOCK_BYTES: Final = 64 * 1024
+
+# How much of a worker's stderr goes into an error. A Python traceback has about 20 lines.
+STDERR_LINES: Final = 20
+STDERR_LINE_CHARACTERS: Final = 500
+
+# Answers that fetch_many has asked for beyond those that its caller took: four for each of the
+# worker's jobs, so that a slow caller finds no disk filled, and a fast one no job idle.
+FETCH_MANY_AHEAD: Final = 4 * DEFAULT_JOBS
+
+# From SIGTERM to SIGKILL: twice what the worker itself takes for its last frames.
+CLOSE_GRACE_SECONDS: Final = 2 * SHUTDOWN_GRACE_SECONDS

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from multi_fetch.oci.reference import Reference
     from multi_fetch.protocol.request import ByteRange
+    from multi_fetch.registry.credentials import Keychain
 
 
 class Fetcher(Protocol):
@@ -133,7 +134,12 @@ _REGISTRY = "multi_fetch.registry"
 
 @asynccontextmanager
 async def open_remote(
-    ref: Reference, *, username: str = "", password: str = "", jobs: int = DEFAULT_JOBS
+    ref: Reference,
+    *,
+    username: str = "",
+    password: str = "",
+    keychain: Keychain | None = None,
+    jobs: int = DEFAULT_JOBS,
 ) -> AsyncIterator[Remote]:
     """The remote of a reference: its registry is talked to only when an object is asked for.
 
@@ -141,8 +147,12 @@ async def open_remote(
         ref: the repository; an object in it is of no matter here.
         username: for Basic authentication, and for the token service.
         password: the same.
+        keychain: where credentials are looked for once the registry wants some, if neither a user
+            name nor a password is given; None for anonymous access.
         jobs: how many objects will be open at the same time, at most.
     """
     module = importlib.import_module(_REGISTRY)
-    async with module.open_registry(ref, username=username, password=password, jobs=jobs) as remote:
+    async with module.open_registry(
+        ref, username=username, password=password, keychain=keychain, jobs=jobs
+    ) as remote:
         yield remote

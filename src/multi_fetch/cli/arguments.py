@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Final
 
 from multi_fetch import __version__
+from multi_fetch.cli.credentials import CREDENTIALS_HELP, add_authfile_flag
 from multi_fetch.cli.logs import FORMATS, LEVELS
 from multi_fetch.errors import InvalidReferenceError, InvalidRequestError
 from multi_fetch.oci.reference import parse_familiar
@@ -25,26 +26,16 @@ USAGE: Final = 2
 UNUSABLE: Final = 3
 
 TIMEOUT_VARIABLE: Final = "CONTAINERD_FETCH_TIMEOUT"
-USERNAME_VARIABLE: Final = "MULTI_FETCH_USERNAME"
-PASSWORD_VARIABLE: Final = "MULTI_FETCH_PASSWORD"  # noqa: S105 - a variable's name
 
 ENVIRONMENT_HELP: Final = f"""\
 environment:
   {TIMEOUT_VARIABLE}  the default of --timeout
-  {USERNAME_VARIABLE}, {PASSWORD_VARIABLE}
-                            credentials for the registry; without them access is anonymous
-"""
-
-
-class Credentials(TypedDict):
-    """As ``open_remote`` takes them."""
-
-    username: str
-    password: str
+{CREDENTIALS_HELP}"""
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """--timeout, the log flags and --version."""
+    """--authfile, --timeout, the log flags and --version."""
+    add_authfile_flag(parser)
     parser.add_argument(
         "--timeout",
         type=duration,
@@ -102,14 +93,6 @@ def stream_failure(group: BaseExceptionGroup[OSError]) -> str:
 def software() -> str:
     """Name and version, as hello and --version say them."""
     return f"multi-fetch {__version__}"
-
-
-def credentials() -> Credentials:
-    """User name and password from the environment."""
-    return {
-        "username": os.environ.get(USERNAME_VARIABLE, ""),
-        "password": os.environ.get(PASSWORD_VARIABLE, ""),
-    }
 
 
 def duration(text: str) -> float | None:

@@ -23,10 +23,10 @@ from multi_fetch.cli.arguments import (
     add_common_flags,
     closed_stream,
     complain,
-    credentials,
     reference,
     stream_failure,
 )
+from multi_fetch.cli.credentials import credentials
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.errors import (
     DeadlineExceededError,
@@ -50,6 +50,7 @@ from multi_fetch.worker.window import REMOTE_CODES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from multi_fetch.cli.credentials import Credentials
     from multi_fetch.oci.reference import Reference
     from multi_fetch.remotes import Remote
     from multi_fetch.worker.pipes import Writer
@@ -95,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     status = FAILURE
     try:
-        status = trio.run(_run, arguments.ref, request, arguments.timeout)
+        status = trio.run(_run, arguments, request)
     except* BrokenPipeError:
         status = STDOUT_CLOSED_STATUS
     except* OSError as group:
@@ -124,8 +125,10 @@ def _request(ref: Reference, words: list[str]) -> Request:
     return request
 
 
-async def _run(ref: Reference, request: Request, timeout_seconds: float | None) -> int:
+async def _run(arguments: argparse.Namespace, request: Request) -> int:
     """Fetches under the timeout and the signals; logs what failed."""
+    ref: Reference = arguments.ref
+    timeout_seconds: float | None = arguments.timeout
     ended_by = 0
     error: MultiFetchError | None = None
 
@@ -139,7 +142,7 @@ async def _run(ref: Reference, request: Request, timeout_seconds: float | None) 
     with trio.move_on_after(timeout_seconds or float("inf")) as scope:
         async with trio.open_nursery() as watch:
             watch.start_soon(watch_signals)
-            error = await _fetch(ref, request)
+            error = await _fetch(ref, request, credentials(arguments.authfile))
             watch.cancel_scope.cancel()
     if ended_by:
         error = RequestCancelledError(f"ended by {signal.Signals(ended_by).name}")
@@ -158,11 +161,11 @@ async def _run(ref: Reference, request: Request, timeout_seconds: float | None) 
     return UNUSABLE if error.code in REMOTE_CODES else FAILURE
 
 
-async def _fetch(ref: Reference, request: Request) -> MultiFetchError | None:
+async def _fetch(ref: Reference, request: Request, held: Credentials) -> MultiFetchError | None:
     """Fetches the object; returns why it failed."""
     try:
         with open_writer(STDOUT) as writer:
-            async with open_remote(ref, **credentials()) as remote:
+            async with open_remote(ref, **held) as remote:
                 await _copy(remote, ref.locator, request, writer)
     except MultiFetchError as error:
         return error

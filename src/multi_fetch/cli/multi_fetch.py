@@ -15,12 +15,12 @@ from multi_fetch.cli.arguments import (
     add_common_flags,
     closed_stream,
     complain,
-    credentials,
     reference,
     software,
     stream_failure,
     whole_number,
 )
+from multi_fetch.cli.credentials import credentials
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
@@ -32,6 +32,7 @@ from multi_fetch.worker.serve import Settings, serve
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from multi_fetch.cli.credentials import Credentials
     from multi_fetch.oci.reference import Reference
 
 STDIN = 0
@@ -82,15 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     status = FAILURE
     try:
-        status = trio.run(_run, ref, settings)
+        status = trio.run(_run, ref, settings, credentials(arguments.authfile))
     except* OSError as group:
         complain("multi-fetch", stream_failure(group))
     return status
 
 
-async def _run(ref: Reference, settings: Settings) -> int:
+async def _run(ref: Reference, settings: Settings, held: Credentials) -> int:
     with open_reader(STDIN) as reader, open_writer(STDOUT) as writer:
-        async with open_remote(ref, jobs=settings.jobs, **credentials()) as remote:
+        async with open_remote(ref, jobs=settings.jobs, **held) as remote:
             return await serve(remote, ref.locator, reader, writer, settings)
 
 

@@ -1,7 +1,7 @@
 """A remote over HTTP: the registries of distribution-spec. The only room that knows httpx.
 
 From the outside in: ``open_registry`` makes a ``RegistryRemote`` (resolver.py), which asks
-``Session`` for answers (session.py), which asks ``Authorizer`` what to send (auth.py).
+``Session`` for answers (session.py), which asks ``Authorizer`` what to send (authorizer.py).
 """
 
 from __future__ import annotations
@@ -21,11 +21,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from multi_fetch.oci.reference import Reference
+    from multi_fetch.registry.credentials import Keychain
 
 
 @asynccontextmanager
 async def open_registry(
-    ref: Reference, *, username: str = "", password: str = "", jobs: int = DEFAULT_JOBS
+    ref: Reference,
+    *,
+    username: str = "",
+    password: str = "",
+    keychain: Keychain | None = None,
+    jobs: int = DEFAULT_JOBS,
 ) -> AsyncIterator[RegistryRemote]:
     """The remote of a reference's repository; arguments as for ``remotes.open_remote``.
 
@@ -38,5 +44,6 @@ async def open_registry(
     if username or password:
         credential = Credential(username=username, password=password)
     async with new_client(jobs) as client:
-        session = Session(client, default_host(ref.hostname), credential, ref.repository)
+        host = default_host(ref.hostname)
+        session = Session(client, host, credential, ref.repository, keychain=keychain)
         yield RegistryRemote(session, ref)

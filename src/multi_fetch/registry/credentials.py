@@ -1,8 +1,32 @@
-"""What proves to a registry who asks."""
+"""What proves to a registry who asks, and where users keep it.
+
+Nothing is read and no program is started before a registry asks for credentials: a Keychain knows
+the paths alone. The first file with something for the registry decides, and in it Docker's order
+holds: the program of ``credHelpers``, else that of ``credsStore``, then ``auths``.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
 import msgspec
+import trio
+
+from multi_fetch.errors import CredentialsError
+from multi_fetch.limits import MAX_CREDENTIALS_FILE_BYTES
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+    from typing import Self
+
+    from multi_fetch.registry.credential_file import CredentialFile
+
+# By which a changed file is known: device, inode, size, time in nanoseconds.
+Signature: TypeAlias = tuple[int, int, int, int]
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +49,98 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
         """Whether there is something for Basic authentication."""
         return bool(self.username or self.password)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is held: Docker writes such entries for what is in its store."""
+        return not (self.has_login or self.identity_token or self.registry_token)
+
     def __repr__(self) -> str:
         held = (name for name in self.__struct_fields__ if getattr(self, name))
         return f"Credential({', '.join(f'{name}=***' for name in held)})"
+
+
+class Keychain:
+    """Credentials by registry and repository, from Docker's and podman's files.
+
+    Args:
+        paths: of the files, the first that knows a registry decides; a file that is not there is
+            passed over. One whose name is ``.dockercfg`` is of Docker's older form.
+    """
+
+    def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
+        self._paths = tuple(Path(path) for path in paths)
+        self._files: dict[Path, tuple[Signature, CredentialFile]] = {}
+
+    @classmethod
+    def load(cls, paths: Iterable[str | os.PathLike[str]] | None = None) -> Self:
+        """A keychain whose files have been read.
+
+        Args:
+            paths: None for the places where Docker and podman look: ``credential_places``.
+
+        Raises:
+            CredentialsError: a file cannot be read.
+        """
+        if paths is None:
+            from multi_fetch.registry.credential_places import own_places
+
+            paths = own_places()
+        keychain = cls(paths)
+        for path in keychain._paths:
+            keychain._read(path)
+        return keychain
+
+    def lookup(self, registry: str, repository: str = "") -> Credential | None:
+        """As ``find``, for who is not on trio: it blocks for as long as a helper takes."""
+        with ThreadPoolExecutor(1) as elsewhere:  # the caller's thread may run trio
+            return elsewhere.submit(trio.run, partial(self.find, registry, repository)).result()
+
+    async def find(self, registry: str, repository: str = "") -> Credential | None:
+        """The credential for a repository, or None.
+
+        Args:
+            registry: host and port, as in references; any of Docker Hub's names.
+            repository: its name there. Podman's files may hold one for it or its parents alone.
+
+        Raises:
+            CredentialsError: a file cannot be read, or a credential helper failed.
+        """
+        from multi_fetch.registry.credential_file import auth_for, program_for
+        from multi_fetch.registry.credential_program import ask
+
+        for path in self._paths:
+            file = await trio.to_thread.run_sync(self._read, path, abandon_on_cancel=True)
+            if file is None:
+                continue
+            program = program_for(file, registry)
+            credential = None if program is None else await ask(program.name, program.server)
+            credential = credential or auth_for(file, registry, repository)
+            if credential is not None:
+                return credential
+        return None
+
+    def _read(self, path: Path) -> CredentialFile | None:
+        """The file's content, read again if it has changed; None where there is no file."""
+        from multi_fetch.registry.credential_file import parse_credential_file
+
+        try:
+            status = path.stat()
+            signature = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            known = self._files.get(path)
+            if known is not None and known[0] == signature:
+                return known[1]
+            with path.open("rb") as stream:
+                data = stream.read(MAX_CREDENTIALS_FILE_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise CredentialsError(
+                f"{path} cannot be read: {error.strerror}", path=str(path)
+            ) from error
+        if len(data) > MAX_CREDENTIALS_FILE_BYTES:
+            raise CredentialsError(
+                f"{path} has more than {MAX_CREDENTIALS_FILE_BYTES} bytes", path=str(path)
+            )
+        file = parse_credential_file(data, path=str(path), is_legacy=path.name == ".dockercfg")
+        self._files[path] = signature, file
+        return file

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -23,21 +24,25 @@ from multi_fetch.errors import (
 from multi_fetch.limits import MAX_REDIRECTS, MAX_STALE_CONNECTIONS, MAX_TOKEN_BODY_BYTES
 from multi_fetch.registry.answer import Answer, translated
 from multi_fetch.registry.api import redacted
-from multi_fetch.registry.auth import Authorizer
+from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
+from multi_fetch.registry.login import Login
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from multi_fetch.registry.auth import TokenRequest
-    from multi_fetch.registry.credentials import Credential
+    from multi_fetch.registry.credentials import Credential, Keychain
     from multi_fetch.registry.hosts import Host
 
 logger = logging.getLogger(__name__)
 
 # RFC 9110, section 15.4: those with a Location to go to.
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+# Answers to one request's 401s: a token; and another of another login, where there is a newer one.
+MAX_AUTHORIZATIONS: Final = 2
 
 # The digest is over the bytes as stored, so no encoding may touch them.
 _ALWAYS: Final = {"User-Agent": f"multi-fetch/{__version__}", "Accept-Encoding": "identity"}
@@ -51,6 +56,7 @@ class Session:
         host: the registry.
         credential: for it, or None.
         repository: what tokens are asked for.
+        keychain: where to look for a credential, if none is given and the registry wants one.
 
     Attributes:
         retries: requests that were sent again.
@@ -63,12 +69,17 @@ class Session:
         host: Host,
         credential: Credential | None,
         repository: str,
+        *,
+        keychain: Keychain | None = None,
     ) -> None:
         self.retries = 0
         self.ratelimit: dict[str, str] = {}
         self._client = client
         self._host = host
-        self._authorizer = Authorizer(host, credential, repository, self._ask_token_service)
+        login = Login.of(credential)
+        if credential is None and keychain is not None:
+            login = Login(partial(keychain.find, host.authority, repository))
+        self._authorizer = Authorizer(host, login, repository, self._ask_token_service)
 
     @asynccontextmanager
     async def request(
@@ -83,16 +94,18 @@ class Session:
         url = self._host.url + path
         sent = await self._authorizer.authorization()
         answer = await _follow(self._client, method, url, headers, sent)
-        if answer.status == 401 and _is_same_origin(answer.url, _parse_url(url)):
-            authorization = await self._after_401(answer, sent)
-            answer = await _follow(self._client, method, url, headers, authorization)
+        for attempt in range(MAX_AUTHORIZATIONS):
+            if answer.status != 401 or not _is_same_origin(answer.url, _parse_url(url)):
+                break
+            sent = await self._after_401(answer, sent, is_fresh=attempt > 0)
+            answer = await _follow(self._client, method, url, headers, sent)
         self.ratelimit = answer.ratelimit() or self.ratelimit
         try:
             yield answer
         finally:
             await answer.aclose()
 
-    async def _after_401(self, answer: Answer, sent: str) -> str:
+    async def _after_401(self, answer: Answer, sent: str, *, is_fresh: bool) -> str:
         is_registry_inside = answer.is_from_inside
         try:
             refusal = await answer.error()
@@ -102,6 +115,7 @@ class Session:
             answer.headers.get("www-authenticate", ""),
             sent=sent,
             is_registry_inside=is_registry_inside,
+            is_fresh=is_fresh,
         )
         if not authorization:
             raise refusal

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import trio
+
 from multi_fetch.errors import MultiFetchError, UnsupportedError
 from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
 from multi_fetch.oci.manifest import is_manifest
@@ -53,16 +55,39 @@ class Answerer:
 
     async def run(self) -> None:
         """Takes flights until the last; as many tasks may do this as flights may run at once."""
-        while (flight := await self._window.take()) is not None:
-            await self._run_one(flight)
+        while not await self._run_until_cancelled():
+            pass
 
-    async def _run_one(self, flight: Flight) -> None:
+    async def _run_until_cancelled(self) -> bool:
+        """Runs flights in one scope, as long as none is cancelled: a scope for each costs time.
+
+        Returns:
+            Whether that was the last.
+        """
         failure: MultiFetchError | None = None
-        with flight.scope:
-            try:
-                await self._answer(flight)
-            except MultiFetchError as error:
-                failure = error
+        with trio.CancelScope() as scope:
+            while (flight := await self._window.take()) is not None:
+                failure, flight.scope = None, scope
+                failure = await self._try_to_answer(flight)
+                if scope.cancel_called:
+                    break
+                await self._finish(flight, failure)
+            else:
+                return True
+        assert flight is not None, "only a flight knows the scope"
+        await self._finish(flight, failure)
+        return False
+
+    async def _try_to_answer(self, flight: Flight) -> MultiFetchError | None:
+        try:
+            await self._answer(flight)
+        except MultiFetchError as error:
+            return error
+        return None
+
+    async def _finish(self, flight: Flight, failure: MultiFetchError | None) -> None:
+        """Answers those that are left, after a failure or a stop."""
+        flight.scope = None
         self._window.land(flight)
         for job in list(flight.members):
             reason = job.failure or failure

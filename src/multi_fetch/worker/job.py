@@ -90,13 +90,13 @@ class Flight(msgspec.Struct, eq=False, kw_only=True):
         members: those that have had no terminal frame; one may leave, the others go on.
         key: what lets more jobs join, until content is passed on; None when they may not.
         is_large: whether it counts among the large objects that may run at the same time.
-        scope: ends the fetch when it is cancelled.
+        scope: ends the fetch when it is cancelled; None while it does not run.
     """
 
     members: list[Job]
     key: Key | None = None
     is_large: bool = False
-    scope: trio.CancelScope = msgspec.field(default_factory=trio.CancelScope)
+    scope: trio.CancelScope | None = None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -183,10 +183,12 @@ class Worker:
             return
         if not self._settings.is_ordered:
             self._speaker.fail_now(job, job.failure or reason)
+            if job.flight is not None and not job.flight.members:
+                self._window.abandon(job.flight)
         elif job.failure is None:
             job.failure = reason
             if job.flight is not None:
-                job.flight.scope.cancel()
+                self._window.abandon(job.flight)
 
     def _stop_all(self, reason: MultiFetchError, everything: trio.CancelScope) -> None:
         self._intake_scope.cancel()

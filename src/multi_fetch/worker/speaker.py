@@ -98,7 +98,6 @@ class Speaker:
         """The last frame of a job that succeeded."""
         self._outlet.put(self._wire.frame(end), is_slow=job.is_streaming)
         self._window.add_children(job, children)
-        self._window.leave(job)
         self._window.close(job, None)
 
     async def fail(self, job: Job, error: MultiFetchError) -> None:
@@ -118,7 +117,6 @@ class Speaker:
             detail=_detail(job, error),
         )
         self._outlet.put(self._wire.frame(frame), is_slow=job.is_streaming)
-        self._window.leave(job)
         self._window.close(job, error)
         log.error(
             "request failed",

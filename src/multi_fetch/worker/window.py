@@ -140,24 +140,20 @@ class Window:
             self._large_running -= 1
             self._takers.unpark()
 
-    def leave(self, job: Job) -> None:
-        """Takes an open job off its flight, which ends if nobody is left, or out of the queue."""
-        flight = job.flight
-        if flight is not None:
-            flight.members.remove(job)
-            if not flight.members:
-                self.seal(flight)
-                flight.scope.cancel()
-        elif (key := job.share_key()) in self._waiting_by_key:
-            waiting = self._waiting_by_key[key]
-            waiting.remove(job)
-            if not waiting:
-                del self._waiting_by_key[key]
+    def abandon(self, flight: Flight) -> None:
+        """Ends a flight that nobody waits for any more."""
+        self.seal(flight)
+        if flight.scope is not None:
+            flight.scope.cancel()
 
     def close(self, job: Job, error: MultiFetchError | None) -> None:
         """Counts the job as done: its terminal frame was put out."""
         job.is_closed = True
         del self._open[job.id]
+        if job.flight is None:
+            self._forget(job)
+        else:
+            job.flight.members.remove(job)
         if job.parent is None:
             self._roots -= 1
             self._room.set()
@@ -190,6 +186,15 @@ class Window:
         else:
             queue.appendleft(job)
         self._takers.unpark()
+
+    def _forget(self, job: Job) -> None:
+        """Strikes a job that never ran; its place in the queue is passed over in time."""
+        key = None if self.is_ordered else job.share_key()
+        if key is not None:
+            waiting = self._waiting_by_key[key]
+            waiting.remove(job)
+            if not waiting:
+                del self._waiting_by_key[key]
 
     def _is_large(self, job: Job) -> bool:
         size = None if job.request is None else job.request.size

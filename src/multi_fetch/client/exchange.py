@@ -1,0 +1,206 @@
+"""One request and what has come back for it so far; no I/O.
+
+::
+
+    queued -> asked: the line is written -> begun -> done: end
+    queued, asked and begun -> failed: error, cancelled, or the worker has ended
+
+A request that is cancelled here fails at once; what the worker still says of it is not heeded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multi_fetch.errors import MalformedFrameError, UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from multi_fetch.client.parking import Content, Piece
+    from multi_fetch.errors import MultiFetchError
+    from multi_fetch.protocol.frames import Begin, Data, End
+
+
+class Exchange:
+    """A request's state; changed by the session alone, except for taking its content.
+
+    Attributes:
+        object: as it was asked for; for a child, as ``begin`` has it.
+        hints: as they were asked for.
+        line: what is written to the worker; empty for a child.
+        id: 0 until the line is written; below 0 for a child.
+        parent_id: the id in whose content a child was found.
+        begin: once the object is resolved.
+        end: once it has succeeded.
+        failure: once it has failed.
+        children: those that have begun or failed so far.
+        children_failure: why no more children come, though some are missing.
+        content: what has come and was not taken.
+        is_taken: whether content was taken; then the rest alone says nothing.
+        received_bytes: content that has come.
+    """
+
+    def __init__(self, asked: str, hints: tuple[str, ...], line: bytes, content: Content) -> None:
+        self.object = asked
+        self.hints = hints
+        self.line = line
+        self.content = content
+        self.id = 0
+        self.parent_id: int | None = None
+        self.begin: Begin | None = None
+        self.end: End | None = None
+        self.failure: MultiFetchError | None = None
+        self.children: list[Exchange] = []
+        self.children_failure: MultiFetchError | None = None
+        self.is_taken = False
+        self.received_bytes = 0
+        self._wakers: list[Callable[[], object]] = []
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has succeeded or failed."""
+        return self.end is not None or self.failure is not None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a descriptor, or there will never be one."""
+        return self.begin is not None or self.failure is not None
+
+    @property
+    def has_piece(self) -> bool:
+        """Whether ``take`` has something to say."""
+        return self.is_done or bool(self.content)
+
+    @property
+    def misses_children(self) -> bool:
+        """Whether it has ended, and not all that it found has begun."""
+        return self.end is not None and len(self.children) < self.end.children
+
+    def child(self, index: int) -> Exchange | None:
+        """The child with this index; None behind the last. ``has_child`` must be true.
+
+        Raises:
+            MultiFetchError: it will never come.
+        """
+        if index < len(self.children):
+            return self.children[index]
+        if failure := self.children_failure or self.failure:
+            raise failure
+        return None
+
+    def has_child(self, index: int) -> bool:
+        """Whether there is a child with this index, or there will never be one."""
+        if index < len(self.children) or self.children_failure or self.failure:
+            return True
+        return self.end is not None and not self.misses_children
+
+    def walk(self) -> Iterator[Exchange]:
+        """This one and all that was found in its content so far, and in theirs."""
+        left = [self]
+        while left:
+            each = left.pop()
+            yield each
+            left.extend(each.children)
+
+    def watch(self, wake: Callable[[], object]) -> None:
+        """Calls ``wake`` at the next change, once. It must not block."""
+        self._wakers.append(wake)
+
+    def when_done(self, tell: Callable[[], object]) -> None:
+        """Calls ``tell`` once it has succeeded or failed. It must not block."""
+        if self.is_done:
+            tell()
+        else:
+            self.watch(lambda: self.when_done(tell))
+
+    def changed(self) -> None:
+        """Tells those who watch."""
+        wakers, self._wakers = self._wakers, []
+        for wake in wakers:
+            wake()
+
+    def take(self) -> Piece | None:
+        """The next piece of content; None at the end. ``has_piece`` must be true.
+
+        Raises:
+            MultiFetchError: the request has failed.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if not self.content:
+            return None
+        self.is_taken = True
+        return self.content.take()
+
+    def started(self) -> Begin:
+        """The begin frame. ``has_begun`` must be true.
+
+        Raises:
+            MultiFetchError: the request has failed.
+        """
+        if self.failure is not None:
+            raise self.failure
+        assert self.begin is not None
+        return self.begin
+
+    def require_whole(self) -> None:
+        """Refuses to read what is no longer whole.
+
+        Raises:
+            RuntimeError: content was taken before.
+        """
+        if self.is_taken:
+            raise RuntimeError(
+                "content of this answer was taken already: read it once, or iterate over it"
+            )
+
+    def require_verified(self) -> None:
+        """Refuses content that nobody has verified.
+
+        Raises:
+            UnsupportedError: it came without a digest, as that of a range does.
+        """
+        if self.end is not None and self.end.digest is None and self.end.size:
+            raise UnsupportedError(
+                f"what came of {self.object!r} is a part and cannot be verified: iterate over the"
+                " answer instead of reading it, and judge the content yourself"
+            )
+
+    def take_data(self, frame: Data) -> None:
+        """Counts what a data frame carries.
+
+        Raises:
+            MalformedFrameError: it does not continue what came before.
+        """
+        if self.begin is None or frame.offset != self.received_bytes:
+            raise MalformedFrameError(
+                f"data of request {frame.id} at offset {frame.offset},"
+                f" where {self.received_bytes} bytes had come"
+            )
+        self.received_bytes += len(frame.content)
+
+    def take_end(self, frame: End) -> None:
+        """Succeeds.
+
+        Raises:
+            MalformedFrameError: the frame does not fit what came before.
+        """
+        if self.begin is None or frame.size != self.received_bytes:
+            raise MalformedFrameError(
+                f"end of request {frame.id} with {frame.size} bytes,"
+                f" where {self.received_bytes} had come"
+            )
+        if frame.digest is not None and frame.digest != self.begin.descriptor.digest:
+            raise MalformedFrameError(
+                f"end of request {frame.id} with the digest {frame.digest},"
+                f" but begin had {self.begin.descriptor.digest}"
+            )
+        self.end = frame
+
+    def fail(self, error: MultiFetchError) -> None:
+        """Fails, unless it is done; what came is worth nothing then."""
+        if not self.is_done:
+            self.failure = error
+            self.content.drop()
+            self.changed()

@@ -1,0 +1,177 @@
+"""How a worker is started, and what is left of it when it has ended."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, TypedDict
+
+import msgspec
+
+from multi_fetch.errors import CutStreamError, UnknownVersionError, WorkerDiedError
+from multi_fetch.limits import (
+    CLIENT_MEMORY_BYTES,
+    CLOSE_GRACE_SECONDS,
+    STDERR_LINE_CHARACTERS,
+    STDERR_LINES,
+)
+from multi_fetch.protocol.frames import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multi_fetch.errors import MultiFetchError
+    from multi_fetch.protocol.frames import Error
+
+COMMAND: Final = (sys.executable, "-m", "multi_fetch")
+
+
+class Flags(TypedDict, total=False):
+    """The worker's flags, as keyword arguments; None leaves one out. See ``multi-fetch --help``.
+
+    Attributes:
+        jobs: requests that are worked on at the same time.
+        window: requests that are open at the worker; more are queued in the client.
+        ordered: whether answers come in the order of the requests.
+        timeout: for the whole run; a number of seconds, or a duration such as ``1m30s``.
+        log_level: of what goes to stderr, whose last lines a WorkerDiedError has.
+    """
+
+    jobs: int | None
+    window: int | None
+    ordered: bool
+    timeout: float | str | None
+    log_level: str | None
+
+
+class Options(Flags, total=False):
+    """What a worker can be started with, besides its remote.
+
+    Attributes:
+        command: the worker's program and its first arguments.
+        env: the worker's environment; by default this process's own. Credentials go here alone:
+            arguments are seen by everybody on the machine.
+        memory_bytes: of content that waits for its reader, over all answers. What comes beyond
+            goes to a temporary file.
+        spool_folder: for that file; by default tempfile's choice ($TMPDIR, then /tmp).
+        grace_seconds: at the end, from SIGTERM to SIGKILL.
+    """
+
+    command: Sequence[str]
+    env: Mapping[str, str]
+    memory_bytes: int
+    spool_folder: str
+    grace_seconds: float
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is needed to start a worker, as often as one likes; see ``Options``."""
+
+    argv: list[str]
+    env: Mapping[str, str] | None = None
+    memory_bytes: int = CLIENT_MEMORY_BYTES
+    spool_folder: str | None = None
+    grace_seconds: float = CLOSE_GRACE_SECONDS
+
+
+def plan_launch(remote: str, options: Options) -> Launch:
+    """Makes a command line of a remote and options.
+
+    Raises:
+        TypeError: an option is not known; it might be a secret, so it does not get into a command
+            line.
+    """
+    if unknown := options.keys() - Options.__annotations__.keys():
+        raise TypeError(f"{min(unknown)!r} is no option of a worker; there are {_names()}")
+    words = list(options.get("command", COMMAND))
+    for name in Flags.__annotations__:
+        value = options.get(name)
+        if value is None or value is False:
+            continue
+        words.append("--" + name.replace("_", "-"))
+        if value is not True:
+            words.append(_text(name, value))
+    return Launch(
+        argv=[*words, "--", remote],
+        env=options.get("env"),
+        memory_bytes=options.get("memory_bytes", CLIENT_MEMORY_BYTES),
+        spool_folder=options.get("spool_folder"),
+        grace_seconds=options.get("grace_seconds", CLOSE_GRACE_SECONDS),
+    )
+
+
+def _names() -> str:
+    return ", ".join(Options.__annotations__)
+
+
+def _text(name: str, value: object) -> str:
+    # Go's durations want a unit, and no exponent.
+    if name == "timeout" and isinstance(value, int | float):
+        return f"{value:f}s"
+    return str(value)
+
+
+class StderrTail:
+    """The last lines of a stream, within a bound: bytes in, lines out."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=STDERR_LINES)
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        """Takes the next bytes, cut anywhere."""
+        *lines, rest = (self._rest + data).split(b"\n")
+        # A character has at most four bytes.
+        self._rest = rest[: 4 * STDERR_LINE_CHARACTERS]
+        self._lines.extend(map(_printable, lines))
+
+    def lines(self) -> tuple[str, ...]:
+        """The last lines, the one that is not ended yet included."""
+        rest = (_printable(self._rest),) if self._rest else ()
+        return tuple(line for line in (*self._lines, *rest) if line)[-STDERR_LINES:]
+
+
+def _printable(line: bytes) -> str:
+    text = line.decode("utf-8", "replace")[:STDERR_LINE_CHARACTERS].rstrip()
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+
+
+def end_error(
+    broken: MultiFetchError | None,
+    exit_status: int | None,
+    worker_error: Error | None,
+    stderr: StderrTail,
+) -> MultiFetchError:
+    """Why a worker that was not closed gives no more answers; a new error at each call.
+
+    Args:
+        broken: what was wrong with its frames.
+        exit_status: as subprocess has it.
+        worker_error: what it said of itself.
+        stderr: what it said to people.
+    """
+    if isinstance(broken, UnknownVersionError):
+        return UnknownVersionError(broken.version, known=PROTOCOL_VERSION)
+    # A stream that is cut is a worker that ended; how it ended says more.
+    if broken is not None and not isinstance(broken, CutStreamError):
+        reason, exit_status = f"it broke the protocol: {broken.message}", None
+    else:
+        reason = _reason(exit_status)
+    if worker_error is not None:
+        reason += f", after it said {worker_error.code}: {worker_error.message}"
+    error = WorkerDiedError(reason, exit_status=exit_status, stderr_lines=stderr.lines())
+    error.__cause__ = broken
+    return error
+
+
+def _reason(exit_status: int | None) -> str:
+    if exit_status is None:
+        return "its end was not seen"
+    if exit_status >= 0:
+        return f"it ended with exit status {exit_status}"
+    try:
+        return f"it was ended by {signal.Signals(-exit_status).name}"
+    except ValueError:
+        return f"it was ended by signal {-exit_status}"

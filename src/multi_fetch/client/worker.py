@@ -1,0 +1,121 @@
+"""The worker for threads."""
+
+from __future__ import annotations
+
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Self
+
+from multi_fetch.client.answer import Answer
+from multi_fetch.client.launch import plan_launch
+from multi_fetch.client.pump import Pump
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import TracebackType
+    from typing import Unpack
+
+    from multi_fetch.client.launch import Options
+    from multi_fetch.protocol.frames import Hello
+
+
+class Worker:
+    """A worker process, for the time of a ``with`` block. Its methods may be called in any thread.
+
+    ``submit`` never waits: what the worker's window has no room for is queued here. What it says
+    is taken in at all times, and what nobody reads is kept aside, so no order of submitting and
+    reading can bring the two to a halt. Leaving the block cancels what is open, and returns when
+    the process has ended.
+
+    Args:
+        remote: the repository: ``docker.io/library/redis``.
+        options: see ``Options``: ``jobs=8, ordered=True, env={...}``.
+
+    Raises:
+        TypeError: an option is not known.
+        OSError: on entering, the process cannot be started.
+    """
+
+    def __init__(self, remote: str, **options: Unpack[Options]) -> None:
+        self._launch = plan_launch(remote, options)
+        self._current: Pump | None = None
+
+    def __enter__(self) -> Self:
+        if self._current is not None:
+            raise RuntimeError("this worker was entered already")
+        self._current = Pump(self._launch)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._pump.close()
+
+    @property
+    def _pump(self) -> Pump:
+        if self._current is None:
+            raise RuntimeError("enter the worker first: with Worker(...) as worker")
+        return self._current
+
+    def hello(self) -> Hello:
+        """What the worker said of itself: its version, window and features. Waits for it.
+
+        Raises:
+            WorkerDiedError: it ended before.
+            UnknownVersionError: it speaks another version of the protocol.
+        """
+        pump = self._pump
+        pump.wait(lambda: pump.session.is_started, pump.session.watch)
+        return pump.session.started()
+
+    def submit(self, asked: str, *hints: str) -> Answer:
+        """Asks for an object, and returns at once.
+
+        Args:
+            asked: a tag, a digest, ``@<digest>`` or ``<tag>@<digest>``.
+            hints: each as the protocol writes it: ``"mediatype:...", "size:1234"``.
+
+        Raises:
+            InvalidRequestError: the arguments do not make a line. What they mean is judged by the
+                worker; the answer then has the error.
+            MultiFetchError: the worker has ended, and the error says why. See ``restart``.
+        """
+        pump = self._pump
+        with pump.lock:
+            exchange = pump.session.submit(asked, hints)
+            pump.wake()
+        return Answer(pump, exchange)
+
+    def as_completed(self, answers: Iterable[Answer]) -> Iterator[Answer]:
+        """Gives each answer once it has succeeded or failed, in the order in which they do.
+
+        Answers that are done already come first. The iteration raises nothing of its own.
+        """
+        completed: SimpleQueue[Answer] = SimpleQueue()
+        waiting = list(answers)
+        for answer in waiting:
+            answer.when_done(partial(completed.put, answer))
+        for _ in waiting:
+            yield completed.get()
+
+    def restart(self) -> list[Answer]:
+        """Starts a new process in place of one that has ended, and asks again what is unanswered.
+
+        The old answers keep their errors. A request is asked again if it had no answer, or if an
+        object that was found in it had none. A worker that still runs is ended first.
+
+        Returns:
+            The new answers, in the order in which they were asked for at first.
+
+        Raises:
+            OSError: the process cannot be started.
+        """
+        old = self._pump
+        old.close()
+        self._current = Pump(self._launch)
+        with old.lock:
+            lost = old.session.take_lost()
+        return [self.submit(each.object, *each.hints) for each in lost]

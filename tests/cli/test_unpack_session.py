@@ -1,0 +1,180 @@
+"""What the unpacker makes of a stream, and which streams it refuses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from multi_fetch.cli.unpack_session import CUT, Answer, Line, Unpacker
+from multi_fetch.errors import MalformedFrameError
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.protocol.frames import Begin, Data, End, Error, Hello
+from tests.cli.unpack_streams import BYE, HELLO, NOT_FOUND, begin, whole
+
+if TYPE_CHECKING:
+    from multi_fetch.protocol.frames import Frame
+
+
+class Kept:
+    """A sink that remembers, and whose disk may be full."""
+
+    def __init__(self, full_for: int = 0) -> None:
+        self.content: dict[int, bytes] = {}
+        self.kept: dict[int, bytes] = {}
+        self.lines: list[Line] = []
+        self.full_for = full_for
+
+    def write(self, answer: Answer, content: bytes) -> None:
+        if answer.begin.id == self.full_for:
+            raise OSError(28, "No space left on device")
+        self.content[answer.begin.id] = self.content.get(answer.begin.id, b"") + content
+
+    def keep(self, answer: Answer, end: End) -> None:
+        self.kept[end.id] = self.content.pop(end.id, b"")
+
+    def drop(self, line: Line) -> None:
+        self.content.pop(line.id, None)
+        self.lines.append(line)
+
+    def errors(self) -> list[tuple[int, str | None]]:
+        return [(line.id, line.error) for line in self.lines]
+
+
+class Taken:
+    def __init__(self, *frames: Frame, full_for: int = 0) -> None:
+        self.sink = Kept(full_for)
+        self.said: list[str] = []
+        self.unpacker = Unpacker(self.sink, self.said.append)
+        for frame in frames:
+            self.unpacker.take(frame)
+
+
+def test_objects_that_interleave_are_each_put_together_in_order() -> None:
+    done = Taken(
+        HELLO,
+        begin(1, b"abcd"),
+        begin(2, b"xy"),
+        Data(1, 0, b"ab"),
+        Data(2, 0, b"x"),
+        Data(1, 2, b"cd"),
+        Data(2, 1, b"y"),
+        End(2, 2, digest_of(b"xy")),
+        End(1, 4, digest_of(b"abcd")),
+        BYE,
+    )
+    assert done.sink.kept == {1: b"abcd", 2: b"xy"}
+    assert done.unpacker.is_over
+    assert done.unpacker.failed == 0
+
+
+def test_children_are_objects_like_others() -> None:
+    done = Taken(HELLO, *whole(1, b"index"), *whole(-1, b"child", parent=1), BYE)
+    assert done.sink.kept == {1: b"index", -1: b"child"}
+
+
+def test_a_failure_says_what_and_why_and_drops_what_had_come() -> None:
+    done = Taken(
+        HELLO,
+        begin(3, b"abcd", "v1"),
+        Data(3, 0, b"ab"),
+        Error(3, "unavailable", "reset", retryable=True, detail={"bytes_sent": 2}),
+        NOT_FOUND,
+        BYE,
+    )
+    assert done.sink.kept == done.sink.content == {}
+    first, second = done.sink.lines
+    assert (first.id, first.error, first.size, first.object) == (3, "unavailable", 2, "v1")
+    assert (first.retryable, first.detail, first.message) == (True, {"bytes_sent": 2}, "reset")
+    assert (second.id, second.error, second.object) == (9, "not-found", None)
+    assert done.said[0] == "3 (v1): unavailable: reset"
+    assert done.unpacker.failed == 2
+
+
+def test_an_error_of_the_worker_itself_is_a_failure() -> None:
+    done = Taken(HELLO, Error(0, "internal", "a fault", retryable=False, detail={}), BYE)
+    assert done.unpacker.failed == 1
+    assert done.said == ["the worker: internal: a fault"]
+
+
+def test_content_that_was_altered_in_the_pipe_is_not_kept() -> None:
+    altered: list[Frame] = [begin(1, b"abcd"), Data(1, 0, b"abcX"), End(1, 4, digest_of(b"abcd"))]
+    done = Taken(HELLO, *altered, *whole(2, b"fine"), BYE)
+    assert done.sink.kept == {2: b"fine"}
+    assert done.sink.errors() == [(1, "digest-mismatch")]
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        (End(1, 3, digest_of(b"abcd")), "size-mismatch"),
+        (End(1, 4, digest_of(b"other")), "digest-mismatch"),
+    ],
+)
+def test_an_end_that_does_not_fit_its_content_fails_the_object(end: End, code: str) -> None:
+    done = Taken(HELLO, begin(1, b"abcd"), Data(1, 0, b"abcd"), end, BYE)
+    assert done.sink.kept == {}
+    assert done.sink.errors() == [(1, code)]
+
+
+def test_a_digest_that_cannot_be_computed_here_is_not_believed() -> None:
+    opened = begin(1, b"abcd", digest="md+5.x:abc_-=")
+    done = Taken(HELLO, opened, Data(1, 0, b"abcd"), End(1, 4, opened.descriptor.digest), BYE)
+    assert done.sink.kept == {}
+    assert done.sink.errors() == [(1, "unsupported")]
+
+
+def test_a_range_is_kept_though_nobody_can_verify_it() -> None:
+    opened = begin(1, b"abcd", digest="md+5.x:abc_-=")
+    done = Taken(HELLO, opened, Data(1, 0, b"bc"), End(1, 2, None), BYE)
+    assert done.sink.kept == {1: b"bc"}
+    assert done.unpacker.failed == 0
+
+
+def test_what_cannot_be_written_costs_its_object_alone_and_is_told_once() -> None:
+    content: list[Frame] = [Data(1, 0, b"ab"), Data(1, 2, b"cd"), End(1, 4, digest_of(b"abcd"))]
+    done = Taken(HELLO, begin(1, b"abcd"), *content, *whole(2, b"fine"), BYE, full_for=1)
+    assert done.sink.kept == {2: b"fine"}
+    assert done.said == [f"1 ({digest_of(b'abcd')}): internal: No space left on device"]
+    error = Error(1, "timeout", "late", retryable=True, detail={})
+    done = Taken(HELLO, begin(1, b"abcd"), content[0], error, BYE, full_for=1)
+    assert done.unpacker.failed == 1
+
+
+def test_what_the_stream_did_not_get_to_the_end_of_has_failed() -> None:
+    done = Taken(HELLO, begin(1, b"abcd"), Data(1, 0, b"ab"), begin(2, b"x"))
+    done.unpacker.cut()
+    assert not done.unpacker.is_over
+    assert done.sink.errors() == [(1, CUT), (2, CUT)]
+    assert done.sink.content == {}
+
+
+ONE = begin(1, b"abcd")
+AGAIN = Begin(1, ONE.object, ONE.descriptor, ONE.name, None)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [BYE],
+        [ONE],
+        [HELLO, HELLO],
+        [Hello(2, "r", 1, 589_824, (), "")],
+        [HELLO, ONE, AGAIN],
+        [HELLO, begin(0, b"")],
+        [HELLO, Data(1, 0, b"x")],
+        [HELLO, End(1, 0, None)],
+        [HELLO, ONE, Data(1, 1, b"x")],
+        [HELLO, ONE, Data(1, 0, b"x"), Data(1, 0, b"x")],
+        [HELLO, *whole(1, b"x"), Data(1, 1, b"y")],
+        [HELLO, *whole(1, b"x"), End(1, 1, None)],
+        [HELLO, ONE, BYE],
+        [HELLO, BYE, BYE],
+        [HELLO, BYE, ONE],
+        [HELLO, BYE, HELLO],
+    ],
+)
+def test_a_frame_out_of_place_ends_the_stream(frames: list[Frame]) -> None:
+    done = Taken(*frames[:-1])
+    with pytest.raises(MalformedFrameError):
+        done.unpacker.take(frames[-1])

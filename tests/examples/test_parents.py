@@ -1,0 +1,270 @@
+"""The parents in other languages, where their toolchain is on the machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.protocol.frames import Data, End
+from multi_fetch.testing.process import running_registry
+from tests.cli.unpack_streams import NOT_FOUND, begin, session, whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+ROOT = Path(__file__).parents[2]
+PARENTS = ROOT / "examples" / "parents"
+VECTORS = ROOT / "tests" / "vectors"
+SOURCES = ("*/*.mjs", "*/src/*.rs", "*/*.sh")
+
+NOTES = "sha256:9e251736d5de66985088fc0b30d004990ccf9596e9d6365ac8f8c3697067f3e0"
+LATEST = "sha256:f291de92f846cd41af7ce0c98bdaca8243b8e7efdc81ccd76ed674abb5f7b051"
+LAYER = "sha256:de96f5480bca99ed8a1252df1487cbd46ab6eb8e74c3b1ba02af23c7cbae9fee"
+
+
+def node_parent(folder: Path) -> list[str]:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        pytest.skip("node and npm are not on this machine")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True)
+    if int(version.stdout.lstrip("v").partition(".")[0]) < 20:
+        pytest.skip(f"node is {version.stdout.strip()}, and the parent needs 20")
+    for source in (PARENTS / "node").iterdir():
+        if source.is_file():
+            shutil.copy(source, folder)
+    install = [npm, "ci", "--ignore-scripts", "--prefer-offline"]
+    done = subprocess.run(
+        install, cwd=folder, capture_output=True, text=True, check=False, timeout=60
+    )
+    if done.returncode != 0:
+        pytest.skip(f"npm cannot install @msgpack/msgpack: {done.stderr.strip()[-200:]}")
+    return [node, str(folder / "parent.mjs")]
+
+
+def rust_parent(folder: Path) -> list[str]:
+    rustc = shutil.which("rustc")
+    if rustc is None:
+        pytest.skip("rustc is not on this machine")
+    program = folder / "parent"
+    compile_it = [rustc, "--edition=2021", "-O", "-Dwarnings", "-o", str(program)]
+    subprocess.run([*compile_it, str(PARENTS / "rust" / "src" / "main.rs")], check=True)
+    return [str(program)]
+
+
+def sh_parent(folder: Path) -> list[str]:
+    sh = shutil.which("sh")
+    if sh is None:
+        pytest.skip("sh is not on this machine")
+    return [sh, str(PARENTS / "sh" / "parent.sh")]
+
+
+MAKERS = {"node": node_parent, "rust": rust_parent, "sh": sh_parent}
+
+
+class Parent:
+    """A parent that can be run."""
+
+    def __init__(self, command: list[str], environment: Mapping[str, str]) -> None:
+        self.command = command
+        self.environment = environment
+
+    def run(
+        self, *arguments: str, worker: str = "", stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[str]:
+        extra = {"MULTI_FETCH": worker} if worker else {}
+        done = subprocess.run(
+            [*self.command, *arguments],
+            input=stdin,
+            env={**self.environment, **extra},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        out, err = done.stdout.decode(), done.stderr.decode()
+        assert "Traceback" not in err, err
+        assert "panicked" not in err, err
+        return subprocess.CompletedProcess(done.args, done.returncode, out, err)
+
+
+def script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def python(function: str, *arguments: str) -> str:
+    code = f"from multi_fetch.cli.start import {function}\nraise SystemExit({function}())"
+    return f'exec {shlex.join([sys.executable, "-c", code, *arguments])} "$@"'
+
+
+@pytest.fixture(scope="session", params=MAKERS)
+def parent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Parent:
+    name: str = request.param
+    folder = tmp_path_factory.mktemp(name)
+    programs = {
+        "MULTI_FETCH": script(folder / "multi-fetch", python("multi_fetch")),
+        "MULTI_FETCH_UNPACK": script(folder / "unpack", python("multi_fetch_unpack")),
+    }
+    return Parent(MAKERS[name](folder), {**os.environ, **programs})
+
+
+@pytest.fixture(scope="module")
+def remote() -> Iterator[str]:
+    with running_registry(ROOT / "examples" / "layout") as address:
+        yield f"{address}/demo/app"
+
+
+def canned(folder: Path, stream: bytes, status: int = 0) -> str:
+    """A worker that takes all lines, then says what it was told to."""
+    (folder / "stream").write_bytes(stream)
+    text = f"cat > /dev/null\ncat {shlex.quote(str(folder / 'stream'))}\nexit {status}"
+    return script(folder / "canned", text)
+
+
+def meaning(lines: str) -> list[object]:
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def test_each_vector_means_what_its_json_says(parent: Parent) -> None:
+    def differs(vector: Path) -> bool:
+        wanted = json.loads(vector.with_suffix(".json").read_bytes())
+        done = parent.run("--decode", stdin=vector.read_bytes())
+        is_refused = done.returncode != 0
+        return meaning(done.stdout) != wanted["frames"] or is_refused is not ("error" in wanted)
+
+    vectors = sorted(VECTORS.glob("*.bin"))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = list(pool.map(differs, vectors))
+    assert len(vectors) >= 30
+    assert [
+        vector.stem for vector, is_wrong in zip(vectors, results, strict=True) if is_wrong
+    ] == []
+
+
+def test_a_stream_means_the_same_byte_by_byte(parent: Parent) -> None:
+    stream = (VECTORS / "session-error-after-content.bin").read_bytes()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [*parent.command, "--decode"], stdin=pipe, stdout=pipe, env=parent.environment
+    ) as process:
+        assert process.stdin is not None
+        for byte in stream:
+            process.stdin.write(bytes((byte,)))
+            process.stdin.flush()
+        out, _ = process.communicate()
+    wanted = json.loads((VECTORS / "session-error-after-content.json").read_bytes())
+    assert meaning(out.decode()) == wanted["frames"]
+
+
+def test_objects_of_a_live_worker_are_fetched_and_verified(parent: Parent, remote: str) -> None:
+    good = parent.run(remote, "latest", NOTES, f"{LAYER} size:547", "notes content:none")
+    assert good.returncode == 0, good.stderr
+    assert sorted(good.stdout.splitlines()) == [
+        f"1 {LATEST} 534",
+        f"2 {NOTES} 411",
+        f"3 {LAYER} 547",
+        "4 - 0",
+    ]
+    bad = parent.run(remote, "nope", "latest", f"{LAYER} size:5", ".hidden")
+    assert bad.returncode == 1
+    assert sorted(bad.stdout.splitlines()) == [
+        "1 not-found 0",
+        f"2 {LATEST} 534",
+        "3 size-mismatch 0",
+        "4 invalid-request 0",
+    ]
+    assert "not found" in bad.stderr.lower()
+
+
+def test_more_requests_than_window_and_pipes_hold_do_not_deadlock(
+    parent: Parent, remote: str, tmp_path: Path
+) -> None:
+    narrow = script(
+        tmp_path / "narrow", python("multi_fetch", "--window", "2", "--log-level", "error")
+    )
+    lines = [f"latest size:{'9' * 40}{number}" for number in range(4_000)]
+    done = parent.run(remote, *lines, worker=narrow)
+    assert done.returncode == 1
+    assert sorted(done.stdout.splitlines()) == sorted(
+        f"{number} invalid-request 0" for number in range(1, 4_001)
+    )
+
+
+def test_the_status_of_the_worker_is_the_parents(parent: Parent, tmp_path: Path) -> None:
+    refused = parent.run("127.0.0.1:1/demo/app", "latest")
+    assert (refused.returncode, refused.stdout) == (3, "1 unavailable 0\n")
+    ended = parent.run("x", "latest", worker=canned(tmp_path, session(*whole(1, b"x")), 143))
+    assert ended.returncode == 143
+
+
+ABCD = digest_of(b"abcd")
+
+
+def test_large_objects_interleave_and_children_come_along(parent: Parent, tmp_path: Path) -> None:
+    stream = session(
+        begin(1, b"abcd"),
+        Data(1, 0, b"ab"),
+        *whole(2, b"x"),
+        *whole(-1, b"child", parent=2),
+        Data(1, 2, b"cd"),
+        End(1, 4, ABCD, 0),
+    )
+    done = parent.run("x", "a", "b", worker=canned(tmp_path, stream))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"2 {digest_of(b'x')} 1",
+        f"-1 {digest_of(b'child')} 5",
+        f"1 {ABCD} 4",
+    ]
+
+
+LIES = {
+    "altered content": session(begin(1, b"abcd"), Data(1, 0, b"abcX"), End(1, 4, ABCD, 0)),
+    "a wrong size": session(begin(1, b"abcd"), Data(1, 0, b"abcd"), End(1, 5, ABCD, 0)),
+    "a gap": session(begin(1, b"abcd"), Data(1, 1, b"abcd"), End(1, 4, ABCD, 0)),
+    "no begin": session(Data(1, 0, b"abcd"), End(1, 4, ABCD, 0)),
+    "no end": session(begin(1, b"abcd"), Data(1, 0, b"abcd")),
+    "no bye": session(begin(1, b"abcd"), Data(1, 0, b"abcd"))[:-20],
+    "nothing": b"",
+    "no hello": session(NOT_FOUND)[len(session()) :],
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_stream_that_is_not_right_gives_no_digest(
+    parent: Parent, tmp_path: Path, lie: str
+) -> None:
+    done = parent.run("x", "latest", worker=canned(tmp_path, LIES[lie]))
+    assert done.returncode == 1
+    assert str(ABCD) not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["x"], ["x", "a\nb"], ["x", "#a"], ["x", "!a"], ["x", "a", ""], ["x", " #"]]
+)
+def test_wrong_usage_and_smuggled_lines_are_refused(
+    parent: Parent, arguments: Sequence[str]
+) -> None:
+    done = parent.run(*arguments, worker="/nonexistent")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("source", sorted(p for kind in SOURCES for p in PARENTS.glob(kind)))
+def test_a_source_is_short_enough_to_be_read_in_one_go(source: Path) -> None:
+    assert len(source.read_text().splitlines()) < 120
+
+
+def test_the_lock_names_no_registry() -> None:
+    lock = json.loads((PARENTS / "node" / "package-lock.json").read_bytes())
+    assert "resolved" not in lock["packages"]["node_modules/@msgpack/msgpack"]
+    assert "integrity" in lock["packages"]["node_modules/@msgpack/msgpack"]
