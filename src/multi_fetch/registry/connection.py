@@ -17,7 +17,7 @@ import httptools
 import trio
 
 from multi_fetch.errors import DeadlineExceededError, RegistryError, UnavailableError
-from multi_fetch.limits import MAX_HEAD_BYTES, READ_TIMEOUT_SECONDS, RECEIVE_BYTES
+from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_BYTES
 
 if TYPE_CHECKING:
     import socket
@@ -63,19 +63,19 @@ class Connection:
 
     Args:
         sock: connected and non-blocking; under TLS, with its handshake done.
-        what: origin, for messages.
+        stall_seconds: between two bytes, at most.
 
     Attributes:
         is_used: whether it has served a request before: then it may turn out to be closed.
         may_persist: whether it may serve another, once the body was read to its end.
     """
 
-    def __init__(self, sock: socket.socket, what: str) -> None:
+    def __init__(self, sock: socket.socket, *, stall_seconds: float) -> None:
         self.is_used = False
         self.may_persist = False
-        self.read_timeout_seconds = READ_TIMEOUT_SECONDS
+        self._stall_seconds = stall_seconds
         self._sock = sock
-        self._what = what
+        self._what = ""
         self._buffer = bytearray(RECEIVE_BYTES)
         self._view = memoryview(self._buffer)
         # What was received and not yet taken: self._view[start:end].
@@ -103,11 +103,12 @@ class Connection:
             trio.lowlevel.notify_closing(self._sock)
             self._sock.close()
 
-    async def exchange(self, request: bytes, *, has_body: bool) -> Head:
+    async def exchange(self, request: bytes, what: str, *, has_body: bool) -> Head:
         """Sends a request and receives the head of its response.
 
         Args:
             request: all of it.
+            what: was asked, for messages.
             has_body: False for HEAD, whose response ends with its head.
 
         Raises:
@@ -115,6 +116,7 @@ class Connection:
             DeadlineExceededError: nothing came for too long.
             RegistryError: what came is no HTTP.
         """
+        self._what = what
         self._start = self._end = 0
         await self._send(request)
         while True:
@@ -220,11 +222,11 @@ class Connection:
         return received
 
     async def _wait_readable(self) -> None:
-        with trio.move_on_after(self.read_timeout_seconds) as scope:
+        with trio.move_on_after(self._stall_seconds) as scope:
             await trio.lowlevel.wait_readable(self._sock)
         if scope.cancelled_caught:
             raise DeadlineExceededError(
-                f"{self._what}: no byte in {self.read_timeout_seconds:g} s"
+                f"{self._what}: no byte in {self._stall_seconds:g} s"
             )
 
     async def _send(self, data: bytes) -> None:
@@ -233,11 +235,11 @@ class Connection:
             try:
                 rest = rest[self._sock.send(rest) :]
             except WOULD_BLOCK:
-                with trio.move_on_after(self.read_timeout_seconds) as scope:
+                with trio.move_on_after(self._stall_seconds) as scope:
                     await trio.lowlevel.wait_writable(self._sock)
                 if scope.cancelled_caught:
                     raise DeadlineExceededError(
-                        f"{self._what}: takes no byte in {self.read_timeout_seconds:g} s"
+                        f"{self._what}: takes no byte in {self._stall_seconds:g} s"
                     ) from None
             except OSError as error:
                 raise UnavailableError(f"{self._what}: the connection broke: {error}") from error
