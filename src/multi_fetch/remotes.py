@@ -12,11 +12,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
-from multi_fetch.limits import DEFAULT_JOBS
+from multi_fetch.limits import (
+    DEFAULT_JOBS,
+    DEFAULT_RETRIES,
+    DEFAULT_RETRY_WAIT_SECONDS,
+    FIRST_RETRY_WAIT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+)
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Chunk
 
@@ -103,6 +109,27 @@ class Report(msgspec.Struct, frozen=True):
     ratelimit: dict[str, str] = {}
 
 
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How much trouble a remote bears before a request fails.
+
+    Attributes:
+        retries: how often a request is sent again in a row, while nothing comes; with 0 the first
+            trouble is the caller's.
+        max_wait_seconds: before one of them; where a registry asks for a longer wait
+            (Retry-After), the request fails at once and its ``retry_after`` tells the wait.
+        stall_seconds: without a byte; then the connection counts as broken.
+        first_wait_seconds: the bound of the first wait, which doubles with each further one.
+    """
+
+    retries: int = DEFAULT_RETRIES
+    max_wait_seconds: float = DEFAULT_RETRY_WAIT_SECONDS
+    stall_seconds: float = READ_TIMEOUT_SECONDS
+    first_wait_seconds: float = FIRST_RETRY_WAIT_SECONDS
+
+
+DEFAULT_PATIENCE: Final = Patience()
+
+
 class Remote(Resolver, Protocol):
     """A repository that objects are fetched from."""
 
@@ -133,13 +160,14 @@ _REGISTRY = "multi_fetch.registry"
 
 
 @asynccontextmanager
-async def open_remote(
+async def open_remote(  # noqa: PLR0913 - each can be left out
     ref: Reference,
     *,
     username: str = "",
     password: str = "",
     keychain: Keychain | None = None,
     jobs: int = DEFAULT_JOBS,
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> AsyncIterator[Remote]:
     """The remote of a reference: its registry is talked to only when an object is asked for.
 
@@ -150,9 +178,10 @@ async def open_remote(
         keychain: where credentials are looked for once the registry wants some, if neither a user
             name nor a password is given; None for anonymous access.
         jobs: how many objects will be open at the same time, at most.
+        patience: with a remote in trouble.
     """
     module = importlib.import_module(_REGISTRY)
     async with module.open_registry(
-        ref, username=username, password=password, keychain=keychain, jobs=jobs
+        ref, username=username, password=password, keychain=keychain, jobs=jobs, patience=patience
     ) as remote:
         yield remote

@@ -166,6 +166,23 @@ def test_a_stream_means_the_same_byte_by_byte(parent: Parent) -> None:
     assert meaning(out.decode()) == wanted["frames"]
 
 
+def test_a_parent_that_nobody_reads_ends_without_a_fuss(parent: Parent) -> None:
+    stream = (VECTORS / "session-interleaved.bin").read_bytes()
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as closed:
+        done = subprocess.run(
+            [*parent.command, "--decode"],
+            input=stream,
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            env=parent.environment,
+            check=False,
+        )
+    assert done.returncode != 0
+    assert done.stderr.count(b"\n") <= 1
+
+
 def test_objects_of_a_live_worker_are_fetched_and_verified(parent: Parent, remote: str) -> None:
     good = parent.run(remote, "latest", NOTES, f"{LAYER} size:547", "notes content:none")
     assert good.returncode == 0, good.stderr
@@ -186,6 +203,16 @@ def test_objects_of_a_live_worker_are_fetched_and_verified(parent: Parent, remot
     assert "not found" in bad.stderr.lower()
 
 
+def test_trees_and_ranges_are_objects_like_others(parent: Parent, remote: str) -> None:
+    done = parent.run(remote, "notes children:all", f"{LAYER} range:5-20")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert {f"1 {NOTES} 411", "2 - 16"} < set(lines)
+    children = [line.split() for line in lines if line.startswith("-")]
+    assert {number for number, _, _ in children} == {"-1", "-2"}
+    assert all(digest.startswith("sha256:") for _, digest, _ in children)
+
+
 def test_more_requests_than_window_and_pipes_hold_do_not_deadlock(
     parent: Parent, remote: str, tmp_path: Path
 ) -> None:
@@ -201,7 +228,8 @@ def test_more_requests_than_window_and_pipes_hold_do_not_deadlock(
 
 
 def test_the_status_of_the_worker_is_the_parents(parent: Parent, tmp_path: Path) -> None:
-    refused = parent.run("127.0.0.1:1/demo/app", "latest")
+    impatient = script(tmp_path / "impatient", python("multi_fetch", "--retries", "0"))
+    refused = parent.run("127.0.0.1:1/demo/app", "latest", worker=impatient)
     assert (refused.returncode, refused.stdout) == (3, "1 unavailable 0\n")
     ended = parent.run("x", "latest", worker=canned(tmp_path, session(*whole(1, b"x")), 143))
     assert ended.returncode == 143

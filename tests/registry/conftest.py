@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from typing import TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 import trio
 
 from multi_fetch.oci.reference import Reference
+from multi_fetch.registry.exchange import Exchange
+from multi_fetch.registry.hosts import Host, default_host
+from multi_fetch.registry.session import Session
+from multi_fetch.remotes import Patience
+
+if TYPE_CHECKING:
+    import httpx
+
+    from multi_fetch.registry.credentials import Credential
+
+# Each request is sent once.
+ONCE = Patience(retries=0)
+
+# Retries follow at once.
+QUICK = Patience(retries=3, first_wait_seconds=0.001, stall_seconds=0.5)
 
 # Takes a request's head; sends the answer itself, and says whether the connection stays open.
 Reply: TypeAlias = Callable[[trio.SocketStream, str], Awaitable[bool]]
@@ -72,9 +89,40 @@ async def start_server() -> AsyncIterator[StartServer]:
         nursery.cancel_scope.cancel()
 
 
+def new_session(
+    client: httpx.AsyncClient,
+    host: Host | str = "registry.example",
+    credential: Credential | None = None,
+    patience: Patience = ONCE,
+) -> Session:
+    """A session for the repository ``a``."""
+    exchange = Exchange(client, jobs=4, patience=patience)
+    return Session(exchange, default_host(host) if isinstance(host, str) else host, credential, "a")
+
+
 def raw_answer(status: str, body: bytes = b"", **headers: str) -> bytes:
     """An answer's bytes; ``Content_Length`` and the like may be overridden."""
     named = {"Content-Length": str(len(body))}
     named |= {name.replace("_", "-"): value for name, value in headers.items()}
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in named.items())]
     return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+# Takes a shell script; gives the folder on PATH in which it is ``docker-credential-test``.
+Install: TypeAlias = Callable[[str], Path]
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+    def write(script: str) -> Path:
+        program = folder / "docker-credential-test"
+        program.unlink(missing_ok=True)
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        return folder
+
+    return write

@@ -1,4 +1,4 @@
-"""What is sent to whom: tokens, logins, and the one fetch that all wait for."""
+"""What is asked of a token service, where it may be, and what its answers say."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import json
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import pytest
-import trio
-import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
-from multi_fetch.errors import RegistryError, UnavailableError
+from multi_fetch.errors import RegistryError
 from multi_fetch.registry.auth import (
-    Authorizer,
-    Token,
     TokenRequest,
     basic,
     choose_challenge,
     read_token,
-    token_request,
+    scopes_of,
+    token_requests,
 )
 from multi_fetch.registry.challenge import Challenge
 from multi_fetch.registry.credentials import Credential
@@ -36,6 +35,17 @@ def bearer(realm: str = REALM, **params: str) -> Challenge:
     return Challenge("bearer", {"realm": realm, **params})
 
 
+def questions(
+    challenge: Challenge,
+    credential: Credential | None = None,
+    host: Host = HUB,
+    *,
+    inside: bool = False,
+) -> tuple[TokenRequest, ...]:
+    scopes = scopes_of(challenge, "a/b")
+    return token_requests(challenge, credential, scopes, host=host, is_registry_inside=inside)
+
+
 def ask(
     challenge: Challenge,
     credential: Credential | None = None,
@@ -43,9 +53,8 @@ def ask(
     *,
     inside: bool = False,
 ) -> TokenRequest:
-    return token_request(
-        challenge, credential, host=host, is_registry_inside=inside, repository="a/b"
-    )
+    """The question that is asked first."""
+    return questions(challenge, credential, host, inside=inside)[0]
 
 
 def test_bearer_is_chosen_before_basic_and_others_not_at_all() -> None:
@@ -53,6 +62,8 @@ def test_bearer_is_chosen_before_basic_and_others_not_at_all() -> None:
     assert choose_challenge([negotiate, login, token]) is token
     assert choose_challenge([negotiate, login]) is login
     assert choose_challenge([negotiate]) is None
+    assert choose_challenge([Challenge("bearer"), login]) is login
+    assert choose_challenge([Challenge("bearer")]) == Challenge("bearer")
 
 
 def test_basic_is_in_utf8() -> None:
@@ -92,17 +103,66 @@ def test_a_login_goes_to_the_realm_as_basic_and_is_not_shown() -> None:
     assert "scope" not in repr(request)
 
 
-def test_an_identity_token_is_posted_as_a_refresh_token() -> None:
-    request = ask(bearer(service="s", scope="x y"), Credential(identity_token="idt"))
-    assert request.url == REALM
-    assert not request.authorization
-    assert dict(parse_qsl(request.form)) == {
+def test_an_identity_token_is_posted_and_a_service_without_oauth_gets_it_as_a_password() -> None:
+    posted, got = questions(
+        bearer(REALM + "?a=1#f", service="s", scope="x y"),
+        Credential(username="alice", identity_token="idt"),
+    )
+    assert posted.url == REALM + "?a=1"
+    assert not posted.authorization
+    assert dict(parse_qsl(posted.form)) == {
         "grant_type": "refresh_token",
         "refresh_token": "idt",
         "client_id": "multi-fetch",
         "service": "s",
         "scope": "x y",
     }
+    assert not got.form
+    assert got.authorization == "Basic " + base64.b64encode(b"alice:idt").decode()
+    assert parse_qsl(urlsplit(got.url).query)[-2:] == [("scope", "x"), ("scope", "y")]
+
+
+def test_a_service_that_only_takes_posts_gets_the_login_in_a_form() -> None:
+    got, posted = questions(bearer(service="s"), ALICE)
+    assert not got.form
+    assert not posted.authorization
+    assert posted.url == REALM
+    assert dict(parse_qsl(posted.form)) == {
+        "grant_type": "password",
+        "username": "alice",
+        "password": "s3cret:ü",
+        "client_id": "multi-fetch",
+        "service": "s",
+        "scope": "repository:a/b:pull",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "after_post", "after_get"),
+    [
+        (400, True, False),
+        (401, True, False),
+        (403, False, False),
+        (404, True, True),
+        (405, True, True),
+        (429, False, False),
+        (500, False, False),
+        (501, True, True),
+        (None, False, False),
+    ],
+)
+def test_the_other_form_is_asked_only_where_the_service_may_not_know_the_first(
+    status: int | None, after_post: bool, after_get: bool
+) -> None:
+    assert TokenRequest(REALM, form="a=1").is_misunderstood(status) is after_post
+    assert TokenRequest(REALM).is_misunderstood(status) is after_get
+
+
+def test_no_question_shows_a_secret() -> None:
+    secrets = ("s3cret", "idt", "YWxpY2U")
+    for credential in (ALICE, Credential(identity_token="idt")):
+        for question in questions(bearer(REALM + "?sig=s3cret"), credential):
+            assert not any(secret in repr(question) for secret in secrets)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +212,8 @@ def test_a_public_registry_cannot_name_a_realm_inside(host: str) -> None:
         ({"token": "t", "access_token": "a", "expires_in": 300}, "Bearer t", 100 + 240),
         ({"token": "", "access_token": "a", "expires_in": "300"}, "Bearer a", 100 + 240),
         ({"token": None, "access_token": "a", "expires_in": None}, "Bearer a", 100 + 48),
+        ({"token": "t", "expires_in": 1}, "Bearer t", 100 + 0.8),
+        ({"token": "t", "expires_in": "0.5"}, "Bearer t", 100 + 0.4),
         ({"token": "t", "expires_in": 0}, "Bearer t", 100 + 48),
         ({"token": "t", "expires_in": -1}, "Bearer t", 100 + 48),
         ({"token": "t", "expires_in": "soon"}, "Bearer t", 100 + 48),
@@ -164,7 +226,8 @@ def test_a_token_and_its_life_are_read(
     answer: dict[str, object], authorization: str, renew_at: float
 ) -> None:
     token = read_token(json.dumps(answer).encode(), service="s", asked_at=100.0)
-    assert token == Token(authorization, renew_at)
+    assert (token.authorization, token.renew_at) == (authorization, renew_at)
+    assert token.expires_at == pytest.approx(100 + (renew_at - 100) / 0.8)
     assert authorization not in repr(token)
 
 
@@ -190,163 +253,22 @@ def test_an_answer_without_a_usable_token_is_refused(body: bytes) -> None:
         read_token(body, service=REALM, asked_at=0.0)
 
 
-class TokenService:
-    """Answers with t1, t2, ...; holds its answers back while it is told to."""
-
-    def __init__(self) -> None:
-        self.asked: list[TokenRequest] = []
-        self.failures = 0
-        self.may_answer = trio.Event()
-
-    async def __call__(self, request: TokenRequest) -> bytes:
-        self.asked.append(request)
-        number = len(self.asked)
-        await self.may_answer.wait()
-        if self.failures:
-            self.failures -= 1
-            raise UnavailableError("no token service", status=503)
-        return json.dumps({"token": f"t{number}", "expires_in": 100}).encode()
+@given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
+def test_any_answer_is_a_token_or_refused(body: bytes) -> None:
+    try:
+        token = read_token(body, service=REALM, asked_at=0.0)
+    except RegistryError:
+        return
+    assert token.authorization.startswith("Bearer ")
 
 
-@pytest.fixture
-def service() -> TokenService:
-    return TokenService()
-
-
-@pytest.fixture
-def authorizer(service: TokenService) -> Authorizer:
-    return Authorizer(HUB, None, "a/b", service)
-
-
-async def answered(authorizer: Authorizer, sent: str = "", header: str = BEARER) -> str:
-    return await authorizer.answer(header, sent=sent, is_registry_inside=False)
-
-
-async def test_nothing_is_sent_before_the_registry_asks(authorizer: Authorizer) -> None:
-    assert await authorizer.authorization() == ""
-
-
-async def test_after_one_challenge_the_token_is_sent_without_another(
-    authorizer: Authorizer, service: TokenService
+@given(st.text(max_size=60), st.text(max_size=20), st.text(max_size=20))
+def test_any_challenges_words_make_a_question_or_are_refused(
+    realm: str, service: str, scope: str
 ) -> None:
-    service.may_answer.set()
-    assert await answered(authorizer) == "Bearer t1"
-    assert await authorizer.authorization() == "Bearer t1"
-    assert len(service.asked) == 1
-
-
-async def test_many_that_wait_cause_one_fetch(
-    authorizer: Authorizer, service: TokenService
-) -> None:
-    got: list[str] = []
-
-    async def one() -> None:
-        got.append(await answered(authorizer))
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(20):
-            nursery.start_soon(one)
-        await trio.testing.wait_all_tasks_blocked()
-        service.may_answer.set()
-    assert got == ["Bearer t1"] * 20
-    assert len(service.asked) == 1
-
-
-async def test_many_that_wait_share_one_failure_and_a_later_one_asks_again(
-    authorizer: Authorizer, service: TokenService
-) -> None:
-    service.failures = 1
-    failed: list[UnavailableError] = []
-
-    async def one() -> None:
-        try:
-            await answered(authorizer)
-        except UnavailableError as error:
-            failed.append(error)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(5):
-            nursery.start_soon(one)
-        await trio.testing.wait_all_tasks_blocked()
-        service.may_answer.set()
-    assert len(service.asked) == 1
-    assert [(str(error), error.status) for error in failed] == [("no token service", 503)] * 5
-    assert len({id(error) for error in failed}) == 5
-    assert await answered(authorizer) == "Bearer t2"
-
-
-async def test_when_the_one_that_fetches_is_cancelled_another_takes_over(
-    authorizer: Authorizer, service: TokenService
-) -> None:
-    got: list[str] = []
-    first = trio.CancelScope()
-
-    async def cancelled() -> None:
-        with first:
-            await answered(authorizer)
-
-    async def one() -> None:
-        got.append(await answered(authorizer))
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(cancelled)
-        await trio.testing.wait_all_tasks_blocked()
-        for _ in range(3):
-            nursery.start_soon(one)
-        await trio.testing.wait_all_tasks_blocked()
-        first.cancel()
-        await trio.testing.wait_all_tasks_blocked()
-        assert len(service.asked) == 2
-        service.may_answer.set()
-    assert got == ["Bearer t2"] * 3
-
-
-async def test_a_token_is_renewed_before_it_expires_and_once(
-    authorizer: Authorizer, service: TokenService, mock_clock: trio.testing.MockClock
-) -> None:
-    service.may_answer.set()
-    await answered(authorizer)
-    mock_clock.jump(79)
-    assert await authorizer.authorization() == "Bearer t1"
-    mock_clock.jump(1)
-    got: list[str] = []
-
-    async def one() -> None:
-        got.append(await authorizer.authorization())
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(5):
-            nursery.start_soon(one)
-    assert got == ["Bearer t2"] * 5
-    assert service.asked == [service.asked[0]] * 2
-
-
-async def test_a_refused_token_is_replaced_but_one_that_was_just_replaced_is_not(
-    authorizer: Authorizer, service: TokenService
-) -> None:
-    service.may_answer.set()
-    await answered(authorizer)
-    assert await answered(authorizer, sent="Bearer t1") == "Bearer t2"
-    assert await answered(authorizer, sent="Bearer t1") == "Bearer t2"
-    assert len(service.asked) == 2
-
-
-async def test_basic_is_answered_with_the_login_once(service: TokenService) -> None:
-    authorizer = Authorizer(HUB, ALICE, "a/b", service)
-    assert await answered(authorizer, header='Basic realm="x"') == ALICE_BASIC
-    assert await authorizer.authorization() == ALICE_BASIC
-    assert await answered(authorizer, sent=ALICE_BASIC, header='Basic realm="x"') == ""
-    assert service.asked == []
-
-
-@pytest.mark.parametrize("header", ["", "Negotiate", 'Basic realm="x"'])
-async def test_what_cannot_be_answered_is_not(authorizer: Authorizer, header: str) -> None:
-    assert await answered(authorizer, header=header) == ""
-
-
-async def test_a_registry_token_is_sent_from_the_first_request_on(service: TokenService) -> None:
-    authorizer = Authorizer(HUB, Credential(registry_token="rt"), "a/b", service)
-    assert await authorizer.authorization() == "Bearer rt"
-    service.may_answer.set()
-    assert await answered(authorizer, sent="Bearer rt") == "Bearer t1"
-    assert service.asked[0].authorization == ""
+    challenge = bearer(realm, service=service, scope=scope)
+    try:
+        asked = questions(challenge, ALICE, inside=True)
+    except RegistryError:
+        return
+    assert {urlsplit(each.url).scheme for each in asked} == {"https"}

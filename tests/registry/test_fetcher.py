@@ -22,9 +22,8 @@ from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest
 from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
 from multi_fetch.registry.fetcher import RegistryFetcher
-from multi_fetch.registry.hosts import default_host
-from multi_fetch.registry.session import Session
 from multi_fetch.registry.transport import new_client
+from tests.registry.conftest import new_session
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -45,8 +44,7 @@ def described(media_type: str = OCTET_STREAM, size: int | None = 10) -> Descript
 @asynccontextmanager
 async def fetcher() -> AsyncIterator[RegistryFetcher]:
     async with new_client(jobs=2) as client:
-        session = Session(client, default_host("registry.example"), None, "a")
-        yield RegistryFetcher(session, "a")
+        yield RegistryFetcher(new_session(client), "a")
 
 
 async def fetched(descriptor: Descriptor, offset: int = 0) -> bytes:

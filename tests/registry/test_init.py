@@ -12,6 +12,7 @@ from multi_fetch.errors import InvalidReferenceError
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import open_registry
 from multi_fetch.remotes import open_remote
+from tests.registry.conftest import ONCE
 
 if TYPE_CHECKING:
     import respx
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 async def test_a_remote_is_opened_by_its_reference_and_asks_nobody_yet(
     respx_mock: respx.MockRouter,
 ) -> None:
-    async with open_remote(Reference("docker.io/library/redis")) as remote:
+    async with open_remote(Reference("docker.io/library/redis"), patience=ONCE) as remote:
         assert respx_mock.calls.call_count == 0
         url = "https://registry-1.docker.io/v2/library/redis/manifests/7"
         respx_mock.head(url).respond(429)
@@ -35,7 +36,9 @@ async def test_the_login_reaches_the_registry(respx_mock: respx.MockRouter) -> N
         Response(429),
     ]
     ref = Reference("localhost:5000/a", "v1")
-    async with open_registry(ref, username="alice", password="s3cret", jobs=1) as remote:
+    async with open_registry(
+        ref, username="alice", password="s3cret", jobs=1, patience=ONCE
+    ) as remote:
         with pytest.raises(Exception, match="429 Too Many Requests"):
             await remote.resolve(ref)
     sent = route.calls.last.request.headers["authorization"]

@@ -39,6 +39,7 @@ from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
 from multi_fetch.registry import open_registry
 from multi_fetch.remotes import Report
+from tests.registry.conftest import ONCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -69,7 +70,7 @@ def at(endpoint: str, digest: str) -> str:
 
 @asynccontextmanager
 async def remote() -> AsyncIterator[RegistryRemote]:
-    async with open_registry(Reference(LOCATOR)) as opened:
+    async with open_registry(Reference(LOCATOR), patience=ONCE) as opened:
         yield opened
 
 

@@ -26,13 +26,13 @@ from multi_fetch.errors import (
 )
 from multi_fetch.limits import MAX_REDIRECTS, MAX_TOKEN_BODY_BYTES
 from multi_fetch.registry.credentials import Credential
-from multi_fetch.registry.hosts import default_host
-from multi_fetch.registry.session import Session
 from multi_fetch.registry.transport import new_client
-from tests.registry.conftest import RawServer, StartServer, raw_answer
+from tests.registry.conftest import RawServer, StartServer, new_session, raw_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from multi_fetch.registry.session import Session
 
 REGISTRY = "https://registry.example"
 URL = f"{REGISTRY}/v2/a/blobs/x"
@@ -48,7 +48,7 @@ async def session(
     hostname: str = "registry.example", credential: Credential | None = None
 ) -> AsyncIterator[Session]:
     async with new_client(jobs=4) as client:
-        yield Session(client, default_host(hostname), credential, "a")
+        yield new_session(client, hostname, credential)
 
 
 async def get(asked: Session, method: str = "GET") -> tuple[int, bytes]:
@@ -92,7 +92,7 @@ async def test_a_bearer_challenge_is_answered_once_and_remembered() -> None:
     blob.side_effect = [Response(401, headers=CHALLENGE), Response(200), Response(200)]
     transport = httpx.MockTransport(router.async_handler)
     async with httpx.AsyncClient(transport=transport) as client:
-        asked = Session(client, default_host("registry.example"), None, "a")
+        asked = new_session(client)
         assert await get(asked) == (200, b"")
         assert await get(asked) == (200, b"")
     assert token.call_count == 1
@@ -165,13 +165,12 @@ async def test_without_credentials_a_refusal_tells_the_registrys_words(
     assert error.registry_code == "UNAUTHORIZED"
 
 
-async def test_a_token_that_is_refused_too_is_an_answer_and_no_loop(
+async def test_a_token_that_is_refused_too_is_the_end_and_no_loop(
     respx_mock: respx.MockRouter,
 ) -> None:
     respx_mock.get(REALM).respond(json={"token": "t1"})
     blob = respx_mock.get(URL).respond(401, headers=CHALLENGE)
-    async with session() as asked:
-        assert (await get(asked))[0] == 401
+    assert isinstance(await failure(), UnauthorizedError)
     assert blob.call_count == 2
 
 

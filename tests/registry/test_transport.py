@@ -12,9 +12,8 @@ import trio
 from multi_fetch.errors import UnavailableError
 from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from multi_fetch.registry.hosts import Host
-from multi_fetch.registry.session import Session
 from multi_fetch.registry.transport import new_client
-from tests.registry.conftest import RawServer, StartServer, raw_answer
+from tests.registry.conftest import RawServer, StartServer, new_session, raw_answer
 
 if TYPE_CHECKING:
     import respx
@@ -55,7 +54,7 @@ async def test_https_reads_them_once_and_checks_name_and_certificate(
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, hang_up, listeners)
         host = Host("https", f"127.0.0.1:{listeners[0].socket.getsockname()[1]}")
-        asked = Session(client, host, None, "a")
+        asked = new_session(client, host)
         for _ in range(2):
             with pytest.raises(UnavailableError):
                 await asked.request("GET", "/", {}).__aenter__()
@@ -107,3 +106,36 @@ async def test_certifis_roots_are_there_where_the_system_has_none(
     async with new_client(jobs=1) as client:
         await client.get("https://registry.example/")
     assert read == [certifi.where()]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_a_connection_on_which_more_came_than_the_length_said_is_not_used_again(
+    start_server: StartServer, method: str
+) -> None:
+    forged = raw_answer("200 OK", b"forged")
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        is_first = len(server.heads) == 1
+        await stream.send_all(raw_answer("200 OK", b"real") + (forged if is_first else b""))
+        return True
+
+    server: RawServer = await start_server(reply)
+    async with new_client(jobs=1) as client:
+        url = f"http://127.0.0.1:{server.port}/"
+        await client.request(method, url)
+        assert (await client.get(url)).content == b"real"
+    assert server.connections == 2
+
+
+async def test_a_connection_on_which_nothing_more_came_is_used_again(
+    start_server: StartServer,
+) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(raw_answer("200 OK", b"real"))
+        return True
+
+    server = await start_server(reply)
+    async with new_client(jobs=1) as client:
+        for _ in range(3):
+            assert (await client.get(f"http://127.0.0.1:{server.port}/")).content == b"real"
+    assert server.connections == 1

@@ -106,6 +106,7 @@ async function run(remote, lines) {
   return (await ended) || (isGood ? 0 : 1);
 }
 
+process.stdout.on("error", () => process.exit(1)); // nobody reads us any more
 const [remote, ...lines] = process.argv.slice(2);
 try {
   if (remote === "--decode") for await (const frame of frames(process.stdin)) console.log(json(frame));

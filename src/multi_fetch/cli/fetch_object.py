@@ -28,6 +28,7 @@ from multi_fetch.cli.arguments import (
 )
 from multi_fetch.cli.credentials import credentials
 from multi_fetch.cli.logs import set_up_logging
+from multi_fetch.cli.patience import add_patience_flags, patience
 from multi_fetch.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -50,7 +51,6 @@ from multi_fetch.worker.window import REMOTE_CODES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from multi_fetch.cli.credentials import Credentials
     from multi_fetch.oci.reference import Reference
     from multi_fetch.remotes import Remote
     from multi_fetch.worker.pipes import Writer
@@ -142,7 +142,7 @@ async def _run(arguments: argparse.Namespace, request: Request) -> int:
     with trio.move_on_after(timeout_seconds or float("inf")) as scope:
         async with trio.open_nursery() as watch:
             watch.start_soon(watch_signals)
-            error = await _fetch(ref, request, credentials(arguments.authfile))
+            error = await _fetch(arguments, request)
             watch.cancel_scope.cancel()
     if ended_by:
         error = RequestCancelledError(f"ended by {signal.Signals(ended_by).name}")
@@ -161,11 +161,13 @@ async def _run(arguments: argparse.Namespace, request: Request) -> int:
     return UNUSABLE if error.code in REMOTE_CODES else FAILURE
 
 
-async def _fetch(ref: Reference, request: Request, held: Credentials) -> MultiFetchError | None:
+async def _fetch(arguments: argparse.Namespace, request: Request) -> MultiFetchError | None:
     """Fetches the object; returns why it failed."""
+    ref: Reference = arguments.ref
+    held, borne = credentials(arguments.authfile), patience(arguments)
     try:
         with open_writer(STDOUT) as writer:
-            async with open_remote(ref, **held) as remote:
+            async with open_remote(ref, patience=borne, **held) as remote:
                 await _copy(remote, ref.locator, request, writer)
     except MultiFetchError as error:
         return error
@@ -240,5 +242,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "object", nargs="*", help="a tag, a digest, @<digest> or <tag>@<digest>, then hints"
     )
+    add_patience_flags(parser)
     add_common_flags(parser)
     return parser

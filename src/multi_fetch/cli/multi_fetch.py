@@ -22,6 +22,7 @@ from multi_fetch.cli.arguments import (
 )
 from multi_fetch.cli.credentials import credentials
 from multi_fetch.cli.logs import set_up_logging
+from multi_fetch.cli.patience import add_patience_flags, patience
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
 from multi_fetch.protocol.wire import WIRES
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from multi_fetch.cli.credentials import Credentials
     from multi_fetch.oci.reference import Reference
+    from multi_fetch.remotes import Patience
 
 STDIN = 0
 STDOUT = 1
@@ -83,15 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     status = FAILURE
     try:
-        status = trio.run(_run, ref, settings, credentials(arguments.authfile))
+        held, borne = credentials(arguments.authfile), patience(arguments)
+        status = trio.run(_run, ref, settings, held, borne)
     except* OSError as group:
         complain("multi-fetch", stream_failure(group))
     return status
 
 
-async def _run(ref: Reference, settings: Settings, held: Credentials) -> int:
+async def _run(ref: Reference, settings: Settings, held: Credentials, borne: Patience) -> int:
     with open_reader(STDIN) as reader, open_writer(STDOUT) as writer:
-        async with open_remote(ref, jobs=settings.jobs, **held) as remote:
+        async with open_remote(ref, jobs=settings.jobs, patience=borne, **held) as remote:
             return await serve(remote, ref.locator, reader, writer, settings)
 
 
@@ -162,5 +165,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--force", action="store_true", help="write frames to a terminal all the same"
     )
+    add_patience_flags(parser)
     add_common_flags(parser)
     return parser

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from multi_fetch.errors import InvalidReferenceError
 from multi_fetch.limits import DEFAULT_JOBS
 from multi_fetch.registry.credentials import Credential
+from multi_fetch.registry.exchange import Exchange
 from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.resolver import RegistryRemote
 from multi_fetch.registry.session import Session
 from multi_fetch.registry.transport import new_client
+from multi_fetch.remotes import DEFAULT_PATIENCE, Patience
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,13 +27,14 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def open_registry(
+async def open_registry(  # noqa: PLR0913 - as for open_remote
     ref: Reference,
     *,
     username: str = "",
     password: str = "",
     keychain: Keychain | None = None,
     jobs: int = DEFAULT_JOBS,
+    patience: Patience = DEFAULT_PATIENCE,
 ) -> AsyncIterator[RegistryRemote]:
     """The remote of a reference's repository; arguments as for ``remotes.open_remote``.
 
@@ -43,7 +46,8 @@ async def open_registry(
     credential = None
     if username or password:
         credential = Credential(username=username, password=password)
-    async with new_client(jobs) as client:
+    async with new_client(jobs, stall_seconds=patience.stall_seconds) as client:
+        exchange = Exchange(client, jobs=jobs, patience=patience)
         host = default_host(ref.hostname)
-        session = Session(client, host, credential, ref.repository, keychain=keychain)
+        session = Session(exchange, host, credential, ref.repository, keychain=keychain)
         yield RegistryRemote(session, ref)

@@ -11,6 +11,7 @@ from contextlib import aclosing, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import httpx
+import trio
 
 from multi_fetch.errors import (
     DeadlineExceededError,
@@ -19,9 +20,14 @@ from multi_fetch.errors import (
     TooLargeError,
     UnavailableError,
 )
-from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, MAX_ERROR_BODY_BYTES, READ_TIMEOUT_SECONDS
+from multi_fetch.limits import (
+    CONNECT_TIMEOUT_SECONDS,
+    ERROR_BODY_SECONDS,
+    MAX_ERROR_BODY_BYTES,
+    READ_TIMEOUT_SECONDS,
+)
 from multi_fetch.registry.api import content_length, redacted
-from multi_fetch.registry.errcode import error_of, printable
+from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
 from multi_fetch.registry.hosts import is_inside
 
 if TYPE_CHECKING:
@@ -41,7 +47,7 @@ _MAX_RATELIMIT_CHARACTERS: Final = 200
 # httpx's kinds in the order in which they are tried: the special before the general.
 _TRANSLATIONS: Final[Sequence[tuple[type[Exception], type[MultiFetchError], str]]] = (
     (httpx.ConnectTimeout, UnavailableError, f"no connection in {CONNECT_TIMEOUT_SECONDS:g} s"),
-    (httpx.TimeoutException, DeadlineExceededError, f"no byte in {READ_TIMEOUT_SECONDS:g} s"),
+    (httpx.TimeoutException, DeadlineExceededError, "it took too long"),
     (httpx.ConnectError, UnavailableError, "no connection"),
     (httpx.NetworkError, UnavailableError, "the connection broke"),
     (httpx.RemoteProtocolError, RegistryError, "the answer breaks HTTP"),
@@ -57,12 +63,14 @@ class Answer:
         status: the HTTP status.
         headers: names in any case.
         url: where it came from in the end.
+        attempts: how often it was asked for in a row.
     """
 
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self.url = response.request.url
         self.status = response.status_code
+        self.attempts = 1
         self.headers: Mapping[str, str] = response.headers
 
     @property
@@ -77,6 +85,24 @@ class Answer:
         peer = stream.get_extra_info("server_addr") if stream is not None else None
         return is_inside(self.url.host) or (isinstance(peer, tuple) and is_inside(str(peer[0])))
 
+    @property
+    def encoding(self) -> str:
+        """How the body says to be encoded; empty if not at all."""
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        return "" if encoding in IDENTITY else encoding
+
+    def encoded(self) -> RegistryError:
+        """The error of a body that is encoded; it is returned."""
+        return RegistryError(
+            f"{self.what}: the content is encoded ({printable(self.encoding, 40)}) though that was"
+            " not asked for: its digest is over the bytes as stored",
+            status=self.status,
+        )
+
+    def retry_after(self) -> float | None:
+        """The seconds that it asks to wait, or None."""
+        return parse_retry_after(self.headers.get("retry-after", ""), now=time.time())
+
     def ratelimit(self) -> dict[str, str]:
         """What it tells of limits: headers of any registry that has "ratelimit" in their names."""
         told: dict[str, str] = {}
@@ -89,17 +115,10 @@ class Answer:
         """The body as it was sent, in chunks of any size; to be closed by who iterates.
 
         Raises:
-            RegistryError: it is encoded, or breaks HTTP.
+            RegistryError: it breaks HTTP.
             UnavailableError: the connection broke.
             DeadlineExceededError: nothing came for too long.
         """
-        encoding = self.headers.get("content-encoding", "").strip().lower()
-        if encoding not in IDENTITY:
-            raise RegistryError(
-                f"{self.what}: the content is encoded ({printable(encoding, 40)}) though that was"
-                " not asked for: its digest is over the bytes as stored",
-                status=self.status,
-            )
         with translated(self._response.request):
             async with aclosing(_raw(self._response)) as raw:
                 async for chunk in raw:
@@ -110,8 +129,11 @@ class Answer:
 
         Raises:
             TooLargeError: it is longer than ``limit`` bytes.
+            RegistryError: it is encoded.
             MultiFetchError: as for ``chunks``.
         """
+        if self.encoding:
+            raise self.encoded()
         length = content_length(self.headers)
         body = bytearray()
         if length is None or length <= limit:
@@ -130,7 +152,11 @@ class Answer:
         """The body up to an error's limit; less where it breaks off. A short one is read whole."""
         body = bytearray()
         # the status says what matters; these are only its words
-        with suppress(MultiFetchError), translated(self._response.request):
+        with (
+            trio.move_on_after(ERROR_BODY_SECONDS),
+            suppress(MultiFetchError),
+            translated(self._response.request),
+        ):
             async with aclosing(_raw(self._response)) as raw:
                 async for chunk in raw:
                     body += chunk
@@ -141,7 +167,9 @@ class Answer:
     async def error(self) -> MultiFetchError:
         """The error that this answer stands for, with what its body says; it is returned."""
         body = await self.first_bytes()
-        return error_of(self.status, self.headers, body, what=self.what, now=time.time())
+        error = error_of(self.status, self.headers, body, what=self.what, now=time.time())
+        error.attempts = self.attempts
+        return error
 
     async def aclose(self) -> None:
         """Gives the connection back, or closes it if the body was not read to its end."""
@@ -183,12 +211,15 @@ def translated(request: httpx.Request) -> Iterator[None]:
     try:
         yield
     except (httpx.HTTPError, UnicodeError, OverflowError) as error:
-        raise _translation(error, describe_request(request)) from error
+        raise _translation(error, request) from error
 
 
-def _translation(error: Exception, what: str) -> MultiFetchError:
-    words = printable(str(error))
+def _translation(error: Exception, request: httpx.Request) -> MultiFetchError:
+    what, words = describe_request(request), printable(str(error))
     said = f": {words}" if words else ""
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+        seconds = request.extensions.get("timeout", {}).get("read") or READ_TIMEOUT_SECONDS
+        return DeadlineExceededError(f"{what}: no byte in {seconds:g} s{said}")
     if isinstance(error, httpx.RemoteProtocolError) and HUNG_UP.search(words):
         return UnavailableError(f"{what}: the connection broke{said}")
     for kind, leaf, text in _TRANSLATIONS:

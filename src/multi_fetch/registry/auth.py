@@ -133,27 +133,37 @@ def token_requests(
     realm = challenge.params.get("realm", "")
     _check_realm(realm, host=host, is_registry_inside=is_registry_inside)
     service = challenge.params.get("service", "")
+    url = _url(realm, service, scopes)
+    if credential is None or not (credential.identity_token or credential.has_login):
+        return (TokenRequest(url),)
+    password = credential.password or credential.identity_token
+    got = TokenRequest(url, _basic(credential.username, password))
+    form = _form(credential, service, scopes)
+    posted = TokenRequest(urlsplit(realm)._replace(fragment="").geturl(), form=form)
+    return (posted, got) if credential.identity_token else (got, posted)
+
+
+def _url(realm: str, service: str, scopes: Sequence[str]) -> str:
     parts = urlsplit(realm)
     query = parse_qsl(parts.query, keep_blank_values=True)
     if service:
         query.append(("service", service))
     query += [("scope", scope) for scope in scopes]
-    url = parts._replace(query=urlencode(query), fragment="").geturl()
-    if credential is None or not (credential.identity_token or credential.has_login):
-        return (TokenRequest(url),)
-    form = {"service": service, "client_id": CLIENT_ID, "scope": " ".join(scopes)}
+    return parts._replace(query=urlencode(query), fragment="").geturl()
+
+
+def _form(credential: Credential, service: str, scopes: Sequence[str]) -> str:
     if credential.identity_token:
-        form |= {"grant_type": "refresh_token", "refresh_token": credential.identity_token}
+        fields = {"grant_type": "refresh_token", "refresh_token": credential.identity_token}
     else:
-        form |= {
+        fields = {
             "grant_type": "password",
             "username": credential.username,
             "password": credential.password,
         }
-    posted = TokenRequest(parts._replace(fragment="").geturl(), form=urlencode(form))
-    password = credential.password or credential.identity_token
-    got = TokenRequest(url, _basic(credential.username, password))
-    return (posted, got) if credential.identity_token else (got, posted)
+    return urlencode(
+        {**fields, "service": service, "client_id": CLIENT_ID, "scope": " ".join(scopes)}
+    )
 
 
 def _check_realm(realm: str, *, host: Host, is_registry_inside: bool) -> None:

@@ -100,24 +100,22 @@ def parse_credential_file(data: bytes, *, path: str, is_legacy: bool) -> Credent
             file = _File(auths=msgspec.json.decode(data, type=dict[str, msgspec.Raw]))
         else:
             file = msgspec.json.decode(data, type=_File)
-        store = _encodable(file.credsStore)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        said = "not UTF-8" if isinstance(error, UnicodeError) else printable(str(error))
-        raise CredentialsError(f"{path} is not Docker's config.json: {said}", path=path) from None
+        raise CredentialsError(
+            f"{path} is not of the form of Docker's config.json: {_reason(error)}", path=path
+        ) from None
     auths = {key: _credential(raw, path, key) for key, raw in (file.auths or {}).items()}
     helpers = {key: _name(raw, path, key) for key, raw in (file.credHelpers or {}).items()}
-    return CredentialFile(auths, helpers, store)
+    return CredentialFile(auths, helpers, file.credsStore or "")
 
 
 def _credential(raw: msgspec.Raw, path: str, key: str) -> Credential:
     try:
         entry = msgspec.json.decode(raw, type=_Auth | None) or _Auth()
-        username, password = _encodable(entry.username), _encodable(entry.password)
-        identity_token = _encodable(entry.identitytoken)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         _refuse(path, f"auths.{key}", _reason(error))
-    auth = (entry.auth or "").strip()
-    if auth:
+    username, password = entry.username or "", entry.password or ""
+    if auth := (entry.auth or "").strip():
         username, password = _login(auth, path, key)
     registry_token = entry.registrytoken or ""
     if registry_token and not HEADER_TEXT.fullmatch(registry_token):
@@ -125,7 +123,7 @@ def _credential(raw: msgspec.Raw, path: str, key: str) -> Credential:
     return Credential(
         username=username,
         password=password,
-        identity_token=identity_token,
+        identity_token=entry.identitytoken or "",
         registry_token=registry_token,
     )
 
@@ -144,21 +142,14 @@ def _login(auth: str, path: str, key: str) -> tuple[str, str]:
 
 def _name(raw: msgspec.Raw, path: str, key: str) -> str:
     try:
-        return _encodable(msgspec.json.decode(raw, type=str | None))
+        return msgspec.json.decode(raw, type=str | None) or ""
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         _refuse(path, f"credHelpers.{key}", _reason(error))
 
 
-def _encodable(text: str | None) -> str:
-    """The text, if it can be sent: JSON can hold half a surrogate pair."""
-    text = text or ""
-    text.encode()
-    return text
-
-
 def _reason(error: Exception) -> str:
     # msgspec names types and places alone; a UnicodeError would quote the text.
-    return "it is no Unicode text" if isinstance(error, UnicodeError) else printable(str(error))
+    return "it is not UTF-8" if isinstance(error, UnicodeError) else printable(str(error))
 
 
 def _refuse(path: str, key: str, reason: str) -> NoReturn:

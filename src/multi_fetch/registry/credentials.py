@@ -7,6 +7,7 @@ holds: the program of ``credHelpers``, else that of ``credsStore``, then ``auths
 
 from __future__ import annotations
 
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -124,8 +125,7 @@ class Keychain:
         from multi_fetch.registry.credential_file import parse_credential_file
 
         try:
-            status = path.stat()
-            signature = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            signature = _signature(path.stat())
             known = self._files.get(path)
             if known is not None and known[0] == signature:
                 return known[1]
@@ -144,3 +144,9 @@ class Keychain:
         file = parse_credential_file(data, path=str(path), is_legacy=path.name == ".dockercfg")
         self._files[path] = signature, file
         return file
+
+
+def _signature(status: os.stat_result) -> Signature:
+    if not stat.S_ISREG(status.st_mode):  # a pipe can be read only once
+        return status.st_dev, status.st_ino, 0, 0
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -40,6 +40,12 @@ VAGUE_TYPES: Final = frozenset({"", OCTET_STREAM, "text/plain", "application/jso
 PAGE_TYPES: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 
+# A HEAD that is answered from nowhere may say 0, which only these can have.
+EMPTY_DIGESTS: Final = frozenset(
+    digest_of(b"", algorithm) for algorithm in ("sha256", "sha384", "sha512")
+)
+
+
 class Wanted(msgspec.Struct, frozen=True):
     """An object that is asked for.
 
@@ -74,12 +80,14 @@ def describe_head(
     """
     if endpoint is Endpoint.BLOBS:
         size = content_length(headers)
+        if size is None or (size == 0 and wanted.digest not in EMPTY_DIGESTS):
+            return None
         check_size(wanted, size)
-        return None if size is None else describe_blob(wanted, headers, size)
+        return describe_blob(wanted, headers, size)
     size, media_type = content_length(headers), content_type(headers)
     digest = wanted.digest or _known_digest(headers)
     _refuse_schema1(media_type)
-    if size is None or digest is None or media_type in VAGUE_TYPES | PAGE_TYPES:
+    if not size or digest is None or media_type in VAGUE_TYPES | PAGE_TYPES:
         return None
     check_size(wanted, size)
     if size > MAX_MANIFEST_BYTES:

@@ -49,6 +49,11 @@ class Extent(msgspec.Struct, frozen=True):
     size: int | None
     is_exact: bool
 
+    @property
+    def end(self) -> int | None:
+        """The offset behind the last byte that is wanted, or None where it is not known."""
+        return self.size if self.count is None else self.first + self.count
+
 
 def range_header(byte_range: ByteRange) -> str:
     """The Range header's value."""
@@ -134,9 +139,14 @@ def _written(byte_range: ByteRange) -> str:
 
 
 def refused_range(headers: Mapping[str, str], byte_range: ByteRange) -> InvalidRequestError:
-    """The error that a 416 answer stands for; its Content-Range may tell the size."""
+    """The error that a 416 answer stands for; it is returned."""
+    return beyond(byte_range, size_of_refused(headers), status=416)
+
+
+def size_of_refused(headers: Mapping[str, str]) -> int | None:
+    """The object's size, if a 416 answer tells it."""
     match = UNSATISFIED_RANGE.fullmatch(headers.get("content-range", ""))
-    return beyond(byte_range, None if match is None else int(match["size"]), status=416)
+    return None if match is None else int(match["size"])
 
 
 def beyond(

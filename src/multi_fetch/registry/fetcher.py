@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from multi_fetch.errors import MultiFetchError, NotFoundError, RegistryError, UnavailableError
+from multi_fetch.errors import MultiFetchError, NotFoundError
 from multi_fetch.protocol.request import ByteRange
 from multi_fetch.registry.api import (
     Candidate,
@@ -13,7 +13,8 @@ from multi_fetch.registry.api import (
     candidates_for_digest,
     likely_endpoint,
 )
-from multi_fetch.registry.extent import Extent, beyond, extent_of, range_header, refused_range
+from multi_fetch.registry.extent import range_header, refused_range
+from multi_fetch.registry.resume import Download
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -24,7 +25,10 @@ if TYPE_CHECKING:
     from multi_fetch.registry.session import Session
 
 # distribution 2.8 answers this to a GET or HEAD of a manifest by a blob's digest.
-UNKNOWN_ERROR: Final = 500
+UNKNOWN_ERROR: Final = frozenset({500})
+
+WHOLE: Final = frozenset({200})
+WHOLE_OR_PART: Final = frozenset({200, 206})
 
 
 class RegistryFetcher:
@@ -58,9 +62,9 @@ class RegistryFetcher:
         first = likely_endpoint(media_types) or Endpoint.BLOBS
         candidates = candidates_for_digest(self._repository, descriptor.digest, first, media_types)
         wanted = ByteRange(offset) if offset else None
-        async with first_answer(self._session, "GET", candidates, wanted) as (_, answer):
-            extent = extent_of(answer.status, answer.headers, wanted, descriptor.size)
-            async with aclosing(cut(answer, extent)) as chunks:
+        async with first_answer(self._session, "GET", candidates, wanted) as (candidate, answer):
+            download = Download(self._session, candidate, answer, wanted, descriptor.size)
+            async with aclosing(download.stored(descriptor.digest)) as chunks:
                 yield chunks
 
 
@@ -80,63 +84,75 @@ async def first_answer(
         InvalidRequestError: the range begins at the blob's end or beyond.
         MultiFetchError: what went wrong at the furthest stage.
     """
+    candidate, answer = await _find(session, method, candidates, byte_range)
+    try:
+        yield candidate, answer
+    finally:
+        await answer.aclose()
+
+
+async def _find(
+    session: Session, method: str, candidates: Sequence[Candidate], byte_range: ByteRange | None
+) -> tuple[Candidate, Answer]:
+    puzzled: Candidate | None = None
     failures: list[MultiFetchError] = []
     for candidate in candidates:
-        headers, good = {"Accept": candidate.accept}, {200}
-        asked = byte_range if candidate.endpoint is Endpoint.BLOBS else None
-        if asked is not None:
-            headers["Range"] = range_header(asked)
-            good = {200, 206}
-        async with session.request(method, candidate.path, headers) as answer:
-            if answer.status in good:
-                yield candidate, answer
-                return
-            if answer.status == 416 and asked is not None:
-                # distribution promises the whole blob in Content-Length, then sends 33 bytes
-                raise refused_range(answer.headers, asked)
-            failures.append(await answer.error())
-        if not _may_be_elsewhere(candidate, answer.status):
+        is_last = candidate is candidates[-1]
+        may_be_puzzled = candidate.endpoint is Endpoint.MANIFESTS and not is_last
+        final = UNKNOWN_ERROR if may_be_puzzled else frozenset[int]()
+        answer = await _ask(session, method, candidate, byte_range, final=final)
+        if answer.status in _good(candidate, byte_range):
+            return candidate, answer
+        failures.append(await _failure(answer))
+        if answer.status in final:
+            puzzled = candidate
+        elif answer.status != 404:
             break
+    else:
+        if puzzled is not None:  # it was no puzzle, then, but trouble, which may pass
+            await session.bear(failures[0], 1)
+            answer = await _ask(session, method, puzzled, byte_range, attempt=2)
+            if answer.status in _good(puzzled, byte_range):
+                return puzzled, answer
+            failures[0] = await _failure(answer)
     beyond = [failure for failure in failures if not isinstance(failure, NotFoundError)]
     raise (beyond or failures)[0]
 
 
-def _may_be_elsewhere(candidate: Candidate, status: int) -> bool:
-    is_puzzled = status == UNKNOWN_ERROR and candidate.endpoint is Endpoint.MANIFESTS
-    return status == 404 or is_puzzled
+async def _ask(  # noqa: PLR0913 - a request's parts
+    session: Session,
+    method: str,
+    candidate: Candidate,
+    byte_range: ByteRange | None,
+    *,
+    final: frozenset[int] = frozenset(),
+    attempt: int = 1,
+) -> Answer:
+    headers = {"Accept": candidate.accept}
+    asked = _asked(candidate, byte_range)
+    if asked is not None:
+        headers["Range"] = range_header(asked)
+    answer = await session.send(method, candidate.path, headers, final=final, attempt=attempt)
+    if answer.status == 416 and asked is not None:
+        # not read: distribution promises the whole blob in Content-Length, then sends 33 bytes
+        await answer.aclose()
+        raise refused_range(answer.headers, asked)
+    return answer
 
 
-async def cut(answer: Answer, extent: Extent) -> AsyncGenerator[Chunk, None]:
-    """The wanted bytes of a body; what comes behind them is not read, and costs the connection.
+def _asked(candidate: Candidate, byte_range: ByteRange | None) -> ByteRange | None:
+    return byte_range if candidate.endpoint is Endpoint.BLOBS else None
 
-    Raises:
-        UnavailableError: the body ends before the last of them.
-        RegistryError: it does not end with the last of them, as it should.
-        InvalidRequestError: it ends before the first of them.
-        MultiFetchError: as for ``Answer.chunks``.
-    """
-    skip, left = extent.skip, extent.count
-    async with aclosing(answer.chunks()) as chunks:
-        async for chunk in chunks:
-            if skip >= len(chunk):
-                skip -= len(chunk)
-                continue
-            piece: Chunk = memoryview(chunk)[skip:] if skip else chunk
-            skip = 0
-            if left is not None:
-                if len(piece) > left:
-                    if extent.is_exact:
-                        raise RegistryError(f"{answer.what}: more came than was announced")
-                    piece = memoryview(piece)[:left]
-                left -= len(piece)
-            if piece:
-                yield piece
-            if left == 0 and not extent.is_exact:
-                return
-    if skip:
-        raise beyond(ByteRange(extent.first), extent.first - skip)
-    if left and extent.size is not None:
-        raise UnavailableError(f"{answer.what}: the content ends {left} bytes too early")
+
+def _good(candidate: Candidate, byte_range: ByteRange | None) -> frozenset[int]:
+    return WHOLE if _asked(candidate, byte_range) is None else WHOLE_OR_PART
+
+
+async def _failure(answer: Answer) -> MultiFetchError:
+    try:
+        return await answer.error()
+    finally:
+        await answer.aclose()
 
 
 async def _nothing() -> AsyncGenerator[Chunk, None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -19,6 +19,7 @@ from multi_fetch.errors import (
     NotFoundError,
     ObjectRequiredError,
     RegistryError,
+    UnavailableError,
 )
 from multi_fetch.limits import MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import parse_digest
@@ -38,8 +39,9 @@ from multi_fetch.registry.describe import (
     describe_head,
     describe_manifest,
 )
-from multi_fetch.registry.extent import Extent, extent_of, extent_of_whole
-from multi_fetch.registry.fetcher import RegistryFetcher, cut, first_answer
+from multi_fetch.registry.extent import Extent, extent_of_whole
+from multi_fetch.registry.fetcher import RegistryFetcher, first_answer
+from multi_fetch.registry.resume import Download, read_whole
 from multi_fetch.remotes import Opened, Report, Resolved
 from multi_fetch.verify import Verifier
 
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
+
+NOT_IMPLEMENTED: Final = 501
 
 
 class RegistryRemote:
@@ -120,13 +124,13 @@ class RegistryRemote:
             candidate, answer = answered
             self._remember(wanted, candidate)
             if candidate.endpoint is Endpoint.BLOBS:
-                extent = extent_of(answer.status, answer.headers, byte_range, wanted.size)
-                descriptor = describe_blob(wanted, answer.headers, extent.size)
-                async with aclosing(cut(answer, extent)) as chunks:
+                download = Download(self._session, candidate, answer, byte_range, wanted.size)
+                descriptor = describe_blob(wanted, answer.headers, download.size)
+                async with aclosing(download.stored(descriptor.digest)) as chunks:
                     yield Opened(name, descriptor, chunks)
                 return
             check_size(wanted, content_length(answer.headers))
-            body = await answer.read(MAX_MANIFEST_BYTES)
+            answer, body = await read_whole(self._session, candidate, answer, MAX_MANIFEST_BYTES)
         descriptor = describe_manifest(wanted, answer.headers, body)
         extent = extent_of_whole(byte_range, len(body))
         async with aclosing(_slice(body, extent)) as part:
@@ -140,6 +144,10 @@ class RegistryRemote:
                 return describe_head(wanted, candidate.endpoint, answer.headers)
         except (NotFoundError, DeniedError, RegistryError):
             return None  # some registries refuse HEAD alone; if not, a GET's body says why
+        except UnavailableError as error:
+            if error.status != NOT_IMPLEMENTED:
+                raise
+            return None
 
     async def _by_get(self, wanted: Wanted, name: str) -> Descriptor:
         async with self._open(wanted, name) as opened:

@@ -1,62 +1,59 @@
-"""Sends one request: authorization, redirects, connections that had gone stale.
+"""Asks a registry: with authorization, and again for as long as there is patience.
 
-Redirects are followed by hand, since each one is a matter of trust: the Authorization header stays
-with the registry's own origin, https never becomes http, and a public registry cannot send us
-into a private network.
+A request that meets trouble which may pass is sent again, to the registry itself and never to
+where it was redirected: a signed URL may have expired.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
-import httpx
+import trio
 
-from multi_fetch import __version__
 from multi_fetch.errors import (
+    MultiFetchError,
     NotFoundError,
     RegistryError,
     TooLargeError,
-    UnavailableError,
 )
-from multi_fetch.limits import MAX_REDIRECTS, MAX_STALE_CONNECTIONS, MAX_TOKEN_BODY_BYTES
-from multi_fetch.registry.answer import Answer, translated
-from multi_fetch.registry.api import redacted
+from multi_fetch.limits import MAX_TOKEN_BODY_BYTES
 from multi_fetch.registry.authorizer import Authorizer
-from multi_fetch.registry.errcode import printable
-from multi_fetch.registry.hosts import is_inside
+from multi_fetch.registry.exchange import is_same_origin, parse_url
 from multi_fetch.registry.login import Login
+from multi_fetch.registry.retry import delay_seconds, is_passing, is_passing_status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.auth import TokenRequest
     from multi_fetch.registry.credentials import Credential, Keychain
+    from multi_fetch.registry.exchange import Exchange
     from multi_fetch.registry.hosts import Host
 
 logger = logging.getLogger(__name__)
 
-# RFC 9110, section 15.4: those with a Location to go to.
-REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
 # Answers to one request's 401s: a token; and another of another login, where there is a newer one.
 MAX_AUTHORIZATIONS: Final = 2
 
-# The digest is over the bytes as stored, so no encoding may touch them.
-_ALWAYS: Final = {"User-Agent": f"multi-fetch/{__version__}", "Accept-Encoding": "identity"}
+# What stores answer to a signed URL that has expired: S3 and CloudFront 403, GCS 400, Azure 403.
+EXPIRED: Final = frozenset({400, 401, 403})
 
 
 class Session:
     """Requests to one repository's registry.
 
     Args:
-        client: sends them; it is its owner's to close.
+        exchange: sends them; its patience counts here too.
         host: the registry.
         credential: for it, or None.
         repository: what tokens are asked for.
-        keychain: where to look for a credential, if none is given and the registry wants one.
+        keychain: where a credential is looked for, if there is none.
 
     Attributes:
         retries: requests that were sent again.
@@ -65,7 +62,7 @@ class Session:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        exchange: Exchange,
         host: Host,
         credential: Credential | None,
         repository: str,
@@ -74,7 +71,7 @@ class Session:
     ) -> None:
         self.retries = 0
         self.ratelimit: dict[str, str] = {}
-        self._client = client
+        self._exchange = exchange
         self._host = host
         login = Login.of(credential)
         if credential is None and keychain is not None:
@@ -85,25 +82,100 @@ class Session:
     async def request(
         self, method: str, path: str, headers: Mapping[str, str]
     ) -> AsyncIterator[Answer]:
-        """Sends a GET or HEAD; gives the answer, whatever its status.
+        """Sends a GET or HEAD; gives the answer, as ``send`` does, and closes it."""
+        answer = await self.send(method, path, headers)
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        attempt: int = 1,
+        final: frozenset[int] = frozenset(),
+    ) -> Answer:
+        """Sends a GET or HEAD, again if need be; gives the answer, whatever its status.
+
+        Args:
+            method: GET or HEAD.
+            path: with what the registry's URL ends.
+            headers: to send.
+            attempt: where its attempts begin to be counted.
+            final: statuses after which it is not sent again.
 
         Raises:
             UnauthorizedError: the registry asks for credentials that there are not.
             MultiFetchError: there is no answer, or none that may be followed.
         """
         url = self._host.url + path
+        for number in count(attempt):
+            try:
+                answer = await self._send_authorized(method, url, headers, number)
+            except MultiFetchError as error:
+                await self.bear(error, number)
+                continue
+            answer.attempts = number
+            if answer.status in final or not self._may_pass(answer, url, number):
+                return answer
+            delay = self._delay(number, answer.retry_after())
+            if delay is None:
+                return answer
+            try:
+                await answer.first_bytes()  # so that the connection can be used again
+            finally:
+                await answer.aclose()
+            await self._wait(delay, f"{answer.what}: {answer.status}")
+        raise AssertionError("attempts have an end")
+
+    async def bear(self, error: MultiFetchError, attempt: int) -> None:
+        """Waits until the next attempt, or raises the error where there is none.
+
+        Args:
+            error: what went wrong.
+            attempt: how often it was tried in a row.
+        """
+        delay = self._delay(attempt, error.retry_after) if is_passing(error) else None
+        if delay is None:
+            error.attempts = attempt
+            raise error
+        await self._wait(delay, error.message)
+
+    def _may_pass(self, answer: Answer, url: str, attempt: int) -> bool:
+        if is_passing_status(answer.status):
+            return True
+        if answer.status not in EXPIRED or attempt > 1:
+            return False
+        return not is_same_origin(answer.url, parse_url(url))
+
+    def _delay(self, attempt: int, retry_after: float | None) -> float | None:
+        return delay_seconds(
+            attempt,
+            retry_after,
+            self._exchange.patience,
+            jitter=random.random(),  # noqa: S311 - it spreads retries, and guards nothing
+        )
+
+    async def _wait(self, seconds: float, why: str) -> None:
+        self.retries += 1
+        logger.warning("again in %.1f s: %s", seconds, why)
+        await trio.sleep(seconds)
+
+    async def _send_authorized(
+        self, method: str, url: str, headers: Mapping[str, str], attempt: int
+    ) -> Answer:
         sent = await self._authorizer.authorization()
-        answer = await _follow(self._client, method, url, headers, sent)
-        for attempt in range(MAX_AUTHORIZATIONS):
-            if answer.status != 401 or not _is_same_origin(answer.url, _parse_url(url)):
+        answer = await self._exchange.follow(method, url, headers, sent, attempt=attempt)
+        for turn in range(MAX_AUTHORIZATIONS):
+            if answer.status != 401 or not is_same_origin(answer.url, parse_url(url)):
                 break
-            sent = await self._after_401(answer, sent, is_fresh=attempt > 0)
-            answer = await _follow(self._client, method, url, headers, sent)
+            sent = await self._after_401(answer, sent, is_fresh=turn > 0)
+            answer = await self._exchange.follow(method, url, headers, sent, attempt=attempt)
         self.ratelimit = answer.ratelimit() or self.ratelimit
-        try:
-            yield answer
-        finally:
-            await answer.aclose()
+        return answer
 
     async def _after_401(self, answer: Answer, sent: str, *, is_fresh: bool) -> str:
         is_registry_inside = answer.is_from_inside
@@ -126,8 +198,7 @@ class Session:
         if question.form:
             method = "POST"
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-        answer = await _follow(
-            self._client,
+        answer = await self._exchange.follow(
             method,
             question.url,
             headers,
@@ -145,117 +216,3 @@ class Session:
         if isinstance(error, NotFoundError):  # no token service is not: no such object
             raise RegistryError(error.message, status=error.status)
         raise error
-
-
-async def _follow(  # noqa: PLR0913 - a request's parts
-    client: httpx.AsyncClient,
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    authorization: str,
-    *,
-    form: str | None = None,
-) -> Answer:
-    """Sends a request, and again to wherever the answer points; a form is sent only once."""
-    target = origin = _parse_url(url)
-    for redirects in range(MAX_REDIRECTS + 1):
-        sent = dict(headers, **_ALWAYS)
-        if authorization and _is_same_origin(target, origin):
-            sent["Authorization"] = authorization
-        request = client.build_request(method, target, headers=sent, content=form)
-        answer = await _send(client, request)
-        if answer.status not in REDIRECTS or form:
-            return answer
-        try:
-            target = _next_target(answer, redirects)
-            await answer.first_bytes()  # and no more, so that the connection can be used again
-        finally:
-            await answer.aclose()
-    raise AssertionError("the last redirect is refused")
-
-
-def _next_target(answer: Answer, redirects: int) -> httpx.URL:
-    if redirects == MAX_REDIRECTS:
-        raise RegistryError(
-            f"{answer.what}: more than {MAX_REDIRECTS} redirects", status=answer.status
-        )
-    location = answer.headers.get("location", "")
-    target = answer.url.join(location)  # httpx has read it before, and refused what is no URL
-    if not location:
-        raise _refused(answer, "nowhere, as it has no Location", location)
-    if target.scheme not in {"http", "https"} or not target.host:
-        raise _refused(answer, "no http URL", location)
-    if answer.url.scheme == "https" and target.scheme == "http":
-        raise _refused(answer, "a place without https", location)
-    if is_inside(target.host) and not answer.is_from_inside:
-        raise _refused(answer, "a private network", location)
-    return target.copy_with(fragment=None, userinfo=b"")  # else httpx would log in with it
-
-
-def _refused(answer: Answer, where: str, location: str) -> RegistryError:
-    shown = printable(location.partition("?")[0].rpartition("@")[2], 200)
-    return RegistryError(
-        f"{answer.what}: the redirect leads to {where}: {shown!r}", status=answer.status
-    )
-
-
-def _parse_url(url: str) -> httpx.URL:
-    try:
-        parsed = httpx.URL(url)
-        _ = parsed.host  # it is decoded only now, and "xn--" cannot be
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise RegistryError(f"{redacted(url)!r} is no URL: {printable(str(error))}") from error
-    return parsed
-
-
-def _is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
-    # httpx drops a scheme's own port and writes hosts in lower case.
-    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
-
-
-class _Trace:
-    """What httpcore tells of a request on its way: whether it went over a used connection."""
-
-    def __init__(self) -> None:
-        self.has_connected = False
-        self.has_begun = False
-
-    async def __call__(self, event: str, facts: object) -> None:
-        self.has_connected = self.has_connected or event == "connection.connect_tcp.started"
-        self.has_begun = self.has_begun or event.endswith(".send_request_headers.started")
-
-    @property
-    def is_reused(self) -> bool:
-        return self.has_begun and not self.has_connected
-
-
-async def _send(client: httpx.AsyncClient, request: httpx.Request) -> Answer:
-    """Sends a request as it is, and again where the server had closed an idle connection.
-
-    RFC 9112, section 9.3.1: that race is a client's to repair, by itself. Each failure takes one
-    idle connection out of the pool, and a new one that fails is not tried again.
-    """
-    for attempt in range(MAX_STALE_CONNECTIONS + 1):
-        trace = request.extensions["trace"] = _Trace()
-        try:
-            with translated(request):
-                response = await client.send(request, stream=True)
-        except UnavailableError:
-            is_repeatable = trace.is_reused and request.method != "POST"
-            if not is_repeatable or attempt == MAX_STALE_CONNECTIONS:
-                raise
-            continue
-        answer = Answer(response)
-        if logger.isEnabledFor(logging.DEBUG):
-            _log(answer)
-        return answer
-    raise AssertionError("the last attempt returns or raises")
-
-
-def _log(answer: Answer) -> None:
-    facts = {
-        "url": redacted(str(answer.url)),
-        "status": answer.status,
-        "digest": answer.headers.get("docker-content-digest", ""),
-    }
-    logger.debug("answer: %s", answer.what, extra=facts)

@@ -96,12 +96,7 @@ class Window:
         if self.is_ordered:
             self._turns.append(job)
             self._grant_turn()
-        key = None if self.is_ordered else job.share_key()
-        flight = None if key is None else self._joinable.get(key)
-        if flight is not None:
-            self._board(flight, job)
-        else:
-            self._wait(job, key)
+        self._join_or_wait(job)
 
     def add_children(self, parent: Job, children: Sequence[Job]) -> None:
         """Opens what was found in a job's content, to be taken before all that waits."""
@@ -110,7 +105,7 @@ class Window:
             if self.is_ordered:
                 # Behind the parent, which has the turn.
                 self._turns.insert(1, job)
-            self._wait(job, None if self.is_ordered else job.share_key())
+            self._join_or_wait(job)
 
     def end(self) -> None:
         """Says that no more will be admitted: ``take`` returns None when the last job is closed."""
@@ -177,7 +172,12 @@ class Window:
         if self.is_ordered:
             job.turn = trio.Event()
 
-    def _wait(self, job: Job, key: Key | None) -> None:
+    def _join_or_wait(self, job: Job) -> None:
+        key = None if self.is_ordered else job.share_key()
+        flight = None if key is None else self._joinable.get(key)
+        if flight is not None:
+            self._board(flight, job)
+            return
         if key is not None:
             self._waiting_by_key.setdefault(key, []).append(job)
         queue = self._large if self._is_large(job) else self._small

@@ -15,7 +15,7 @@ mod session;
 mod sha256;
 
 use frames::each_frame;
-use session::Session;
+use session::{say, Session};
 use std::error::Error;
 use std::io::{stdin, BufReader, Write};
 use std::process::{exit, Command, Stdio};
@@ -32,11 +32,11 @@ fn run(remote: &str, lines: &[String]) -> Result<i32, Box<dyn Error>> {
     let mut session = Session { asked, ..Session::default() };
     let mut output = BufReader::new(worker.stdout.take().ok_or("no stdout")?);
     if let Err(why) = each_frame(&mut output, |frame| session.take(frame)) {
-        eprintln!("stream refused: {why}");
+        eprintln!("stopped: {why}");
         worker.kill()?;
     }
     let unanswered: Vec<_> = session.begun.keys().chain(&session.asked).collect();
-    unanswered.iter().for_each(|id| println!("{id} unanswered 0"));
+    unanswered.iter().try_for_each(|id| say(&format!("{id} unanswered 0")))?;
     let is_good = session.last == "bye" && session.failed + unanswered.len() == 0;
     Ok(worker.wait()?.code().filter(|code| *code > 0).unwrap_or(i32::from(!is_good)))
 }
@@ -44,8 +44,7 @@ fn run(remote: &str, lines: &[String]) -> Result<i32, Box<dyn Error>> {
 fn decode() -> Result<i32, Box<dyn Error>> {
     each_frame(&mut stdin().lock(), |frame| {
         let elements: Result<Vec<_>, _> = frame.iter().map(json::json).collect();
-        println!("[{}]", elements?.join(","));
-        Ok(())
+        say(&format!("[{}]", elements?.join(",")))
     })?;
     Ok(0)
 }

@@ -5,6 +5,7 @@ use crate::json::quoted;
 use crate::msgpack::Value::{self, *};
 use crate::sha256::Sha256;
 use std::collections::{HashMap, HashSet};
+use std::io::{stdout, Write};
 
 /// An object between its begin and its end.
 pub struct Open {
@@ -59,14 +60,14 @@ impl Session {
                         return Err(format!("the content of {id} is {got}"));
                     }
                 }
-                println!("{id} {digest} {size}");
+                say(&format!("{id} {digest} {size}"))?;
             }
             [_, Str(code), Str(message), _, _] => {
                 let open = self.begun.remove(id);
                 if !self.asked.remove(id) && open.is_none() && *id > 0 {
                     return Err(format!("error of {id}"));
                 }
-                println!("{id} {code} {}", open.map_or(0, |open| open.size));
+                say(&format!("{id} {code} {}", open.map_or(0, |open| open.size)))?;
                 eprintln!("{id}: {}", quoted(message)); // its text may be the registry's
                 self.failed += 1;
             }
@@ -74,4 +75,9 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A line on stdout; an error, and no panic, if nobody reads it.
+pub fn say(line: &str) -> Result<(), String> {
+    writeln!(stdout(), "{line}").map_err(|error| format!("stdout: {error}"))
 }

@@ -1,0 +1,252 @@
+"""Bodies that survive the connection they began on.
+
+A body that is cut, reset, or silent for too long goes on from the byte that was reached: the
+registry, never the place that it redirected to, is asked for the rest by Range. A 206 must be
+exactly that rest, and of an object of the same size; a 200 is read again and skipped up to there.
+Each new byte renews the patience. Nothing here judges the content: the consumer does, by its
+digest, so a registry that goes on with wrong bytes ends in a digest-mismatch.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from multi_fetch.errors import (
+    DigestMismatchError,
+    InvalidRequestError,
+    MultiFetchError,
+    RegistryError,
+    UnavailableError,
+)
+from multi_fetch.protocol.request import ByteRange
+from multi_fetch.registry.extent import (
+    Extent,
+    beyond,
+    extent_of,
+    range_header,
+    size_of_refused,
+)
+from multi_fetch.registry.retry import is_passing
+from multi_fetch.verify import Verifier
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from multi_fetch.oci.digest import Chunk, Digest
+    from multi_fetch.registry.answer import Answer
+    from multi_fetch.registry.api import Candidate
+    from multi_fetch.registry.session import Session
+
+
+async def read_whole(
+    session: Session, candidate: Candidate, answer: Answer, limit: int
+) -> tuple[Answer, bytes]:
+    """A small body, which is simply asked for again where it breaks.
+
+    Args:
+        session: asks again.
+        candidate: where.
+        answer: whose body is read first; it is the caller's to close.
+        limit: bytes, at most.
+
+    Returns:
+        The answer whose body was whole, and the body.
+
+    Raises:
+        TooLargeError: the body is longer than ``limit``.
+        MultiFetchError: as for ``Answer.read`` and ``Session.send``.
+    """
+    try:
+        return answer, await answer.read(limit)
+    except MultiFetchError as error:
+        await answer.aclose()
+        broken, attempts = error, answer.attempts
+    while True:
+        await session.bear(broken, attempts)
+        headers = {"Accept": candidate.accept}
+        again = await session.send("GET", candidate.path, headers, attempt=attempts + 1)
+        try:
+            if again.status != 200:
+                raise await again.error()
+            return again, await again.read(limit)
+        except MultiFetchError as error:
+            broken, attempts = error, again.attempts
+        finally:
+            await again.aclose()
+
+
+class Download:
+    """What is wanted of an object, over as many connections as it takes.
+
+    Args:
+        session: asks for the rest.
+        candidate: where.
+        answer: 200 or 206; the first to be read. Its owner closes it too, which does no harm.
+        asked: the range that it answers, or None for everything.
+        size: of the whole object, as far as it is known beforehand.
+
+    Attributes:
+        size: of the whole object, or None where nobody has told it.
+
+    Raises:
+        MultiFetchError: as for ``extent_of``.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        candidate: Candidate,
+        answer: Answer,
+        asked: ByteRange | None,
+        size: int | None,
+    ) -> None:
+        self._session = session
+        self._candidate = candidate
+        self._answer = answer
+        self._asked = asked
+        self._extent = extent_of(answer.status, answer.headers, asked, size)
+        self._reached = self._extent.first
+        self._is_resumed = False
+        self.size = self._extent.size
+
+    async def stored(self, digest: Digest) -> AsyncGenerator[Chunk, None]:
+        """The wanted bytes as they are stored; to be closed by who iterates.
+
+        Some stores label what they keep, a layer that is a gzip file, as encoded. So a body with
+        Content-Encoding is given as it comes, and fails at its end if its digest shows that it was
+        really encoded on the way. In a part of a body nobody can see that.
+
+        Raises:
+            RegistryError: it is encoded though that was not asked for.
+            MultiFetchError: as for ``chunks``.
+        """
+        encoded = self._answer.encoded() if self._answer.encoding else None
+        if encoded is not None and self._asked is not None:
+            raise encoded
+        verifier = None if encoded is None else Verifier(digest, None)
+        async with aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                if verifier is not None:
+                    verifier.update(chunk)
+                yield chunk
+        if verifier is not None:
+            try:
+                verifier.finish()
+            except DigestMismatchError as mismatch:
+                raise encoded or mismatch from mismatch
+
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
+        """The wanted bytes, however they are labelled; to be closed by who iterates.
+
+        Raises:
+            RegistryError: the registry went on with another object or part.
+            MultiFetchError: as for ``cut`` and ``Session.send``.
+        """
+        try:
+            while True:
+                before = self._reached
+                try:
+                    async with aclosing(cut(self._answer, self._extent)) as chunks:
+                        async for chunk in chunks:
+                            self._reached += len(chunk)
+                            yield chunk
+                    if not self._seems_cut():
+                        return
+                    broken: MultiFetchError = too_early(self._answer)
+                except MultiFetchError as error:
+                    broken = error
+                if self._reached == self._extent.end and is_passing(broken):
+                    return
+                if not await self._ask_for_rest(broken, before):
+                    return
+        finally:
+            await self._answer.aclose()
+
+    def _seems_cut(self) -> bool:
+        """Whether a body ended too early, though nothing broke.
+
+        One that lasts until the connection closes (RFC 9112, section 6.3) ends like one that is
+        cut; only a size that is known from elsewhere tells them apart.
+        """
+        headers, end = self._answer.headers, self._extent.end
+        is_framed = "content-length" in headers or "transfer-encoding" in headers
+        return not is_framed and end is not None and self._reached < end
+
+    async def _ask_for_rest(self, broken: MultiFetchError, before: int) -> bool:
+        """Sees to it that the next answer is read; False where there is nothing left to read.
+
+        Args:
+            broken: why the last answer was left; raised where there is no more patience with it.
+            before: the offset at which that answer began.
+        """
+        if isinstance(broken, InvalidRequestError) and self._is_resumed:
+            raise self._changed() from broken
+        attempts = self._answer.attempts if self._reached == before else 1
+        await self._answer.aclose()
+        await self._session.bear(broken, attempts)
+        headers, asked = {"Accept": self._candidate.accept}, self._rest()
+        if asked is not None:
+            headers["Range"] = range_header(asked)
+        self._answer = answer = await self._session.send(
+            "GET", self._candidate.path, headers, attempt=attempts + 1
+        )
+        self._is_resumed = True
+        if answer.status == 416 and size_of_refused(answer.headers) == self._reached:
+            return False  # all had come, but for the mark of its end
+        if answer.status not in ({200} if asked is None else {200, 206}):
+            raise await answer.error()
+        try:
+            self._extent = extent_of(answer.status, answer.headers, asked, self.size)
+        except InvalidRequestError as error:
+            raise self._changed() from error
+        self.size = self._extent.size
+        return True
+
+    def _rest(self) -> ByteRange | None:
+        if self._asked is None:
+            return ByteRange(self._reached) if self._reached else None
+        return ByteRange(self._reached, self._asked.last)
+
+    def _changed(self) -> RegistryError:
+        return RegistryError(
+            f"{self._answer.what}: the object has become shorter than the {self._reached} bytes"
+            " that had come before the connection broke"
+        )
+
+
+async def cut(answer: Answer, extent: Extent) -> AsyncGenerator[Chunk, None]:
+    """The wanted bytes of one body; what comes behind is not read, and costs the connection.
+
+    Raises:
+        UnavailableError: the body ends before the last of them.
+        RegistryError: it does not end with the last of them, as it should.
+        InvalidRequestError: it ends before the first of them.
+    """
+    skip, left = extent.skip, extent.count
+    async with aclosing(answer.chunks()) as chunks:
+        async for chunk in chunks:
+            if skip and skip >= len(chunk):
+                skip -= len(chunk)
+                continue
+            piece: Chunk = memoryview(chunk)[skip:] if skip else chunk
+            skip = 0
+            if left is not None:
+                if len(piece) > left:
+                    if extent.is_exact:
+                        raise RegistryError(f"{answer.what}: more came than was announced")
+                    piece = memoryview(piece)[:left]
+                left -= len(piece)
+            if piece:
+                yield piece
+            if left == 0 and not extent.is_exact:
+                return
+    if skip:
+        raise beyond(ByteRange(extent.first), extent.first - skip)
+    if left and extent.size is not None:
+        raise too_early(answer)
+
+
+def too_early(answer: Answer) -> UnavailableError:
+    """The error of a body that is shorter than it should be; it is returned."""
+    return UnavailableError(f"{answer.what}: the content ends too early")
