@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import ssl
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -74,6 +75,7 @@ class Connection:
         self.is_used = False
         self.may_persist = False
         self._stall_seconds = stall_seconds
+        self._deadline: float | None = None
         self._sock = sock
         self._what = ""
         self._buffer = bytearray(RECEIVE_BYTES)
@@ -118,14 +120,19 @@ class Connection:
         """
         self._what = what
         self._start = self._end = 0
+        self.may_persist = False
         await self._send(request)
+        # 1xx answers do not extend what the answer's head may take.
+        self._deadline = trio.current_time() + self._stall_seconds
         while True:
             head = await self._receive_head()
             if head.status >= 200:
                 break
+        self._deadline = None
         if not has_body or head.status in {204, 304}:
             head.length, head.is_chunked = 0, False
-        self.may_persist = head.may_persist and (head.length is not None or head.is_chunked)
+        # Only a body that was read to its end leaves a connection that can be used again.
+        self.may_persist = head.length == 0 and head.may_persist and self._start == self._end
         self.is_used = True
         return head
 
@@ -140,8 +147,9 @@ class Connection:
             RegistryError: its chunks are no HTTP.
         """
         if head.is_chunked:
-            async for chunk in self._chunked_body():
-                yield chunk
+            async with aclosing(self._chunked_body(may_persist=head.may_persist)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
             return
         left = head.length
         while left is None or left > 0:
@@ -159,11 +167,10 @@ class Connection:
                 left -= end - start
             self._start = end
             yield self._view[start:end]
-        if self._start != self._end:
-            # More came than the length said: what follows would be taken for the next answer.
-            self.may_persist = False
+        # If more came than the length said, it would be taken for the next answer.
+        self.may_persist = head.may_persist and self._start == self._end
 
-    async def _chunked_body(self) -> AsyncGenerator[bytes, None]:
+    async def _chunked_body(self, *, may_persist: bool) -> AsyncGenerator[bytes, None]:
         body = _ChunkedBody()
         while not body.is_complete:
             if self._start == self._end:
@@ -180,8 +187,7 @@ class Connection:
                 raise RegistryError(f"{self._what}: the answer breaks HTTP: {error}") from error
             for chunk in body.take():
                 yield chunk
-        if body.has_more:
-            self.may_persist = False
+        self.may_persist = may_persist and not body.has_more
 
     async def _receive_head(self) -> Head:
         searched = self._start
@@ -191,7 +197,9 @@ class Connection:
                 break
             searched = self._end
             if self._end - self._start > MAX_HEAD_BYTES:
-                raise RegistryError(f"{self._what}: the answer's head exceeds {MAX_HEAD_BYTES} bytes")
+                raise RegistryError(
+                    f"{self._what}: the answer's head exceeds {MAX_HEAD_BYTES} bytes"
+                )
             if not await self._receive():
                 raise UnavailableError(f"{self._what}: the connection broke before the answer")
         head = _parse_head(self._view[self._start : found.end()], self._what)
@@ -222,12 +230,12 @@ class Connection:
         return received
 
     async def _wait_readable(self) -> None:
-        with trio.move_on_after(self._stall_seconds) as scope:
+        deadline = self._deadline or trio.current_time() + self._stall_seconds
+        with trio.move_on_at(deadline) as scope:
             await trio.lowlevel.wait_readable(self._sock)
         if scope.cancelled_caught:
-            raise DeadlineExceededError(
-                f"{self._what}: no byte in {self._stall_seconds:g} s"
-            )
+            missing = "byte" if self._deadline is None else "answer"
+            raise DeadlineExceededError(f"{self._what}: no {missing} in {self._stall_seconds:g} s")
 
     async def _send(self, data: bytes) -> None:
         rest = memoryview(data)
