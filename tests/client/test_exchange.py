@@ -37,7 +37,7 @@ def test_a_failure_takes_the_content_with_it_and_comes_before_any_piece() -> Non
     assert (a.has_begun, a.has_piece, a.is_done) == (True, True, False)
     talk.say(error(1))
     assert len(a.content) == 0
-    for ask in (a.take, a.started, lambda: a.child(0)):
+    for ask in (a.take, a.started, a.require_whole, lambda: a.child(0)):
         with pytest.raises(NotFoundError):
             ask()
 

@@ -98,8 +98,12 @@ def is_installed() -> bool:
 
 
 @contextmanager
-def docker_registry(directory: Path, *, account: Account | None = None) -> Iterator[DockerRegistry]:
+def docker_registry(
+    directory: Path, *, account: Account | None = None, auth: str = ""
+) -> Iterator[DockerRegistry]:
     """A registry that answers, with its config, storage and log in the directory.
+
+    ``auth`` is the section of that name for its configuration, where there is no account.
 
     At the end the storage is removed, as pytest keeps the folders of several runs; the log stays.
 
@@ -108,7 +112,7 @@ def docker_registry(directory: Path, *, account: Account | None = None) -> Itera
     """
     storage, log, config = directory / "storage", directory / "log", directory / "config.yml"
     storage.mkdir(exist_ok=True)
-    text = CONFIG.format(storage=storage)
+    text = CONFIG.format(storage=storage) + auth
     if account is not None:
         users = directory / "htpasswd"
         users.write_text(account.htpasswd + "\n")

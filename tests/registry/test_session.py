@@ -174,6 +174,15 @@ async def test_a_token_that_is_refused_too_is_the_end_and_no_loop(
     assert blob.call_count == 2
 
 
+async def test_challenges_may_come_in_several_headers(respx_mock: respx.MockRouter) -> None:
+    blob = respx_mock.get(URL)
+    headers = [("WWW-Authenticate", "Negotiate"), ("www-authenticate", "BASIC Realm = r")]
+    blob.side_effect = [Response(401, headers=headers), Response(200)]
+    async with session(credential=ALICE) as asked:
+        assert await get(asked) == (200, b"")
+    assert blob.calls.last.request.headers["authorization"] == ALICE_BASIC
+
+
 async def test_a_challenge_that_cannot_be_read_is_a_registry_error(
     respx_mock: respx.MockRouter,
 ) -> None:

@@ -55,15 +55,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "AsyncAnswer", "AsyncWorker", "Worker", "fetch_many"]
 
+if not TYPE_CHECKING:
+    # A type checker has the names from above, and finds those that do not exist.
+    def __getattr__(name: str) -> object:
+        """The async names, whose modules alone need anyio."""
+        if name == "AsyncWorker":
+            from multi_fetch.client.async_worker import AsyncWorker
 
-def __getattr__(name: str) -> object:
-    """The async names, whose modules alone need anyio."""
-    if name == "AsyncWorker":
-        from multi_fetch.client.async_worker import AsyncWorker
+            return AsyncWorker
+        if name == "AsyncAnswer":
+            from multi_fetch.client.async_answer import AsyncAnswer
 
-        return AsyncWorker
-    if name == "AsyncAnswer":
-        from multi_fetch.client.async_answer import AsyncAnswer
-
-        return AsyncAnswer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return AsyncAnswer
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -148,8 +148,11 @@ class Exchange:
         """Refuses to read what is no longer whole.
 
         Raises:
+            MultiFetchError: the request has failed.
             RuntimeError: content was taken before.
         """
+        if self.failure is not None:
+            raise self.failure
         if self.is_taken:
             raise RuntimeError(
                 "content of this answer was taken already: read it once, or iterate over it"

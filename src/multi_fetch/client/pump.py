@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import selectors
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from multi_fetch.client.launch import StderrTail, end_error
 from multi_fetch.client.parking import Content, Parking
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from multi_fetch.client.exchange import Exchange
     from multi_fetch.client.launch import Launch
+
+THREAD_NAME: Final = "multi-fetch client"
 
 
 class Pump:
@@ -58,7 +60,7 @@ class Pump:
         self._wake_end, self._wake_fd = os.pipe()
         # A program that ends without closing its worker must not wait for this thread. The worker
         # then sees its pipes close.
-        self._thread = threading.Thread(target=self._run, name="multi-fetch client", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     # --- for callers --------------------------------------------------------------------------

@@ -174,8 +174,9 @@ def _check_realm(realm: str, *, host: Host, is_registry_inside: bool) -> None:
     except ValueError:
         is_url, parts, target = False, urlsplit(""), ""
     if not is_url or "@" in parts.netloc:
+        shown = realm.rpartition("@")[2][:200]
         raise RegistryError(
-            f"{host.authority} names a token service that is no http URL: {realm[:200]!r}"
+            f"{host.authority} names a token service that is no http URL: {shown!r}"
         )
     if parts.scheme == "http" and host.scheme == "https":
         raise RegistryError(

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from multi_fetch.client.async_run import AsyncRun, start_process
+from multi_fetch.client.launch import plan_launch
+from multi_fetch.errors import RequestCancelledError, WorkerDiedError
+from tests.client.fakes import fake
+
+if TYPE_CHECKING:
+    from tests.client.conftest import RunAsync
+
+
+async def start(script: str) -> AsyncRun:
+    launch = plan_launch("app", {"command": fake(script)})
+    return AsyncRun(launch, await start_process(launch))
+
+
+def test_a_run_ends_by_itself_with_its_worker(run_async: RunAsync) -> None:
+    async def main() -> None:
+        run = await start("hello(); sys.exit(3)")
+        await run.run()
+        with pytest.raises(WorkerDiedError) as caught:
+            run.submit("latest", ())
+        assert caught.value.exit_status == 3
+
+    run_async(main)
+
+
+def test_it_may_be_closed_before_the_worker_has_said_anything_and_often(
+    run_async: RunAsync,
+) -> None:
+    async def main() -> None:
+        run = await start("signal.pause()")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run.run)
+            await run.close()
+            await run.close()
+        with pytest.raises(RequestCancelledError):
+            run.submit("latest", ())
+
+    run_async(main)
+
+
+def test_a_worker_that_closes_stdin_is_heard_to_its_end(run_async: RunAsync) -> None:
+    script = """
+hello(window=1000)
+line()
+os.close(0)
+begin(1); data(1, 0, b"heard"); end(1, 5)
+"""
+
+    async def main() -> None:
+        run = await start(script)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run.run)
+            first = run.submit("latest", ())
+            await run.wait(lambda: first.has_begun, first.watch)
+            others = [run.submit("a" * 60_000, ()) for _ in range(100)]
+            await run.wait(lambda: others[-1].is_done, others[-1].watch)
+        assert first.take() == b"heard"
+        assert {type(other.failure) for other in others} == {WorkerDiedError}
+
+    run_async(main)
+
+
+def test_a_worker_that_closes_stdout_alone_keeps_its_exit_status(run_async: RunAsync) -> None:
+    async def main() -> None:
+        run = await start("hello(); os.close(1); until_closed(); os._exit(9)")
+        exchange = run.submit("latest", ())
+        await run.run()
+        assert isinstance(exchange.failure, WorkerDiedError)
+        assert exchange.failure.exit_status == 9
+
+    run_async(main)

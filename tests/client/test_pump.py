@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import gc
+import threading
+
+import pytest
+
+from multi_fetch.client.launch import plan_launch
+from multi_fetch.client.pump import Pump
+from multi_fetch.errors import RequestCancelledError, WorkerDiedError
+from tests.client.conftest import open_files
+from tests.client.fakes import fake
+
+
+def start(script: str) -> Pump:
+    return Pump(plan_launch("app", {"command": fake(script)}))
+
+
+def wait_started(pump: Pump) -> None:
+    pump.wait(lambda: pump.session.is_started, pump.session.watch)
+
+
+def test_a_worker_that_died_leaves_no_thread_or_file_even_before_it_is_closed() -> None:
+    gc.collect()
+    before = open_files()
+    pump = start("sys.exit(3)")
+    wait_started(pump)
+    with pytest.raises(WorkerDiedError):
+        pump.session.started()
+    pump._thread.join()
+    assert pump._thread not in threading.enumerate()
+    assert open_files() == before
+    pump.close()
+
+
+def test_it_may_be_closed_often_and_woken_afterwards() -> None:
+    pump = start("hello(); signal.pause()")
+    wait_started(pump)
+    pump.close()
+    pump.close()
+    with pump.lock:
+        pump.wake()
+        with pytest.raises(RequestCancelledError):
+            pump.session.submit("latest")
+
+
+def test_it_may_be_closed_before_the_worker_has_said_anything() -> None:
+    pump = start("signal.pause()")
+    pump.close()
+    with pytest.raises(RequestCancelledError):
+        pump.session.started()
+
+
+def test_a_worker_that_closes_stdin_is_heard_to_its_end() -> None:
+    script = """
+hello(window=1000)
+line()
+os.close(0)
+begin(1)
+data(1, 0, b"heard")
+end(1, 5)
+"""
+    pump = start(script)
+    with pump.lock:
+        first = pump.session.submit("latest")
+        pump.wake()
+    pump.wait(lambda: first.has_begun, first.watch)
+    with pump.lock:
+        others = [pump.session.submit("a" * 60_000) for _ in range(100)]
+        pump.wake()
+    pump.wait(lambda: others[-1].is_done, others[-1].watch)
+    with pump.lock:
+        assert first.take() == b"heard"
+        assert {type(other.failure) for other in others} == {WorkerDiedError}
+    pump.close()
+
+
+def test_a_worker_that_closes_stdout_alone_keeps_its_exit_status() -> None:
+    pump = start("hello(); os.close(1); until_closed(); sys.stdout = None; os._exit(9)")
+    with pump.lock:
+        exchange = pump.session.submit("latest")
+        pump.wake()
+    pump.wait(lambda: exchange.is_done, exchange.watch)
+    assert isinstance(exchange.failure, WorkerDiedError)
+    assert exchange.failure.exit_status == 9
+    pump.close()

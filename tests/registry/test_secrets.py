@@ -1,0 +1,300 @@
+"""Secrets go to the registry that they are for, and to its token service; judged by what was sent.
+
+Each case is a registry, or something in its place, that tries to have a secret sent elsewhere.
+All requests are kept, and searched for all secrets in all forms; so are logs and errors.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import traceback
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote_plus
+
+import httpx
+import pytest
+
+from multi_fetch.errors import MultiFetchError, RegistryError
+from multi_fetch.registry.credentials import Credential, Keychain
+from multi_fetch.registry.exchange import Exchange
+from multi_fetch.registry.hosts import default_host
+from multi_fetch.registry.session import Session
+from tests.registry.conftest import ONCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.registry.conftest import Install
+
+REGISTRY: Final = "https://registry.example"
+PATH: Final = "/v2/a/blobs/x"
+REALM: Final = "https://auth.example/token"
+
+PASSWORD: Final = "p&ssword-s3cret"
+IDENTITY: Final = "identity-s3cret"
+OWN_TOKEN: Final = "own-token-s3cret"
+ISSUED: Final = "issued-token-s3cret"
+
+
+def base64_of(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+LOGIN: Final = base64_of(f"alice:{PASSWORD}")
+IDENTITY_LOGIN: Final = base64_of(f":{IDENTITY}")
+LASTING: Final = (PASSWORD, quote_plus(PASSWORD), LOGIN, IDENTITY, IDENTITY_LOGIN, OWN_TOKEN)
+SECRETS: Final = (*LASTING, ISSUED)
+
+CREDENTIALS: Final = {
+    "login": Credential(username="alice", password=PASSWORD),
+    "identity": Credential(identity_token=IDENTITY),
+    "registry-token": Credential(registry_token=OWN_TOKEN),
+}
+
+
+@dataclass
+class Net:
+    """All hosts there are.
+
+    Attributes:
+        answers: what each URL, without its query, answers; 404 elsewhere.
+        requests: all so far.
+    """
+
+    answers: dict[str, Callable[[httpx.Request], httpx.Response]]
+    requests: list[httpx.Request] = field(default_factory=list)
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers.get(str(request.url.copy_with(query=None)))
+        return httpx.Response(404) if answer is None else answer(request)
+
+    def origins_of(self, secrets: tuple[str, ...]) -> set[str]:
+        """Where any of them went."""
+        return {
+            f"{request.url.scheme}://{request.url.netloc.decode()}"
+            for request in self.requests
+            if any(secret in told(request) for secret in secrets)
+        }
+
+
+def told(request: httpx.Request) -> str:
+    headers = " ".join(f"{name}: {value}" for name, value in request.headers.items())
+    return f"{request.url} {headers} {request.content.decode()}"
+
+
+def wants(challenge: str) -> Callable[[httpx.Request], httpx.Response]:
+    """A registry that gives its content to each that sends an Authorization."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "authorization" in request.headers:
+            return httpx.Response(200, content=b"content")
+        return httpx.Response(401, headers={"www-authenticate": challenge})
+
+    return answer
+
+
+def leads(
+    target: str, then: Callable[[httpx.Request], httpx.Response]
+) -> Callable[[httpx.Request], httpx.Response]:
+    """As ``then``, but instead of the content there is a redirect."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        first = then(request)
+        if first.status_code != 200:
+            return first
+        return httpx.Response(307, headers={"location": target})
+
+    return answer
+
+
+def always(
+    status: int, body: bytes = b"", **headers: str
+) -> Callable[[httpx.Request], httpx.Response]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return lambda _: httpx.Response(status, content=body, headers=named)
+
+
+BASIC: Final = 'Basic realm="r"'
+BEARER: Final = f'Bearer realm="{REALM}",service="s"'
+TOKEN: Final = always(200, json.dumps({"token": ISSUED}).encode())
+
+
+async def fetch(
+    net: Net, credential: Credential | None, keychain: Keychain | None = None
+) -> MultiFetchError | None:
+    """Asks for the blob; the failure, where there is one."""
+    async with httpx.AsyncClient(transport=httpx.MockTransport(net)) as client:
+        exchange = Exchange(client, jobs=4, patience=ONCE)
+        host = default_host("registry.example")
+        session = Session(exchange, host, credential, "a", keychain=keychain)
+        try:
+            async with session.request("GET", PATH, {"Accept": "*/*"}) as answer:
+                await answer.read(1_000)
+        except MultiFetchError as error:
+            return error
+    return None
+
+
+@pytest.mark.parametrize("kind", CREDENTIALS)
+@pytest.mark.parametrize("challenge", [BASIC, BEARER])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://cdn.example/blob?sig=1",
+        "https://registry.example:8443/v2/a/blobs/x",
+        "https://registry.example.evil.example/v2/a/blobs/x",
+        "https://alice@cdn.example/blob",
+        "http://registry.example/v2/a/blobs/x",
+        "https://127.0.0.1/blob",
+        "https://[::ffff:10.0.0.1]/blob",
+        "//cdn.example/blob",
+    ],
+)
+async def test_no_secret_follows_a_redirect(kind: str, challenge: str, target: str) -> None:
+    net = Net({REGISTRY + PATH: leads(target, wants(challenge)), REALM: TOKEN})
+    await fetch(net, CREDENTIALS[kind])
+    assert net.origins_of(SECRETS) <= {REGISTRY, "https://auth.example"}
+    assert net.origins_of((ISSUED, OWN_TOKEN)) <= {REGISTRY}
+
+
+@pytest.mark.parametrize("kind", CREDENTIALS)
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "http://auth.example/token",
+        "http://registry.example/token",
+        "https://localhost/token",
+        "https://auth.localhost/token",
+        "https://127.0.0.1:8443/token",
+        "https://127.1/token",
+        "https://2130706433/token",
+        "https://0x7f.1/token",
+        "https://0/token",
+        "https://[::1]/token",
+        "https://[::ffff:127.0.0.1]/token",
+        "https://10.0.0.1/token",
+        "https://172.16.0.1/token",
+        "https://192.168.1.1/token",
+        "https://169.254.169.254/latest/meta-data",
+        "https://[fe80::1]/token",
+        "https://[fd00::1]/token",
+        "https://100.64.0.1/token",
+        "ftp://auth.example/token",
+        "file:///etc/passwd",
+        "https://alice:pw@auth.example/token",
+        "/token",
+        "",
+    ],
+)
+async def test_a_realm_that_no_public_registry_may_name_is_not_asked(kind: str, realm: str) -> None:
+    credential = CREDENTIALS[kind]
+    net = Net({REGISTRY + PATH: always(401, www_authenticate=f'Bearer realm="{realm}"')})
+    error = await fetch(net, credential)
+    assert isinstance(error, RegistryError)
+    assert {request.url.host for request in net.requests} == {"registry.example"}
+    assert "pw@" not in error.message
+    assert net.origins_of(SECRETS) <= {REGISTRY}
+
+
+@pytest.mark.parametrize("kind", ["login", "identity"])
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/token", "http://auth.example/token", "https://10.0.0.1/token"]
+)
+async def test_no_secret_follows_a_redirect_of_the_token_service(kind: str, target: str) -> None:
+    net = Net(
+        {
+            REGISTRY + PATH: wants(BEARER),
+            REALM: always(307, location=target),
+            "https://evil.example/token": TOKEN,
+        }
+    )
+    await fetch(net, CREDENTIALS[kind])
+    assert net.origins_of(SECRETS) <= {"https://auth.example", REGISTRY}
+    assert net.origins_of(LASTING) == {"https://auth.example"}
+
+
+@pytest.mark.parametrize("kind", CREDENTIALS)
+@pytest.mark.parametrize("challenge", [BASIC, 'Bearer realm="https://evil.example/token"'])
+async def test_a_401_of_where_a_redirect_leads_gets_nothing(kind: str, challenge: str) -> None:
+    net = Net(
+        {
+            REGISTRY + PATH: always(307, location="https://evil.example/blob"),
+            "https://evil.example/blob": always(401, www_authenticate=challenge),
+            "https://evil.example/token": TOKEN,
+        }
+    )
+    assert await fetch(net, CREDENTIALS[kind]) is None
+    assert net.origins_of(SECRETS) == set()
+    assert "https://evil.example/token" not in {str(each.url) for each in net.requests}
+
+
+async def test_a_login_goes_to_the_token_service_and_only_its_token_to_the_registry() -> None:
+    net = Net({REGISTRY + PATH: wants(BEARER), REALM: TOKEN})
+    assert await fetch(net, CREDENTIALS["login"]) is None
+    assert net.origins_of(LASTING) == {"https://auth.example"}
+    assert net.origins_of((ISSUED,)) == {REGISTRY}
+
+
+@pytest.mark.parametrize("kind", ["login", "identity"])
+async def test_no_secret_is_in_a_url(kind: str) -> None:
+    net = Net({REGISTRY + PATH: wants(BEARER), REALM: always(404)})
+    await fetch(net, CREDENTIALS[kind])
+    assert len(net.requests) > 2
+    assert not any(secret in str(each.url) for each in net.requests for secret in SECRETS)
+
+
+@pytest.mark.parametrize("kind", CREDENTIALS)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 302])
+@pytest.mark.parametrize("challenge", [BASIC, BEARER, BEARER + ',error="invalid_token"'])
+async def test_no_secret_is_in_logs_errors_or_tracebacks(
+    kind: str, status: int, challenge: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    credential = CREDENTIALS[kind]
+    net = Net({REGISTRY + PATH: always(401, www_authenticate=challenge), REALM: always(status)})
+    with caplog.at_level(logging.DEBUG):
+        error = await fetch(net, credential)
+    assert error is not None
+    said = caplog.text + "".join(str(vars(record)) for record in caplog.records)
+    said += "".join(traceback.format_exception(error)) + repr(error) + str(error.detail())
+    assert not any(secret in said for secret in SECRETS)
+
+
+async def test_a_keychain_gives_a_registry_its_own_and_no_others(
+    tmp_path: Path, install: Install
+) -> None:
+    install("echo credentials not found; exit 1")
+    path = tmp_path / "config.json"
+    others = (
+        "evil.example",
+        "example",
+        "registry.example:5000",
+        "registry.example/b",
+        "auth.example",
+    )
+    path.write_text(
+        json.dumps(
+            {
+                "auths": {key: {"auth": base64_of(f"bob:{key}")} for key in others}
+                | {"https://registry.example/v1/": {"auth": LOGIN}},
+                "credsStore": "test",
+            }
+        )
+    )
+    net = Net({REGISTRY + PATH: wants(BASIC)})
+    assert await fetch(net, None, Keychain([path])) is None
+    sent = [request.headers.get("authorization", "") for request in net.requests]
+    assert sent == ["", f"Basic {LOGIN}"]
+
+
+async def test_a_keychain_is_not_opened_for_a_registry_that_asks_for_nothing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{")
+    net = Net({REGISTRY + PATH: always(200)})
+    assert await fetch(net, None, Keychain([path])) is None
