@@ -100,10 +100,8 @@ class Connection:
             return False
 
     def close(self) -> None:
-        """Closes it at once; also while others wait for it."""
-        if self._sock.fileno() != -1:
-            trio.lowlevel.notify_closing(self._sock)
-            self._sock.close()
+        """Closes it at once; whoever owns it does not wait for it now."""
+        self._sock.close()
 
     async def exchange(self, request: bytes, what: str, *, has_body: bool) -> Head:
         """Sends a request and receives the head of its response.
@@ -291,7 +289,7 @@ def _parse_head(data: memoryview, what: str) -> Head:
     except httptools.HttpParserError as error:
         raise RegistryError(f"{what}: the answer breaks HTTP: {error}") from error
     head.status = parser.get_status_code()
-    head.may_persist = parser.should_keep_alive()
+    head.may_persist = _may_persist(parser.get_http_version(), head.headers)
     coding = head.headers.get("transfer-encoding")
     if coding is not None:
         head.is_chunked = coding.strip().lower() == "chunked"
@@ -302,3 +300,9 @@ def _parse_head(data: memoryview, what: str) -> Head:
     if length is not None:
         head.length = int(length)
     return head
+
+
+def _may_persist(version: str, headers: dict[str, str]) -> bool:
+    """RFC 9112, section 9.3. The parser's own answer is wrong once a body of 0 bytes has ended."""
+    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
+    return "close" not in options and (version != "1.0" or "keep-alive" in options)

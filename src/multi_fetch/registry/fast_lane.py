@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -32,15 +32,16 @@ class FastLane:
     """Connections, idle and new.
 
     Args:
-        context: gives the TLS context, at the first https request.
+        new_context: makes the TLS context, at the first https request.
         jobs: idle connections that are kept, for all origins together.
         stall_seconds: between two bytes, at most.
     """
 
     def __init__(
-        self, context: Callable[[], ssl.SSLContext], *, jobs: int, stall_seconds: float
+        self, new_context: Callable[[], ssl.SSLContext], *, jobs: int, stall_seconds: float
     ) -> None:
-        self._context = context
+        self._new_context = new_context
+        self._context: ssl.SSLContext | None = None
         self._jobs = jobs
         self._stall_seconds = stall_seconds
         self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
@@ -117,6 +118,8 @@ class FastLane:
                 sock = await _open_socket(origin)
             except OSError as error:
                 raise UnavailableError(f"{asked}: no connection: {_words(error)}") from error
+            except (UnicodeError, OverflowError) as error:  # a name that no look-up takes
+                raise RegistryError(f"{asked}: cannot be sent: {error}") from error
             if origin.scheme == "https":
                 sock = await self._start_tls(origin, sock, asked)
             return Connection(sock, stall_seconds=self._stall_seconds)
@@ -124,7 +127,9 @@ class FastLane:
 
     async def _start_tls(self, origin: Origin, sock: socket.socket, asked: str) -> ssl.SSLSocket:
         try:
-            secure = self._context().wrap_socket(
+            if self._context is None:
+                self._context = self._new_context()
+            secure = self._context.wrap_socket(
                 sock, server_hostname=origin.host, do_handshake_on_connect=False
             )
         except (OSError, ValueError) as error:
@@ -184,25 +189,33 @@ class FastAnswer(Answer):
             self._lane.release(self.url.origin, self._connection)
 
 
+# Where tests put a mock: respx has a place in httpx's client and one in httpcore's pool; others
+# replace the transport's method. A name of httpx's that is gone is looked for in vain, no more.
+MOCKED_PLACES: Final = (
+    ("httpx", "AsyncClient", "_transport_for_url"),
+    ("httpx", "AsyncHTTPTransport", "handle_async_request"),
+    ("httpcore", "AsyncConnectionPool", "handle_async_request"),
+)
+
+
 def is_mocked() -> bool:
-    """Whether somebody has put something in the place of httpx's or httpcore's way to send.
+    """Whether httpx or httpcore sends in another way than its own.
 
-    respx does it, in either place. A library that is not imported yet cannot be mocked.
+    A library that is not imported yet cannot be mocked.
     """
-    httpx, httpcore = sys.modules.get("httpx"), sys.modules.get("httpcore")
-    return (
-        httpx is not None and not _is_own(httpx, httpx.AsyncHTTPTransport.handle_async_request)
-    ) or (
-        httpcore is not None
-        and not _is_own(httpcore, httpcore.AsyncConnectionPool.handle_async_request)
+    return any(
+        library in sys.modules and not _is_own(sys.modules[library], kind, method)
+        for library, kind, method in MOCKED_PLACES
     )
 
 
-def _is_own(library: ModuleType, function: object) -> bool:
+def _is_own(library: ModuleType, kind: str, method: str) -> bool:
+    function = getattr(getattr(library, kind, None), method, None)
+    if function is None:
+        return True
     code = getattr(function, "__code__", None)
-    return code is not None and code.co_filename.startswith(
-        str(library.__file__)[: -len("__init__.py")]
-    )
+    folder = str(library.__file__).removesuffix("__init__.py")
+    return code is not None and code.co_filename.startswith(folder)
 
 
 def _request(method: str, url: Url, headers: Mapping[str, str]) -> bytes:

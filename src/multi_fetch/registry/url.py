@@ -68,6 +68,7 @@ def parse_url(text: str) -> Url:
         host, port = parts.hostname or "", parts.port
         if not host.isascii():
             host = host.encode("idna").decode("ascii")
+        host.encode("ascii").decode("idna")  # "xn--" cannot be
     except (ValueError, UnicodeError) as error:
         raise RegistryError(f"{shown(text)!r} is no URL: {printable(str(error))}") from error
     if len(text) > MAX_URL_CHARACTERS or not HOST.fullmatch(host):
