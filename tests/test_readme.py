@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from multi_fetch.cli import arguments
+from multi_fetch.cli import arguments, credentials
 from multi_fetch.protocol.frames import FEATURES
+from multi_fetch.registry import credential_places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -223,7 +224,8 @@ def test_the_defaults_are_those_of_the_worker() -> None:
 
 def test_the_variables_are_those_that_are_read() -> None:
     written = {name for row in table("variable") for name in re.findall(r"[A-Z_]{2,}", row[0])}
-    read = {str(value) for name, value in vars(arguments).items() if name.endswith("_VARIABLE")}
+    named = vars(arguments) | vars(credentials) | vars(credential_places)
+    read = {str(value) for name, value in named.items() if name.endswith("_VARIABLE")}
     assert written == read
 
 

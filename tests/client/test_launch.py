@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
 import pytest
 
-from multi_fetch.client.launch import StderrTail, end_error, plan_launch
+from multi_fetch.client.launch import Flags, StderrTail, end_error, plan_launch
 from multi_fetch.errors import (
     CutStreamError,
     MalformedFrameError,
@@ -31,16 +32,25 @@ def test_options_become_flags_and_none_leaves_one_out() -> None:
             "window": None,
             "ordered": True,
             "timeout": 0.00001,
+            "stall_timeout": 5,
             "log_level": "debug",
         },
     )
-    flags = ["--jobs", "3", "--ordered", "--timeout", "0.000010s", "--log-level", "debug"]
+    flags = ["--jobs", "3", "--ordered", "--timeout", "0.000010s"]
+    flags += ["--stall-timeout", "5.000000s", "--log-level", "debug"]
     assert launch.argv == ["worker", *flags, "--", "app"]
 
 
 def test_a_flag_that_is_false_is_left_out_and_a_duration_may_be_text() -> None:
     launch = plan_launch("app", {"command": ["w"], "ordered": False, "timeout": "1m30s"})
     assert launch.argv == ["w", "--timeout", "1m30s", "--", "app"]
+
+
+def test_every_flag_is_one_of_the_workers() -> None:
+    command = [sys.executable, "-m", "multi_fetch", "--help"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name in Flags.__annotations__:
+        assert f"--{name.replace('_', '-')} " in told, name
 
 
 def test_an_unknown_option_never_gets_into_the_command_line() -> None:

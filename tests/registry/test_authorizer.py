@@ -11,6 +11,8 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from multi_fetch.errors import (
     CredentialsError,
@@ -434,3 +436,33 @@ async def test_credentials_that_cannot_be_read_fail_the_request() -> None:
 
     with pytest.raises(CredentialsError, match="malformed"):
         await answered(Authorizer(HUB, Login(find), "a/b", Doorkeeper({"GET": "t"})))
+
+
+HEADERS = st.text(max_size=40) | st.tuples(
+    st.sampled_from(["Bearer", "basic", "Digest"]),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["realm", "service", "scope", "error"]),
+            st.sampled_from([REALM, "insufficient_scope", "invalid_token"]) | st.text(max_size=12),
+        ),
+        max_size=4,
+    ),
+).map(lambda each: f"{each[0]} " + ",".join(f'{name}="{text}"' for name, text in each[1]))
+
+
+@given(st.lists(HEADERS, min_size=1, max_size=4), st.sampled_from([None, ALICE, IDENTITY]))
+def test_any_headers_are_answered_or_refused(
+    headers: list[str], credential: Credential | None
+) -> None:
+    async def main() -> None:
+        service = Doorkeeper({"GET": "anonymous", "POST refresh idt": "t"})
+        authorizer = Authorizer(HUB, Login.of(credential), "a/b", service)
+        sent = ""
+        for header in headers:
+            try:
+                sent = await answered(authorizer, sent=sent, header=header)
+            except MultiFetchError:
+                continue
+            assert sent == "" or sent.startswith(("Bearer ", "Basic "))
+
+    trio.run(main)

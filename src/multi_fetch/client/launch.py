@@ -27,22 +27,34 @@ if TYPE_CHECKING:
 
 COMMAND: Final = (sys.executable, "-m", "multi_fetch")
 
+DURATIONS: Final = frozenset({"timeout", "retry_max_wait", "stall_timeout"})
+
 
 class Flags(TypedDict, total=False):
     """The worker's flags, as keyword arguments; None leaves one out. See ``multi-fetch --help``.
+
+    A duration is a number of seconds, or text such as ``1m30s``.
 
     Attributes:
         jobs: requests that are worked on at the same time.
         window: requests that are open at the worker; more are queued in the client.
         ordered: whether answers come in the order of the requests.
-        timeout: for the whole run; a number of seconds, or a duration such as ``1m30s``.
+        authfile: the only file to look for credentials in.
+        timeout: for the whole run.
+        retries: how often the worker sends a request again after trouble that may pass.
+        retry_max_wait: the longest wait before that.
+        stall_timeout: a connection without a byte for so long counts as broken.
         log_level: of what goes to stderr, whose last lines a WorkerDiedError has.
     """
 
     jobs: int | None
     window: int | None
     ordered: bool
+    authfile: str | None
     timeout: float | str | None
+    retries: int | None
+    retry_max_wait: float | str | None
+    stall_timeout: float | str | None
     log_level: str | None
 
 
@@ -108,7 +120,7 @@ def _names() -> str:
 
 def _text(name: str, value: object) -> str:
     # Go's durations want a unit, and no exponent.
-    if name == "timeout" and isinstance(value, int | float):
+    if name in DURATIONS and isinstance(value, int | float):
         return f"{value:f}s"
     return str(value)
 

@@ -7,17 +7,21 @@ below it: it points the other way.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from multi_fetch.errors import InvalidDigestError, RegistryError, TooLargeError, UnsupportedError
-from multi_fetch.limits import MAX_CHILDREN
+from multi_fetch.limits import MAX_CHILDREN, MAX_MEDIA_TYPE_CHARACTERS
 from multi_fetch.oci.descriptor import Descriptor, decode_hook
 from multi_fetch.oci.media_types import MANIFEST_TYPES, SCHEMA1_TYPES
 
 if TYPE_CHECKING:
     from multi_fetch.oci.digest import Chunk, Digest
+
+
+# image-spec, descriptor.md: a size is an int64.
+MAX_SIZE: Final = (1 << 63) - 1
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -63,8 +67,10 @@ def parse_manifest(content: Chunk, media_type: str) -> Manifest:
     if len(children) > MAX_CHILDREN:
         raise TooLargeError(f"the manifest names {len(children)} objects, more than {MAX_CHILDREN}")
     for child in children:
-        if child.size is None or child.size < 0:
+        if child.size is None or not 0 <= child.size <= MAX_SIZE:
             raise RegistryError(f"the manifest names {child.digest} with no size")
+        if len(child.media_type) > MAX_MEDIA_TYPE_CHARACTERS:
+            raise RegistryError(f"the manifest names {child.digest} with too long a media type")
     return manifest
 
 

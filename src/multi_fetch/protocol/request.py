@@ -51,6 +51,11 @@ class ByteRange(msgspec.Struct, frozen=True):
     first: int
     last: int | None = None
 
+    def most_bytes(self, size: int | None) -> int | None:
+        """How many bytes it has of an object of this size; None where nothing bounds them."""
+        ends = [end for end in (self.last, None if size is None else size - 1) if end is not None]
+        return max(0, min(ends) - self.first + 1) if ends else None
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One object that is asked for, and how it may be fetched.
@@ -149,6 +154,8 @@ def parse_request(text: str, hints: list[str]) -> Request:
             request = take(request, match["content"])
     if request.byte_range is not None and request.children is not Children.NONE:
         raise InvalidRequestError("the hints range: and children: do not go together")
+    if request.byte_range is not None and request.platform is not None:
+        raise InvalidRequestError("the hints range: and platform: do not go together")
     if request.pin is not None and request.digest not in {None, request.pin}:
         raise InvalidRequestError("the hint digest: differs from the digest that is asked for")
     return request

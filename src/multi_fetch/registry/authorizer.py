@@ -144,11 +144,10 @@ class Authorizer:
     async def _registry_token(self, credential: Credential | None, sent: str) -> str:
         """The registry's own token, unless it has been refused."""
         if credential is not None and sent == f"Bearer {credential.registry_token}":
+            if self._refused_registry_token != credential.registry_token:
+                facts = {"url": self._host.url}
+                logger.warning("the registry token was refused: going on without it", extra=facts)
             self._refused_registry_token = credential.registry_token
-            logger.warning(
-                "the registry token was refused: going on without it",
-                extra={"url": self._host.url},
-            )
             credential = await self._login.after_refusal(credential)
         if credential is None or credential.registry_token in {"", self._refused_registry_token}:
             return ""

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 AUTH_FILE_VARIABLE: Final = "REGISTRY_AUTH_FILE"
+RUNTIME_VARIABLE: Final = "XDG_RUNTIME_DIR"
+CONFIG_VARIABLE: Final = "XDG_CONFIG_HOME"
+DOCKER_VARIABLE: Final = "DOCKER_CONFIG"
 
 
 def own_places() -> list[Path]:
@@ -29,11 +32,11 @@ def places(environment: Mapping[str, str]) -> list[Path]:
     if only := environment.get(AUTH_FILE_VARIABLE):
         return [Path(only)]
     home = Path(environment.get("HOME") or os.path.expanduser("~"))  # noqa: PTH111 - Path.home() raises
-    runtime = environment.get("XDG_RUNTIME_DIR") or f"/run/containers/{os.getuid()}"
-    podman = Path(runtime, "containers") if environment.get("XDG_RUNTIME_DIR") else Path(runtime)
+    runtime = environment.get(RUNTIME_VARIABLE)
+    podman = Path(runtime, "containers") if runtime else Path(f"/run/containers/{os.getuid()}")
     return [
         podman / "auth.json",
-        Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "containers" / "auth.json",
-        Path(environment.get("DOCKER_CONFIG") or home / ".docker") / "config.json",
+        Path(environment.get(CONFIG_VARIABLE) or home / ".config") / "containers" / "auth.json",
+        Path(environment.get(DOCKER_VARIABLE) or home / ".docker") / "config.json",
         home / ".dockercfg",
     ]

@@ -8,7 +8,6 @@ holds: the program of ``credHelpers``, else that of ``credsStore``, then ``auths
 from __future__ import annotations
 
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -93,6 +92,8 @@ class Keychain:
 
     def lookup(self, registry: str, repository: str = "") -> Credential | None:
         """As ``find``, for who is not on trio: it blocks for as long as a helper takes."""
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(1) as elsewhere:  # the caller's thread may run trio
             return elsewhere.submit(trio.run, partial(self.find, registry, repository)).result()
 

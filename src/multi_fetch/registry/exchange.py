@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 # RFC 9110, section 15.4: those with a Location to go to.
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
+# Refusals of one request, while others get through, that count as one.
+ATTEMPTS_OF_BAD_LUCK: Final = 4
+
 # The digest is over the bytes as stored, so no encoding may touch them.
 _ALWAYS: Final = {"User-Agent": f"multi-fetch/{__version__}", "Accept-Encoding": "identity"}
 
@@ -134,17 +137,26 @@ class Exchange:
         return answer
 
     def _slow_down(self, origin: Origin, answer: Answer, sent_at: float) -> None:
-        patience = self.patience
-        if not patience.retries:  # then it is the caller who paces
+        if not self.patience.retries:  # then it is the caller who paces
             return
         asked = answer.retry_after() or 0.0
-        is_bearable = asked <= patience.max_wait_seconds
-        self._paces.get_or_start(origin).slow_down(
-            sent_at=sent_at,
-            retry_after=asked if is_bearable else 0.0,
-            pause_seconds=patience.first_wait_seconds if is_bearable else 0.0,
-            max_pause_seconds=patience.max_wait_seconds,
-        )
+        if asked > self.patience.max_wait_seconds:  # the request fails; others may fare better
+            return
+        pace = self._paces.get_or_start(origin)
+        pace.slow_down(sent_at=sent_at, retry_after=asked, patience=self.patience)
+
+    def tries_in_vain(self, answer: Answer) -> int:
+        """How often, of its attempts, a request was sent and nothing moved.
+
+        At a busy host the attempts of all requests count as one, until one of them gets through:
+        who is refused then had bad luck, and that is counted for less.
+        """
+        pace = None
+        if answer.status == 429:
+            pace = self._paces.of(answer.url.origin)
+        if pace is None:
+            return answer.attempts
+        return max(pace.refusals, answer.attempts // ATTEMPTS_OF_BAD_LUCK)
 
 
 def _next_target(answer: Answer, redirects: int) -> Url:

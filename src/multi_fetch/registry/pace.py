@@ -2,7 +2,8 @@
 
 Additive increase, multiplicative decrease, as TCP does it with packets (RFC 5681, section 3.1): a
 429 halves the number, an answer adds a little to it, and at the ceiling the host is free again.
-Retry-After holds all of the host's requests back, not only the one that was answered.
+One at a time may still be too many: then there are gaps between requests, which a 429 doubles and
+an answer shortens. Retry-After holds all of the host's requests back, not one alone.
 
 What is counted is requests without an answer, not bodies: a body may wait for its consumer, who
 may wait for an object whose request waits here, and nobody would ever go on.
@@ -11,7 +12,7 @@ may wait for an object whose request waits here, and nobody would ever go on.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -19,6 +20,16 @@ from multi_fetch.limits import MAX_PACED_HOSTS
 
 if TYPE_CHECKING:
     from multi_fetch.registry.url import Origin
+    from multi_fetch.remotes import Patience
+
+# To the limit, in the time that it takes to answer as many requests as the limit allows.
+LIMIT_INCREASE: Final = 0.25
+
+# Four answers shorten a gap by more than a 429 doubles it.
+GAP_DECREASE: Final = 0.8
+
+# Below this a gap is no gap: a round trip takes longer.
+SHORTEST_GAP_SECONDS: Final = 0.002
 
 
 class Pace:
@@ -29,6 +40,8 @@ class Pace:
 
     Attributes:
         limit: requests at the same time, now.
+        gap_seconds: from one request to the next, now.
+        refusals: since the last good answer; several to requests of one time count once.
     """
 
     def __init__(self, ceiling: int) -> None:
@@ -39,8 +52,9 @@ class Pace:
         self._gate = trio.Lock()
         self._change = trio.Event()
         self._opens_at = -math.inf
-        self._halved_at = -math.inf
-        self._refusals = 0
+        self._slowed_at = -math.inf
+        self.gap_seconds = 0.0
+        self.refusals = 0
 
     @property
     def is_free(self) -> bool:
@@ -68,37 +82,50 @@ class Pace:
                 else:
                     break
             self._running += 1
+            self._opens_at = max(self._opens_at, trio.current_time() + self.gap_seconds)
 
     def done(self) -> None:
         """A request has its answer, or will get none."""
         self._running -= 1
         self._change.set()
 
-    def slow_down(
-        self, *, sent_at: float, retry_after: float, pause_seconds: float, max_pause_seconds: float
-    ) -> None:
-        """Takes note of a 429; several to requests of one time count once.
+    def slow_down(self, *, sent_at: float, retry_after: float, patience: Patience) -> None:
+        """Takes note of a 429.
+
+        Pauses double while there are refusals alone. Where the host has refused for as long as
+        there is patience, it is asked without them, as each answer is then the last of a request.
 
         Args:
             sent_at: when its request was sent, on trio's clock.
             retry_after: seconds in which the host wants no request, or 0.
-            pause_seconds: in which it gets none anyway; they double while there are 429 alone.
-            max_pause_seconds: their bound.
+            patience: the first pause and the longest, and how many refusals are borne.
         """
         now = trio.current_time()
         self._opens_at = max(self._opens_at, now + retry_after)
-        if sent_at < self._halved_at:
+        if sent_at < self._slowed_at:
             return
-        pause = min(pause_seconds * 2.0 ** min(self._refusals, 64), max_pause_seconds)
-        self._opens_at = max(self._opens_at, now + pause)
-        self.limit = max(1.0, self.limit / 2)
-        self._halved_at = now
-        self._refusals += 1
+        self._slowed_at = now
+        self.refusals += 1
+        first, longest = patience.first_wait_seconds, patience.max_wait_seconds
+        if self.limit >= 2:
+            self.limit /= 2
+        else:
+            self.limit = 1.0
+            self.gap_seconds = min(max(first, 2 * self.gap_seconds), longest)
+        if self.refusals > patience.retries:
+            self.gap_seconds, self._opens_at = 0.0, now + retry_after
+            return
+        pause = min(first * 2.0 ** (self.refusals - 1), longest)
+        self._opens_at = max(self._opens_at, now + max(pause, self.gap_seconds))
 
     def speed_up(self) -> None:
         """Takes note of an answer that was no 429."""
-        self.limit = min(self.limit + 1 / self.limit, float(self._ceiling))
-        self._refusals = 0
+        self.refusals = 0
+        if self.gap_seconds > SHORTEST_GAP_SECONDS:
+            self.gap_seconds *= GAP_DECREASE
+            return
+        self.gap_seconds = 0.0
+        self.limit = min(self.limit + LIMIT_INCREASE / self.limit, float(self._ceiling))
         self._change.set()
 
 

@@ -121,7 +121,7 @@ class Session:
             answer.attempts = number
             if answer.status in final or not self._may_pass(answer, url, number):
                 return answer
-            delay = self._delay(number, answer.retry_after())
+            delay = self._delay(self._exchange.tries_in_vain(answer), answer.retry_after())
             if delay is None:
                 return answer
             try:

@@ -8,6 +8,7 @@ larger content streams, and counts only once its ``end`` has come. A failure of 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,9 +16,11 @@ import trio
 from multi_fetch.errors import MultiFetchError, UnsupportedError
 from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
 from multi_fetch.oci.manifest import is_manifest
-from multi_fetch.protocol.frames import Begin, End
+from multi_fetch.oci.reference import Reference
+from multi_fetch.protocol.frames import Begin
+from multi_fetch.protocol.request import Children
 from multi_fetch.verify import Verifier, hold
-from multi_fetch.worker.job import Target, has_children_wanted
+from multi_fetch.worker.job import Target
 from multi_fetch.worker.judge import check_pin, held_limit, judge_of
 from multi_fetch.worker.tree import Trees, branch, is_index
 
@@ -122,22 +125,23 @@ class Answerer:
         if is_first:
             check_pin(request, descriptor)
         content = b""
-        must_look = has_children_wanted(flight.members[0]) or request.platform is not None
-        if must_look and is_manifest(descriptor.media_type):
-            content = await self._read(target)
-            if request.platform is not None and is_index(descriptor):
-                return branch(target, descriptor, content, request.platform)
+        leads_on = request.platform is not None and is_index(descriptor)
+        has_children = request.children is not Children.NONE and is_manifest(descriptor.media_type)
+        if leads_on or has_children:
+            content = await self._read(descriptor)
+        if request.platform is not None and leads_on:
+            return branch(target, descriptor, content, request.platform)
         for job in list(flight.members):
-            children = self._trees.below(job, descriptor, content)
             begin = self._begin(job, target, descriptor, resolved.name)
-            await self._speaker.answer(
-                job, begin, End(job.id, 0, None, len(children)), b"", children
-            )
+            find = partial(self._trees.below, job, descriptor, content)
+            await self._speaker.answer(job, begin, b"", None, find)
         return None
 
-    async def _read(self, target: Target) -> bytes:
+    async def _read(self, descriptor: Descriptor) -> bytes:
+        # By its digest: a tag may have moved since it was resolved.
+        ref = Reference(self._locator, f"@{descriptor.digest}")
         async with self._remote.open(
-            target.ref, media_types=target.media_types, size=target.size
+            ref, media_types=(descriptor.media_type,), size=descriptor.size
         ) as opened:
             verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
             content, is_whole = await hold(opened.chunks, verifier, MAX_MANIFEST_BYTES)
@@ -158,7 +162,9 @@ class Answerer:
             if is_first:
                 check_pin(request, descriptor)
             judge = judge_of(descriptor, request.byte_range)
-            held, is_whole = await hold(opened.chunks, judge, held_limit(descriptor))
+            held, is_whole = await hold(
+                opened.chunks, judge, held_limit(descriptor, request.byte_range)
+            )
             if not is_whole:
                 self._window.seal(flight)
                 await self._stream(flight, target, opened, held, judge)
@@ -166,7 +172,7 @@ class Answerer:
         proved = None if request.byte_range else descriptor.digest
         if not is_whole:
             for job in list(flight.members):
-                self._speaker.end(job, End(job.id, judge.received, proved, 0))
+                self._speaker.end(job, proved)
             return None
         if request.platform is not None and is_index(descriptor):
             return branch(target, descriptor, held, request.platform)
@@ -178,19 +184,19 @@ class Answerer:
         self, flight: Flight, target: Target, opened: Opened, held: bytes, proved: Digest | None
     ) -> None:
         for job in list(flight.members):
+            begin = self._begin(job, target, opened.descriptor, opened.name)
+            find = partial(self._trees.below, job, opened.descriptor, held)
             try:
-                children = self._trees.below(job, opened.descriptor, held)
+                await self._speaker.answer(job, begin, held, proved, find)
             except MultiFetchError as error:
                 # The others may not have asked for what is below.
                 await self._speaker.fail(job, error)
-                continue
-            begin = self._begin(job, target, opened.descriptor, opened.name)
-            end = End(job.id, len(held), proved, len(children))
-            await self._speaker.answer(job, begin, end, held, children)
 
     async def _stream(
         self, flight: Flight, target: Target, opened: Opened, held: bytes, judge: Judge
     ) -> None:
+        # All may have left in the very moment in which content came.
+        await trio.lowlevel.checkpoint_if_cancelled()
         await self._speaker.wait_turn(flight.members[0])
         for job in flight.members:
             self._speaker.begin(job, self._begin(job, target, opened.descriptor, opened.name))

@@ -6,7 +6,7 @@ A deadline begins when the job does; while a job waits for its turn, it stands s
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from multi_fetch.errors import MultiFetchError
     from multi_fetch.worker.job import Job
 
+# Deadlines of jobs that have ended are kept up to this many, or as many as there are of open ones.
+MIN_SWEEP: Final = 1_024
+
 
 class Deadlines:
     """Stops each job whose time is over."""
@@ -25,6 +28,7 @@ class Deadlines:
     def __init__(self) -> None:
         # The id breaks ties: jobs cannot be compared.
         self._times: list[tuple[float, int, Job]] = []
+        self._sweep_at = MIN_SWEEP
         self._news = trio.Event()
 
     def arm(self, job: Job) -> None:
@@ -62,5 +66,17 @@ class Deadlines:
 
     def _arm(self, job: Job, seconds: float) -> None:
         job.deadline = trio.current_time() + seconds
+        if len(self._times) >= self._sweep_at:
+            self._sweep()
         heapq.heappush(self._times, (job.deadline, job.id, job))
         self._news.set()
+
+    def _sweep(self) -> None:
+        """Strikes what has ended long before its time; else a long run would keep it all."""
+        self._times = [
+            (time, number, job)
+            for time, number, job in self._times
+            if job.deadline == time and not job.is_closed
+        ]
+        heapq.heapify(self._times)
+        self._sweep_at = max(MIN_SWEEP, 2 * len(self._times))

@@ -11,7 +11,7 @@ from multi_fetch.errors import MultiFetchError
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest
 from multi_fetch.oci.reference import Reference
-from multi_fetch.protocol.request import Children, Request
+from multi_fetch.protocol.request import Request
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -113,8 +113,3 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         return cls(
             ref=request.reference(locator), media_types=request.media_types, size=request.size
         )
-
-
-def has_children_wanted(job: Job) -> bool:
-    """Whether what is below the job's object is asked for too."""
-    return job.request is not None and job.request.children is not Children.NONE

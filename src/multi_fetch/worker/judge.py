@@ -41,9 +41,9 @@ def judge_of(descriptor: Descriptor, byte_range: ByteRange | None) -> Judge:
     return Counter(None if byte_range.last is None else byte_range.last - byte_range.first + 1)
 
 
-def held_limit(descriptor: Descriptor) -> int:
+def held_limit(descriptor: Descriptor, byte_range: ByteRange | None = None) -> int:
     """How much of the content is held before any is passed on."""
     if is_manifest(descriptor.media_type):
         return MAX_MANIFEST_BYTES
-    may_fit = descriptor.size is None or descriptor.size <= MAX_DATA_BYTES
-    return MAX_DATA_BYTES if may_fit else 0
+    size = descriptor.size if byte_range is None else byte_range.most_bytes(descriptor.size)
+    return MAX_DATA_BYTES if size is None or size <= MAX_DATA_BYTES else 0

@@ -38,6 +38,7 @@ class Outlet:
         self._is_ordered = is_ordered
         self._fast: list[Chunk] = []
         self._slow: deque[tuple[list[Chunk], trio.Event | None]] = deque()
+        # Of what nobody waits for: of large objects no more than a chunk each can be here.
         self._pending_bytes = 0
         self._news = trio.Event()
         self._room = trio.Event()
@@ -45,7 +46,10 @@ class Outlet:
         self._done = trio.Event()
 
     async def wait_room(self) -> None:
-        """Returns once what waits to be written is below its bound; put then, before any wait."""
+        """Returns once what ``put`` has put is below its bound; put then, before any wait.
+
+        What was put slowly does not count, or many large objects would keep small ones out.
+        """
         while self._pending_bytes >= MAX_PENDING_BYTES:
             if self._room.is_set():
                 self._room = trio.Event()
@@ -72,7 +76,6 @@ class Outlet:
         cancelled they are written all the same.
         """
         written = trio.Event()
-        self._pending_bytes += sum(map(len, buffers))
         self._slow.append((buffers, written))
         self._news.set()
         await written.wait()
@@ -105,16 +108,19 @@ class Outlet:
     async def _write_some(self) -> None:
         batch, self._fast = self._fast, []
         written: list[trio.Event] = []
+        put_bytes = sum(map(len, batch))
         slow_bytes = 0
         while self._slow and slow_bytes < MAX_DATA_BYTES // 4:
             buffers, event = self._slow.popleft()
             batch += buffers
-            slow_bytes += sum(map(len, buffers))
-            if event is not None:
+            size = sum(map(len, buffers))
+            slow_bytes += size
+            if event is None:
+                put_bytes += size
+            else:
                 written.append(event)
-        size = sum(map(len, batch))
         await self._writer.write(batch)
-        self._pending_bytes -= size
+        self._pending_bytes -= put_bytes
         for event in written:
             event.set()
         if self._pending_bytes < MAX_PENDING_BYTES:

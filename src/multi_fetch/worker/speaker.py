@@ -9,17 +9,19 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import trio
 from msgspec.structs import replace
 
 from multi_fetch.errors import InternalError
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MESSAGE_CHARACTERS
+from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.protocol.frames import Begin, End, Error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from multi_fetch.errors import MultiFetchError
-    from multi_fetch.oci.digest import Chunk
+    from multi_fetch.oci.digest import Chunk, Digest
     from multi_fetch.protocol.frames import Detail
     from multi_fetch.protocol.wire import Wire
     from multi_fetch.worker.deadlines import Deadlines
@@ -53,24 +55,44 @@ class Speaker:
             await job.turn.wait()
             self._deadlines.resume(job, left)
         await self._outlet.wait_room()
+        # Neither wait tells of a stop that came in the moment in which it ended.
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     async def answer(
-        self, job: Job, begin: Begin, end: End, content: bytes, children: Sequence[Job]
+        self,
+        job: Job,
+        begin: Begin,
+        content: bytes,
+        proved: Digest | None,
+        find: Callable[[], Sequence[Job]],
     ) -> None:
-        """All frames of a job whose content is there and verified, and its closing."""
+        """All frames of a job whose content is there and verified, and its closing.
+
+        Args:
+            job: nothing is put out for it if it is closed already.
+            begin: its first frame.
+            content: all of it.
+            proved: the digest that it has.
+            find: what is below the job; called only when its last frame will follow, so that
+                nothing is numbered, and counted as seen, that is never announced.
+
+        Raises:
+            MultiFetchError: as ``find`` does; nothing, or all of the content, was put then.
+        """
         await self.wait_turn(job)
         if job.is_closed:
             return
         if len(content) > MAX_DATA_BYTES:
             self.begin(job, begin)
             await self._slowly([job], content)
-            if job.is_closed:
-                return
-        else:
-            job.sent_bytes = len(content)
-            data = self._wire.data(job.id, 0, content) if content else ()
-            self._outlet.put(self._begin_bytes(begin), *data)
-        self.end(job, end, children)
+            if not job.is_closed:
+                self.end(job, proved, find())
+            return
+        first = self._begin_bytes(begin)
+        children = find()
+        job.sent_bytes = len(content)
+        self._outlet.put(first, *(self._wire.data(job.id, 0, content) if content else ()))
+        self.end(job, proved, children)
 
     def begin(self, job: Job, begin: Begin) -> None:
         """The first frame of a job whose content streams."""
@@ -85,17 +107,24 @@ class Speaker:
         view = memoryview(chunk)
         for start in range(0, len(view), MAX_DATA_BYTES):
             piece = view[start : start + MAX_DATA_BYTES]
-            frames: list[Chunk] = []
-            for job in jobs:
-                if job.is_closed:
-                    continue
-                frames += self._wire.data(job.id, job.sent_bytes, piece)
-                # Counted at once: what is put is sent, also if waiting for it is cancelled.
-                job.sent_bytes += len(piece)
-            await self._outlet.put_slowly(frames)
+            # However many share a fetch, they are one among the large objects: one turn writes
+            # no more for all of them than it would for one.
+            for some in _batches(jobs, MAX_DATA_BYTES // len(piece)):
+                await self._outlet.put_slowly(self._data(some, piece))
 
-    def end(self, job: Job, end: End, children: Sequence[Job] = ()) -> None:
+    def _data(self, jobs: Sequence[Job], piece: Chunk) -> list[Chunk]:
+        frames: list[Chunk] = []
+        for job in jobs:
+            if job.is_closed:
+                continue
+            frames += self._wire.data(job.id, job.sent_bytes, piece)
+            # Counted at once: what is put is sent, also if waiting for it is cancelled.
+            job.sent_bytes += len(piece)
+        return frames
+
+    def end(self, job: Job, proved: Digest | None, children: Sequence[Job] = ()) -> None:
         """The last frame of a job that succeeded."""
+        end = End(job.id, job.sent_bytes, proved, len(children))
         self._outlet.put(self._wire.frame(end), is_slow=job.is_streaming)
         self._window.add_children(job, children)
         self._window.close(job, None)
@@ -134,8 +163,13 @@ class Speaker:
             return self._wire.frame(begin)
         except InternalError:
             # A manifest may describe at more length than a frame has room for.
-            bare = replace(begin.descriptor, annotations={}, urls=())
+            told = begin.descriptor
+            bare = Descriptor(media_type=told.media_type, digest=told.digest, size=told.size)
             return self._wire.frame(replace(begin, descriptor=bare))
+
+
+def _batches(jobs: Sequence[Job], size: int) -> list[Sequence[Job]]:
+    return [jobs[start : start + size] for start in range(0, len(jobs), size)]
 
 
 def _detail(job: Job, error: MultiFetchError) -> Detail:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from multi_fetch.errors import NotFoundError, TooLargeError
 from multi_fetch.limits import MAX_TREE
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
-from multi_fetch.oci.media_types import INDEX_TYPES
+from multi_fetch.oci.media_types import INDEX_TYPES, is_media_type
 from multi_fetch.oci.platform import select
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import Children, Request
@@ -60,7 +60,8 @@ class Trees:
         request = Request(
             object=child.digest,
             digest=child.digest,
-            media_types=(child.media_type,),
+            # It goes into a header.
+            media_types=(child.media_type,) if is_media_type(child.media_type) else (),
             size=child.size,
             is_content_wanted=tree.is_content_wanted and not is_only_passed,
             children=above.children if has_children else Children.NONE,
@@ -93,7 +94,7 @@ def branch(target: Target, index: Descriptor, content: bytes, wanted: Platform) 
         )
     return Target(
         ref=Reference(target.ref.locator, f"@{found.digest}"),
-        media_types=(found.media_type,),
+        media_types=(found.media_type,) if is_media_type(found.media_type) else (),
         size=found.size,
         described=replace(found, data=""),
     )

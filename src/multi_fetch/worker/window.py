@@ -15,7 +15,7 @@ so late that holding content for it would know no bound.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -70,8 +70,9 @@ class Window:
         self._on_start = on_start
         self._open: dict[int, Job] = {}
         self._roots = 0
-        self._small: deque[Job] = deque()
-        self._large: deque[Job] = deque()
+        # By id: those that are stopped while they wait leave from the middle.
+        self._small: OrderedDict[int, Job] = OrderedDict()
+        self._large: OrderedDict[int, Job] = OrderedDict()
         self._waiting_by_key: dict[Key, list[Job]] = {}
         self._joinable: dict[Key, Flight] = {}
         self._large_running = 0
@@ -180,15 +181,15 @@ class Window:
             return
         if key is not None:
             self._waiting_by_key.setdefault(key, []).append(job)
-        queue = self._large if self._is_large(job) else self._small
-        if job.parent is None:
-            queue.append(job)
-        else:
-            queue.appendleft(job)
+        queue = self._queue_of(job)
+        queue[job.id] = job
+        if job.parent is not None:
+            queue.move_to_end(job.id, last=False)
         self._takers.unpark()
 
     def _forget(self, job: Job) -> None:
-        """Strikes a job that never ran; its place in the queue is passed over in time."""
+        """Strikes a job that never ran."""
+        self._queue_of(job).pop(job.id, None)
         key = None if self.is_ordered else job.share_key()
         if key is not None:
             waiting = self._waiting_by_key[key]
@@ -197,20 +198,25 @@ class Window:
                 del self._waiting_by_key[key]
 
     def _is_large(self, job: Job) -> bool:
-        size = None if job.request is None else job.request.size
-        return size is not None and size > MAX_DATA_BYTES and not self.is_ordered
+        request = job.request
+        if request is None or not request.is_content_wanted or self.is_ordered:
+            return False
+        part = request.byte_range
+        size = request.size if part is None else part.most_bytes(request.size)
+        return size is not None and size > MAX_DATA_BYTES
+
+    def _queue_of(self, job: Job) -> OrderedDict[int, Job]:
+        return self._large if self._is_large(job) else self._small
 
     def _next(self) -> Job | None:
-        """The job whose time has come, passing over those that run or ended while they waited."""
-        for queue in (self._small, self._large):
-            while queue and (queue[0].is_closed or queue[0].flight is not None):
-                queue.popleft()
-        may_be_large = bool(self._large) and self._large_running < self._streams
-        if not self._small:
-            return self._large.popleft() if may_be_large else None
-        if may_be_large and _precedes(self._large[0], self._small[0]):
-            return self._large.popleft()
-        return self._small.popleft()
+        """The job whose time has come."""
+        small = next(iter(self._small.values()), None)
+        if self._large_running >= self._streams:
+            return small
+        large = next(iter(self._large.values()), None)
+        if small is None or large is None:
+            return small or large
+        return large if _precedes(large, small) else small
 
     def _depart(self, job: Job) -> Flight:
         key = None if self.is_ordered else job.share_key()
@@ -220,14 +226,14 @@ class Window:
         else:
             self._joinable[key] = flight
             for each in self._waiting_by_key.pop(key):
-                if not each.is_closed:
-                    self._board(flight, each)
+                self._board(flight, each)
         if flight.is_large:
             self._large_running += 1
         return flight
 
     def _board(self, flight: Flight, job: Job) -> None:
         job.flight = flight
+        self._queue_of(job).pop(job.id, None)
         flight.members.append(job)
         self._on_start(job)
 
