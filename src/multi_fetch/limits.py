@@ -143,6 +143,11 @@ PIPE_BYTES: Final = 1024 * 1024
 # How often it is looked whether the parent still reads, while there is nothing to write.
 STDOUT_WATCH_SECONDS: Final = 0.5
 
+# What is received from a socket at once. Measured on loopback: a larger buffer wins nothing.
+RECEIVE_BYTES: Final = 256 * 1024
+
+# A response's head. nginx and Apache send at most 8 KiB by default; curl takes 300 KiB in all.
+MAX_HEAD_BYTES: Final = 64 * 1024
 # --- the client -----------------------------------------------------------------------------
 
 # Content in memory that its reader has not taken yet, over all answers of a client; what comes

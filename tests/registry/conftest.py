@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -13,8 +13,12 @@ import trio
 
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry.exchange import Exchange
+from multi_fetch.registry.fast_lane import FastLane
 from multi_fetch.registry.hosts import Host, default_host
+from multi_fetch.registry.httpx_lane import HttpxLane
 from multi_fetch.registry.session import Session
+from multi_fetch.registry.tls import new_context
+from multi_fetch.registry.transport import Transport
 from multi_fetch.remotes import Patience
 
 if TYPE_CHECKING:
@@ -89,6 +93,23 @@ async def start_server() -> AsyncIterator[StartServer]:
         nursery.cancel_scope.cancel()
 
 
+opened_lanes: list[FastLane] = []
+
+
+@pytest.fixture(autouse=True)
+def _close_lanes() -> Iterator[None]:
+    yield
+    while opened_lanes:
+        opened_lanes.pop().close()
+
+
+@pytest.fixture(params=["fast", "general"])
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test over either lane; what is mocked takes the general one in both."""
+    if request.param == "general":
+        monkeypatch.setattr(FastLane, "is_open", lambda _: False)
+
+
 def new_session(
     client: httpx.AsyncClient,
     host: Host | str = "registry.example",
@@ -96,7 +117,12 @@ def new_session(
     patience: Patience = ONCE,
 ) -> Session:
     """A session for the repository ``a``."""
-    exchange = Exchange(client, jobs=4, patience=patience)
+    general = HttpxLane(client, stall_seconds=patience.stall_seconds)
+    fast = None
+    if isinstance(client._transport, Transport):
+        fast = FastLane(new_context, jobs=4, stall_seconds=patience.stall_seconds)
+        opened_lanes.append(fast)
+    exchange = Exchange(general, jobs=4, patience=patience, fast=fast)
     return Session(exchange, default_host(host) if isinstance(host, str) else host, credential, "a")
 
 

@@ -18,19 +18,22 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.limits import MAX_ERROR_BODY_BYTES
-from multi_fetch.registry.answer import Answer
+from multi_fetch.registry.httpx_lane import HttpxAnswer, HttpxLane
 from multi_fetch.registry.transport import new_client
+from multi_fetch.registry.url import parse_url
 from tests.registry.conftest import Reply, StartServer, raw_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from multi_fetch.registry.answer import Answer
 
 URL = "https://registry.example/v2/a/blobs/x?sig=s3cret"
 
 
 def answer_of(response: httpx.Response) -> Answer:
     response.request = httpx.Request("GET", URL)
-    return Answer(response)
+    return HttpxAnswer(response, parse_url(URL))
 
 
 async def plenty() -> AsyncIterator[bytes]:
@@ -46,8 +49,8 @@ async def broken(error: Exception) -> AsyncIterator[bytes]:
 @asynccontextmanager
 async def answer_from(port: int) -> AsyncIterator[Answer]:
     async with new_client(jobs=1) as client:
-        request = client.build_request("GET", f"http://127.0.0.1:{port}/x")
-        answer = Answer(await client.send(request, stream=True))
+        lane = HttpxLane(client, stall_seconds=30)
+        answer = await lane.send("GET", parse_url(f"http://127.0.0.1:{port}/x"), {})
         try:
             yield answer
         finally:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
     import respx
 
+# Over both lanes, as far as a test has sockets.
+pytestmark = pytest.mark.usefixtures("lane")
+
 CONTENT = b"0123456789"
 DIGEST = Digest(f"sha256:{hashlib.sha256(CONTENT).hexdigest()}")
 BLOB = f"https://registry.example/v2/a/blobs/{DIGEST}"

@@ -29,7 +29,9 @@ def test_only_this_machine_is_asked_without_https(hostname: str, url: str) -> No
     assert default_host(hostname).url == url
 
 
-@pytest.mark.parametrize("hostname", ["a..b", f"{'x' * 64}.example", "registry.example:65536"])
+@pytest.mark.parametrize(
+    "hostname", ["a..b", "xn--", f"{'x' * 64}.example", "registry.example:65536"]
+)
 def test_a_name_that_no_look_up_takes_is_an_invalid_reference(hostname: str) -> None:
     with pytest.raises(InvalidReferenceError, match="is not a host"):
         default_host(hostname)

@@ -8,6 +8,7 @@ import trio.testing
 
 from multi_fetch.limits import MAX_PACED_HOSTS
 from multi_fetch.registry.pace import Pace, Paces
+from multi_fetch.registry.url import Origin
 from multi_fetch.remotes import Patience
 
 PATIENCE = Patience(retries=8, first_wait_seconds=1.0, max_wait_seconds=60.0)
@@ -195,25 +196,29 @@ async def test_who_is_cancelled_while_waiting_takes_no_place(
         await pace.wait_turn()
 
 
+def host(name: str, port: int = 443) -> Origin:
+    return Origin("https", name, port)
+
+
 async def test_a_host_without_refusals_has_no_pace_and_one_that_recovered_none_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     paces = Paces(2)
     assert not paces
-    pace = paces.get_or_start("a", 443)
+    pace = paces.get_or_start(host("a", 443))
     refuse(pace)
-    assert paces.of("a", 443) is pace
-    assert paces.of("a", 80) is None
+    assert paces.of(host("a", 443)) is pace
+    assert paces.of(host("a", 80)) is None
     await trio.sleep(2)
     for _ in range(10):
-        paces.speed_up("a", 443)
-        paces.speed_up("b", 443)
+        paces.speed_up(host("a", 443))
+        paces.speed_up(host("b", 443))
     assert not paces
 
 
 async def test_only_so_many_hosts_are_held_back() -> None:
     paces = Paces(2)
     for number in range(MAX_PACED_HOSTS + 10):
-        refuse(paces.get_or_start(f"{number}", None))
-    assert paces.of("0", None) is None
-    assert paces.of(f"{MAX_PACED_HOSTS + 9}", None) is not None
+        refuse(paces.get_or_start(host(f"{number}")))
+    assert paces.of(host("0")) is None
+    assert paces.of(host(f"{MAX_PACED_HOSTS + 9}")) is not None

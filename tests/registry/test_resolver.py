@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
     from multi_fetch.registry.resolver import RegistryRemote
 
+# Over both lanes, as far as a test has sockets.
+pytestmark = pytest.mark.usefixtures("lane")
+
 LOCATOR = "registry.example/team/app"
 BASE = "https://registry.example/v2/team/app"
 

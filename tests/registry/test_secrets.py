@@ -21,6 +21,7 @@ from multi_fetch.errors import MultiFetchError, RegistryError
 from multi_fetch.registry.credentials import Credential, Keychain
 from multi_fetch.registry.exchange import Exchange
 from multi_fetch.registry.hosts import default_host
+from multi_fetch.registry.httpx_lane import HttpxLane
 from multi_fetch.registry.session import Session
 from tests.registry.conftest import ONCE
 
@@ -129,7 +130,8 @@ async def fetch(
 ) -> MultiFetchError | None:
     """Asks for the blob; the failure, where there is one."""
     async with httpx.AsyncClient(transport=httpx.MockTransport(net)) as client:
-        exchange = Exchange(client, jobs=4, patience=ONCE)
+        general = HttpxLane(client, stall_seconds=ONCE.stall_seconds)
+        exchange = Exchange(general, jobs=4, patience=ONCE)
         host = default_host("registry.example")
         session = Session(exchange, host, credential, "a", keychain=keychain)
         try:

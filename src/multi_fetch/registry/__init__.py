@@ -13,10 +13,12 @@ from multi_fetch.errors import InvalidReferenceError
 from multi_fetch.limits import DEFAULT_JOBS
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.exchange import Exchange
+from multi_fetch.registry.fast_lane import FastLane
+from multi_fetch.registry.general_lane import GeneralLane
 from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.resolver import RegistryRemote
 from multi_fetch.registry.session import Session
-from multi_fetch.registry.transport import new_client
+from multi_fetch.registry.tls import new_context
 from multi_fetch.remotes import DEFAULT_PATIENCE, Patience
 
 if TYPE_CHECKING:
@@ -46,8 +48,13 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     credential = None
     if username or password:
         credential = Credential(username=username, password=password)
-    async with new_client(jobs, stall_seconds=patience.stall_seconds) as client:
-        exchange = Exchange(client, jobs=jobs, patience=patience)
-        host = default_host(ref.hostname)
-        session = Session(exchange, host, credential, ref.repository, keychain=keychain)
+    host = default_host(ref.hostname)
+    general = GeneralLane(jobs=jobs, stall_seconds=patience.stall_seconds)
+    fast = FastLane(new_context, jobs=jobs, stall_seconds=patience.stall_seconds)
+    exchange = Exchange(general, jobs=jobs, patience=patience, fast=fast)
+    session = Session(exchange, host, credential, ref.repository, keychain=keychain)
+    try:
         yield RegistryRemote(session, ref)
+    finally:
+        fast.close()
+        await general.aclose()

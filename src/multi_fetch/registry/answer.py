@@ -1,89 +1,66 @@
-"""An answer whose body is still to come, with httpx's errors turned into the tree's.
-
-httpx raises while a body is read as well as before, so every read goes through ``translated``.
-"""
+"""An answer whose body is still to come, whichever lane it came over."""
 
 from __future__ import annotations
 
-import re
 import time
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final
 
-import httpx
 import trio
 
-from multi_fetch.errors import (
-    DeadlineExceededError,
-    MultiFetchError,
-    RegistryError,
-    TooLargeError,
-    UnavailableError,
-)
-from multi_fetch.limits import (
-    CONNECT_TIMEOUT_SECONDS,
-    ERROR_BODY_SECONDS,
-    MAX_ERROR_BODY_BYTES,
-    READ_TIMEOUT_SECONDS,
-)
+from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError
+from multi_fetch.limits import ERROR_BODY_SECONDS, MAX_ERROR_BODY_BYTES
 from multi_fetch.registry.api import content_length, redacted
 from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
 from multi_fetch.registry.hosts import is_inside
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping
 
-# h11 and httpcore say so in words alone when the other side hung up; all else that they call a
-# protocol error is one.
-HUNG_UP = re.compile(r"disconnected|closed connection", re.IGNORECASE)
-
-# More than httpcore reads from a socket at once (64 KiB).
-_MAX_RECEIVED_BYTES: Final = 128 * 1024
+    from multi_fetch.oci.digest import Chunk
+    from multi_fetch.registry.url import Url
 
 # Docker Hub sends three, GitHub six.
 _MAX_RATELIMIT_HEADERS: Final = 16
 _MAX_RATELIMIT_CHARACTERS: Final = 200
 
-# httpx's kinds in the order in which they are tried: the special before the general.
-_TRANSLATIONS: Final[Sequence[tuple[type[Exception], type[MultiFetchError], str]]] = (
-    (httpx.ConnectTimeout, UnavailableError, f"no connection in {CONNECT_TIMEOUT_SECONDS:g} s"),
-    (httpx.TimeoutException, DeadlineExceededError, "it took too long"),
-    (httpx.ConnectError, UnavailableError, "no connection"),
-    (httpx.NetworkError, UnavailableError, "the connection broke"),
-    (httpx.RemoteProtocolError, RegistryError, "the answer breaks HTTP"),
-)
-
 IDENTITY: Final = frozenset({"", "identity"})
 
 
 class Answer:
-    """A response to a GET or HEAD; whoever holds it closes it.
+    """A response to a GET, HEAD or POST; whoever holds it closes it.
+
+    A lane gives an Answer of its own, with ``peer``, ``chunks`` and ``aclose``.
 
     Attributes:
-        status: the HTTP status.
-        headers: names in any case.
+        method: of the request.
         url: where it came from in the end.
+        status: the HTTP status.
+        headers: names in any case, or in lower case.
         attempts: how often it was asked for in a row.
     """
 
-    def __init__(self, response: httpx.Response) -> None:
-        self._response = response
-        self.url = response.request.url
-        self.status = response.status_code
+    def __init__(self, method: str, url: Url, status: int, headers: Mapping[str, str]) -> None:
+        self.method = method
+        self.url = url
+        self.status = status
         self.attempts = 1
-        self.headers: Mapping[str, str] = response.headers
+        self.headers = headers
 
     @property
     def what(self) -> str:
         """What was asked: ``GET https://...``, fit for logs and errors."""
-        return describe_request(self._response.request)
+        return what(self.method, self.url)
+
+    @property
+    def peer(self) -> str:
+        """The address that it came from, or an empty text where that is not known."""
+        raise NotImplementedError
 
     @property
     def is_from_inside(self) -> bool:
         """Whether it came from a loopback, private or link-local address."""
-        stream = self._response.extensions.get("network_stream")
-        peer = stream.get_extra_info("server_addr") if stream is not None else None
-        return is_inside(self.url.host) or (isinstance(peer, tuple) and is_inside(str(peer[0])))
+        return is_inside(self.url.origin.host) or is_inside(self.peer)
 
     @property
     def encoding(self) -> str:
@@ -106,23 +83,24 @@ class Answer:
     def ratelimit(self) -> dict[str, str]:
         """What it tells of limits: headers of any registry that has "ratelimit" in their names."""
         told: dict[str, str] = {}
-        for name, value in self._response.headers.raw:
-            if b"ratelimit" in name.lower() and len(told) < _MAX_RATELIMIT_HEADERS:
-                told[_latin(name.lower())] = _latin(value)
+        for name in self.headers:
+            if "ratelimit" in name.lower() and len(told) < _MAX_RATELIMIT_HEADERS:
+                told[printable(name.lower(), _MAX_RATELIMIT_CHARACTERS)] = printable(
+                    self.headers[name], _MAX_RATELIMIT_CHARACTERS
+                )
         return told
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    def chunks(self) -> AsyncGenerator[Chunk, None]:
         """The body as it was sent, in chunks of any size; to be closed by who iterates.
+
+        A chunk is the consumer's until it asks for the next.
 
         Raises:
             RegistryError: it breaks HTTP.
             UnavailableError: the connection broke.
             DeadlineExceededError: nothing came for too long.
         """
-        with translated(self._response.request):
-            async with aclosing(_raw(self._response)) as raw:
-                async for chunk in raw:
-                    yield chunk
+        raise NotImplementedError
 
     async def read(self, limit: int) -> bytes:
         """The whole body.
@@ -152,13 +130,9 @@ class Answer:
         """The body up to an error's limit; less where it breaks off. A short one is read whole."""
         body = bytearray()
         # the status says what matters; these are only its words
-        with (
-            trio.move_on_after(ERROR_BODY_SECONDS),
-            suppress(MultiFetchError),
-            translated(self._response.request),
-        ):
-            async with aclosing(_raw(self._response)) as raw:
-                async for chunk in raw:
+        with trio.move_on_after(ERROR_BODY_SECONDS), suppress(MultiFetchError):
+            async with aclosing(self.chunks()) as chunks:
+                async for chunk in chunks:
                     body += chunk
                     if len(body) >= MAX_ERROR_BODY_BYTES:
                         break
@@ -173,57 +147,9 @@ class Answer:
 
     async def aclose(self) -> None:
         """Gives the connection back, or closes it if the body was not read to its end."""
-        await self._response.aclose()
+        raise NotImplementedError
 
 
-def describe_request(request: httpx.Request) -> str:
+def what(method: str, url: Url) -> str:
     """A request for logs and errors."""
-    return f"{request.method} {redacted(str(request.url))}"
-
-
-def _latin(text: bytes) -> str:
-    return printable(text.decode("latin-1"), _MAX_RATELIMIT_CHARACTERS)
-
-
-async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The body's bytes; whoever stops early closes this, and the connection with it.
-
-    This is httpx's stream itself: aiter_raw would add nothing but refuse bodies that a mock gave
-    whole. It is a chain of generators, and trio warns of each that is left suspended. When the
-    connection is closed, going on ends them all, after what had been received already.
-    """
-    assert isinstance(response.stream, httpx.AsyncByteStream), "an async transport made it"
-    raw = aiter(response.stream)
-    try:
-        async for chunk in raw:
-            yield chunk
-    finally:
-        await response.aclose()
-        left = _MAX_RECEIVED_BYTES
-        with suppress(httpx.HTTPError, httpx.StreamError, StopAsyncIteration):
-            while left > 0:
-                left -= len(await anext(raw))
-
-
-@contextmanager
-def translated(request: httpx.Request) -> Iterator[None]:
-    """Raises httpx's errors as those of the tree; the request's URL begins their messages."""
-    try:
-        yield
-    except (httpx.HTTPError, UnicodeError, OverflowError) as error:
-        raise _translation(error, request) from error
-
-
-def _translation(error: Exception, request: httpx.Request) -> MultiFetchError:
-    what, words = describe_request(request), printable(str(error))
-    said = f": {words}" if words else ""
-    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
-        seconds = request.extensions.get("timeout", {}).get("read") or READ_TIMEOUT_SECONDS
-        return DeadlineExceededError(f"{what}: no byte in {seconds:g} s{said}")
-    if isinstance(error, httpx.RemoteProtocolError) and HUNG_UP.search(words):
-        return UnavailableError(f"{what}: the connection broke{said}")
-    for kind, leaf, text in _TRANSLATIONS:
-        if isinstance(error, kind):
-            return leaf(f"{what}: {text}{said}")
-    # a name that no look-up takes, a port beyond 65535, a character that no header takes
-    return RegistryError(f"{what}: cannot be sent or followed{said}")
+    return f"{method} {redacted(str(url))}"

@@ -8,23 +8,25 @@ into a private network.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
-import httpx
 import trio
 
 from multi_fetch import __version__
-from multi_fetch.errors import DeadlineExceededError, RegistryError, UnavailableError
-from multi_fetch.limits import MAX_REDIRECTS, MAX_STALE_CONNECTIONS
-from multi_fetch.registry.answer import Answer, describe_request, translated
+from multi_fetch.errors import RegistryError
+from multi_fetch.limits import MAX_REDIRECTS
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.pace import Paces
+from multi_fetch.registry.url import join
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from multi_fetch.registry.answer import Answer
+    from multi_fetch.registry.fast_lane import FastLane
+    from multi_fetch.registry.url import Origin, Url
     from multi_fetch.remotes import Patience
 
 logger = logging.getLogger(__name__)
@@ -39,24 +41,41 @@ ATTEMPTS_OF_BAD_LUCK: Final = 4
 _ALWAYS: Final = {"User-Agent": f"multi-fetch/{__version__}", "Accept-Encoding": "identity"}
 
 
+class Lane(Protocol):
+    """What sends one request over one connection."""
+
+    async def send(
+        self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
+    ) -> Answer:
+        """Sends a request as it is; gives the answer, whatever its status.
+
+        Raises:
+            MultiFetchError: there is no answer.
+        """
+
+
 class Exchange:
     """Sends requests.
 
     Args:
-        client: sends them; it is its owner's to close.
+        general: the lane for everything.
+        fast: the lane for what it can take; None where there is none.
         jobs: requests to a host at the same time, at most, while it is not busy.
-        patience: how long a head may take, and how busy hosts are borne.
+        patience: how busy hosts are borne.
     """
 
-    def __init__(self, client: httpx.AsyncClient, *, jobs: int, patience: Patience) -> None:
-        self._client = client
+    def __init__(
+        self, general: Lane, *, jobs: int, patience: Patience, fast: FastLane | None = None
+    ) -> None:
+        self._general = general
+        self._fast = fast
         self.patience = patience
         self._paces = Paces(jobs)
 
     async def follow(  # noqa: PLR0913 - a request's parts
         self,
         method: str,
-        url: str,
+        url: Url,
         headers: Mapping[str, str],
         authorization: str,
         *,
@@ -76,13 +95,12 @@ class Exchange:
         Raises:
             MultiFetchError: there is no answer, or none that may be followed.
         """
-        target = origin = parse_url(url)
+        target = url
         for redirects in range(MAX_REDIRECTS + 1):
             sent = dict(headers, **_ALWAYS)
-            if authorization and is_same_origin(target, origin):
+            if authorization and target.origin == url.origin:
                 sent["Authorization"] = authorization
-            request = self._client.build_request(method, target, headers=sent, content=form)
-            answer = await self._send_in_turn(request, attempt)
+            answer = await self._send_in_turn(method, target, sent, form, attempt)
             if answer.status not in REDIRECTS or form:
                 return answer
             try:
@@ -92,32 +110,39 @@ class Exchange:
                 await answer.aclose()
         raise AssertionError("the last redirect is refused")
 
-    async def _send_in_turn(self, request: httpx.Request, attempt: int) -> Answer:
+    async def _send_in_turn(
+        self, method: str, url: Url, headers: Mapping[str, str], form: str | None, attempt: int
+    ) -> Answer:
         """Sends a request when its host has room for it, and learns from the answer."""
-        pace = self._paces.of(request.url.host, request.url.port) if self._paces else None
+        lane: Lane = self._general
+        if self._fast is not None and form is None and self._fast.is_open():
+            lane = self._fast
+        pace = self._paces.of(url.origin) if self._paces else None
         if pace is None:
             sent_at = trio.current_time()
-            answer = await self._send(request)
+            answer = await lane.send(method, url, headers, form)
         else:
             await (pace.wait_turn() if attempt == 1 else pace.wait_again())
             try:
                 sent_at = trio.current_time()
-                answer = await self._send(request)
+                answer = await lane.send(method, url, headers, form)
             finally:
                 pace.done()
+        if logger.isEnabledFor(logging.DEBUG):
+            _log(answer)
         if answer.status == 429:
-            self._slow_down(request.url, answer, sent_at)
+            self._slow_down(url.origin, answer, sent_at)
         elif self._paces:
-            self._paces.speed_up(request.url.host, request.url.port)
+            self._paces.speed_up(url.origin)
         return answer
 
-    def _slow_down(self, url: httpx.URL, answer: Answer, sent_at: float) -> None:
+    def _slow_down(self, origin: Origin, answer: Answer, sent_at: float) -> None:
         if not self.patience.retries:  # then it is the caller who paces
             return
         asked = answer.retry_after() or 0.0
         if asked > self.patience.max_wait_seconds:  # the request fails; others may fare better
             return
-        pace = self._paces.get_or_start(url.host, url.port)
+        pace = self._paces.get_or_start(origin)
         pace.slow_down(sent_at=sent_at, retry_after=asked, patience=self.patience)
 
     def tries_in_vain(self, answer: Answer) -> int:
@@ -128,51 +153,29 @@ class Exchange:
         """
         pace = None
         if answer.status == 429:
-            pace = self._paces.of(answer.url.host, answer.url.port)
+            pace = self._paces.of(answer.url.origin)
         if pace is None:
             return answer.attempts
         return max(pace.refusals, answer.attempts // ATTEMPTS_OF_BAD_LUCK)
 
-    async def _send(self, request: httpx.Request) -> Answer:
-        """Sends a request as it is, and again where the server had closed an idle connection.
 
-        RFC 9112, section 9.3.1: that race is a client's to repair, by itself. Each failure takes
-        one idle connection out of the pool, and a new one that fails is not tried again.
-        """
-        for attempt in range(MAX_STALE_CONNECTIONS + 1):
-            trace = request.extensions["trace"] = _Trace(self.patience.stall_seconds)
-            try:
-                with translated(request), trace.scope:
-                    answer = Answer(await self._client.send(request, stream=True))
-                    if logger.isEnabledFor(logging.DEBUG):
-                        _log(answer)
-                    return answer
-            except UnavailableError:
-                is_repeatable = trace.is_reused and request.method != "POST"
-                if not is_repeatable or attempt == MAX_STALE_CONNECTIONS:
-                    raise
-                continue
-            seconds = self.patience.stall_seconds
-            raise DeadlineExceededError(f"{describe_request(request)}: no answer in {seconds:g} s")
-        raise AssertionError("the last attempt returns or raises")
-
-
-def _next_target(answer: Answer, redirects: int) -> httpx.URL:
+def _next_target(answer: Answer, redirects: int) -> Url:
     if redirects == MAX_REDIRECTS:
         raise RegistryError(
             f"{answer.what}: more than {MAX_REDIRECTS} redirects", status=answer.status
         )
     location = answer.headers.get("location", "")
-    target = answer.url.join(location)  # httpx has read it before, and refused what is no URL
     if not location:
         raise _refused(answer, "nowhere, as it has no Location", location)
-    if target.scheme not in {"http", "https"} or not target.host:
-        raise _refused(answer, "no http URL", location)
-    if answer.url.scheme == "https" and target.scheme == "http":
+    try:
+        target = join(answer.url, location)
+    except RegistryError as error:
+        raise _refused(answer, "no http URL", location) from error
+    if answer.url.origin.scheme == "https" and target.origin.scheme == "http":
         raise _refused(answer, "a place without https", location)
-    if is_inside(target.host) and not answer.is_from_inside:
+    if is_inside(target.origin.host) and not answer.is_from_inside:
         raise _refused(answer, "a private network", location)
-    return target.copy_with(fragment=None, userinfo=b"")  # else httpx would log in with it
+    return target
 
 
 def _refused(answer: Answer, where: str, location: str) -> RegistryError:
@@ -180,50 +183,6 @@ def _refused(answer: Answer, where: str, location: str) -> RegistryError:
     return RegistryError(
         f"{answer.what}: the redirect leads to {where}: {shown!r}", status=answer.status
     )
-
-
-def parse_url(url: str) -> httpx.URL:
-    """Reads a URL whose host can be looked up.
-
-    Raises:
-        RegistryError: it is none.
-    """
-    try:
-        parsed = httpx.URL(url)
-        _ = parsed.host  # it is decoded only now, and "xn--" cannot be
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise RegistryError(f"{redacted(url)!r} is no URL: {printable(str(error))}") from error
-    return parsed
-
-
-def is_same_origin(one: httpx.URL, other: httpx.URL) -> bool:
-    """Whether scheme, host and port are the same."""
-    # httpx drops a scheme's own port and writes hosts in lower case.
-    return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
-
-
-class _Trace:
-    """What httpcore tells of a request on its way, and the time that its head may take.
-
-    Whether it went over a used connection, and when the answer's head is waited for: then ``scope``
-    gets its deadline. The wait for a connection has none, and 1xx answers do not extend it.
-    """
-
-    def __init__(self, head_seconds: float) -> None:
-        self.has_connected = False
-        self.has_begun = False
-        self.scope = trio.CancelScope()
-        self._head_seconds = head_seconds
-
-    async def __call__(self, event: str, facts: object) -> None:
-        self.has_connected = self.has_connected or event == "connection.connect_tcp.started"
-        self.has_begun = self.has_begun or event.endswith(".send_request_headers.started")
-        if event.endswith(".receive_response_headers.started"):
-            self.scope.deadline = trio.current_time() + self._head_seconds
-
-    @property
-    def is_reused(self) -> bool:
-        return self.has_begun and not self.has_connected
 
 
 def _log(answer: Answer) -> None:

@@ -71,7 +71,8 @@ def _check_authority(authority: str) -> None:
     if port is not None and int(port[1]) > MAX_PORT:
         raise InvalidReferenceError(f"{authority[:300]!r} is not a host: ports end at {MAX_PORT}")
     try:
-        without_port(authority).encode("idna")  # as the look-up does it: labels have 1 to 63 bytes
+        # as the look-up does it: labels have 1 to 63 bytes, and "xn--" cannot be
+        without_port(authority).encode("idna").decode("idna")
     except UnicodeError as error:
         raise InvalidReferenceError(f"{authority[:300]!r} is not a host: {error}") from error
 

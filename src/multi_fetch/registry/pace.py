@@ -19,6 +19,7 @@ import trio
 from multi_fetch.limits import MAX_PACED_HOSTS
 
 if TYPE_CHECKING:
+    from multi_fetch.registry.url import Origin
     from multi_fetch.remotes import Patience
 
 # To the limit, in the time that it takes to answer as many requests as the limit allows.
@@ -137,28 +138,28 @@ class Paces:
 
     def __init__(self, ceiling: int) -> None:
         self._ceiling = ceiling
-        self._by_host: dict[tuple[str, int | None], Pace] = {}
+        self._by_host: dict[Origin, Pace] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_host)
 
-    def of(self, host: str, port: int | None) -> Pace | None:
+    def of(self, origin: Origin) -> Pace | None:
         """The host's pace, if it is held back."""
-        return self._by_host.get((host, port))
+        return self._by_host.get(origin)
 
-    def get_or_start(self, host: str, port: int | None) -> Pace:
+    def get_or_start(self, origin: Origin) -> Pace:
         """The host's pace, which from now on it has."""
-        pace = self._by_host.get((host, port))
+        pace = self._by_host.get(origin)
         if pace is None:
             if len(self._by_host) >= MAX_PACED_HOSTS:
                 del self._by_host[next(iter(self._by_host))]
-            pace = self._by_host[host, port] = Pace(self._ceiling)
+            pace = self._by_host[origin] = Pace(self._ceiling)
         return pace
 
-    def speed_up(self, host: str, port: int | None) -> None:
+    def speed_up(self, origin: Origin) -> None:
         """Takes note of another answer of this host, which may set it free."""
-        pace = self._by_host.get((host, port))
+        pace = self._by_host.get(origin)
         if pace is not None:
             pace.speed_up()
             if pace.is_free:
-                del self._by_host[host, port]
+                del self._by_host[origin]

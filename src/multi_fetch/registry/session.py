@@ -23,9 +23,9 @@ from multi_fetch.errors import (
 )
 from multi_fetch.limits import MAX_TOKEN_BODY_BYTES
 from multi_fetch.registry.authorizer import Authorizer
-from multi_fetch.registry.exchange import is_same_origin, parse_url
 from multi_fetch.registry.login import Login
 from multi_fetch.registry.retry import delay_seconds, is_passing, is_passing_status
+from multi_fetch.registry.url import Url, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -72,7 +72,7 @@ class Session:
         self.retries = 0
         self.ratelimit: dict[str, str] = {}
         self._exchange = exchange
-        self._host = host
+        self._origin = parse_url(host.url).origin
         login = Login.of(credential)
         if credential is None and keychain is not None:
             login = Login(partial(keychain.find, host.authority, repository))
@@ -111,7 +111,7 @@ class Session:
             UnauthorizedError: the registry asks for credentials that there are not.
             MultiFetchError: there is no answer, or none that may be followed.
         """
-        url = self._host.url + path
+        url = Url(self._origin, path)
         for number in count(attempt):
             try:
                 answer = await self._send_authorized(method, url, headers, number)
@@ -144,12 +144,12 @@ class Session:
             raise error
         await self._wait(delay, error.message)
 
-    def _may_pass(self, answer: Answer, url: str, attempt: int) -> bool:
+    def _may_pass(self, answer: Answer, url: Url, attempt: int) -> bool:
         if is_passing_status(answer.status):
             return True
         if answer.status not in EXPIRED or attempt > 1:
             return False
-        return not is_same_origin(answer.url, parse_url(url))
+        return answer.url.origin != url.origin
 
     def _delay(self, attempt: int, retry_after: float | None) -> float | None:
         return delay_seconds(
@@ -165,12 +165,12 @@ class Session:
         await trio.sleep(seconds)
 
     async def _send_authorized(
-        self, method: str, url: str, headers: Mapping[str, str], attempt: int
+        self, method: str, url: Url, headers: Mapping[str, str], attempt: int
     ) -> Answer:
         sent = await self._authorizer.authorization()
         answer = await self._exchange.follow(method, url, headers, sent, attempt=attempt)
         for turn in range(MAX_AUTHORIZATIONS):
-            if answer.status != 401 or not is_same_origin(answer.url, parse_url(url)):
+            if answer.status != 401 or answer.url.origin != url.origin:
                 break
             sent = await self._after_401(answer, sent, is_fresh=turn > 0)
             answer = await self._exchange.follow(method, url, headers, sent, attempt=attempt)
@@ -200,7 +200,7 @@ class Session:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         answer = await self._exchange.follow(
             method,
-            question.url,
+            parse_url(question.url),
             headers,
             question.authorization,
             form=question.form or None,

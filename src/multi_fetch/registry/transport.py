@@ -15,6 +15,7 @@ from multi_fetch.limits import (
     POOL_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
 )
+from multi_fetch.registry.tls import load_roots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +41,7 @@ class Transport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends one request, and gives its answer before the body."""
         if request.url.scheme == "https" and not self._has_roots:
-            _load_roots(self._context)
+            load_roots(self._context)
             self._has_roots = True
         response = await super().handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream), "an async transport made it"
@@ -104,13 +105,3 @@ def new_client(jobs: int, *, stall_seconds: float = READ_TIMEOUT_SECONDS) -> htt
         trust_env=False,
         follow_redirects=False,
     )
-
-
-def _load_roots(context: ssl.SSLContext) -> None:
-    """The system's roots, as curl and Go use them; certifi's where the system has none."""
-    context.load_default_certs()
-    paths = ssl.get_default_verify_paths()
-    if paths.cafile is None and paths.capath is None:
-        import certifi
-
-        context.load_verify_locations(certifi.where())

@@ -1,0 +1,308 @@
+"""One HTTP/1.1 connection on a non-blocking socket: a request, its head, its body.
+
+httptools (llhttp) reads heads and chunked bodies; a body of known length is received straight
+into a large buffer and handed out as a view of it. Nothing is awaited that is there already, and
+each wait has its deadline.
+
+RFC 9112: section 6.3 for where a body ends, section 9.3 for when the connection may be used again.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+import httptools
+import trio
+
+from multi_fetch.errors import DeadlineExceededError, RegistryError, UnavailableError
+from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_BYTES
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncGenerator
+
+HEAD_END = re.compile(rb"\r?\n\r?\n")
+CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
+
+# A socket that has nothing for us now: a plain one, and one under TLS.
+WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Head:
+    """A response's status line and header fields.
+
+    Attributes:
+        status: of the response.
+        headers: names in lower case; several fields of a name are joined by commas.
+        length: of the body in bytes; None where only its end will tell.
+        is_chunked: whether the body comes in chunks.
+        may_persist: whether the connection may serve another request after the body.
+    """
+
+    __slots__ = ("headers", "is_chunked", "length", "may_persist", "status")
+
+    def __init__(self) -> None:
+        self.headers: dict[str, str] = {}
+        self.status = 0
+        self.length: int | None = None
+        self.is_chunked = False
+        self.may_persist = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser for each field."""
+        key = name.decode("latin-1").lower()
+        text = value.decode("latin-1")
+        known = self.headers.get(key)
+        self.headers[key] = text if known is None else f"{known}, {text}"
+
+
+class Connection:
+    """A connection that is open; it belongs to one request at a time.
+
+    Args:
+        sock: connected and non-blocking; under TLS, with its handshake done.
+        stall_seconds: between two bytes, at most.
+
+    Attributes:
+        is_used: whether it has served a request before: then it may turn out to be closed.
+        may_persist: whether it may serve another, once the body was read to its end.
+    """
+
+    def __init__(self, sock: socket.socket, *, stall_seconds: float) -> None:
+        self.is_used = False
+        self.may_persist = False
+        self._stall_seconds = stall_seconds
+        self._deadline: float | None = None
+        self._sock = sock
+        self._what = ""
+        self._buffer = bytearray(RECEIVE_BYTES)
+        self._view = memoryview(self._buffer)
+        # What was received and not yet taken: self._view[start:end].
+        self._start = 0
+        self._end = 0
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end."""
+        name = self._sock.getpeername()
+        return str(name[0]) if isinstance(name, tuple) else ""
+
+    def is_quiet(self) -> bool:
+        """Whether an idle connection is still open and nothing came that nobody asked for."""
+        try:
+            return not self._sock.recv(1) and False
+        except WOULD_BLOCK:
+            return True
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Closes it at once; whoever owns it does not wait for it now."""
+        self._sock.close()
+
+    async def exchange(self, request: bytes, what: str, *, has_body: bool) -> Head:
+        """Sends a request and receives the head of its response.
+
+        Args:
+            request: all of it.
+            what: was asked, for messages.
+            has_body: False for HEAD, whose response ends with its head.
+
+        Raises:
+            UnavailableError: the connection broke.
+            DeadlineExceededError: nothing came for too long.
+            RegistryError: what came is no HTTP.
+        """
+        self._what = what
+        self._start = self._end = 0
+        self.may_persist = False
+        await self._send(request)
+        # 1xx answers do not extend what the answer's head may take.
+        self._deadline = trio.current_time() + self._stall_seconds
+        while True:
+            head = await self._receive_head()
+            if head.status >= 200:
+                break
+        self._deadline = None
+        if not has_body or head.status in {204, 304}:
+            head.length, head.is_chunked = 0, False
+        # Only a body that was read to its end leaves a connection that can be used again.
+        self.may_persist = head.length == 0 and head.may_persist and self._start == self._end
+        self.is_used = True
+        return head
+
+    async def body(self, head: Head) -> AsyncGenerator[memoryview | bytes, None]:
+        """The body, in chunks that are valid until the next is asked for.
+
+        Whoever stops early closes the connection.
+
+        Raises:
+            UnavailableError: it breaks off.
+            DeadlineExceededError: nothing came for too long.
+            RegistryError: its chunks are no HTTP.
+        """
+        if head.is_chunked:
+            async with aclosing(self._chunked_body(may_persist=head.may_persist)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        left = head.length
+        while left is None or left > 0:
+            if self._start == self._end:
+                self._start = self._end = 0
+                if not await self._receive():
+                    if left is None:
+                        return
+                    raise UnavailableError(
+                        f"{self._what}: the connection broke, {left} bytes before the body's end"
+                    )
+            start, end = self._start, self._end
+            if left is not None:
+                end = min(end, start + left)
+                left -= end - start
+            self._start = end
+            yield self._view[start:end]
+        # If more came than the length said, it would be taken for the next answer.
+        self.may_persist = head.may_persist and self._start == self._end
+
+    async def _chunked_body(self, *, may_persist: bool) -> AsyncGenerator[bytes, None]:
+        body = _ChunkedBody()
+        while not body.is_complete:
+            if self._start == self._end:
+                self._start = self._end = 0
+                if not await self._receive():
+                    raise UnavailableError(
+                        f"{self._what}: the connection broke before the body's last chunk"
+                    )
+            received = self._view[self._start : self._end]
+            self._start = self._end
+            try:
+                body.feed(received)
+            except httptools.HttpParserError as error:
+                raise RegistryError(f"{self._what}: the answer breaks HTTP: {error}") from error
+            for chunk in body.take():
+                yield chunk
+        self.may_persist = may_persist and not body.has_more
+
+    async def _receive_head(self) -> Head:
+        searched = self._start
+        while True:
+            found = HEAD_END.search(self._buffer, max(self._start, searched - 3), self._end)
+            if found is not None:
+                break
+            searched = self._end
+            if self._end - self._start > MAX_HEAD_BYTES:
+                raise RegistryError(
+                    f"{self._what}: the answer's head exceeds {MAX_HEAD_BYTES} bytes"
+                )
+            if not await self._receive():
+                raise UnavailableError(f"{self._what}: the connection broke before the answer")
+        head = _parse_head(self._view[self._start : found.end()], self._what)
+        self._start = found.end()
+        return head
+
+    async def _receive(self) -> int:
+        """Receives what there is, up to the buffer's end; 0 where the other side has ended."""
+        room = self._view[self._end :]
+        received = 0
+        while room:
+            try:
+                count = self._sock.recv_into(room)
+            except WOULD_BLOCK:
+                if received:
+                    break
+                await self._wait_readable()
+                continue
+            except OSError as error:
+                raise UnavailableError(f"{self._what}: the connection broke: {error}") from error
+            if not count:
+                break
+            received += count
+            room = room[count:]
+            if count < 16_384:
+                break
+        self._end += received
+        return received
+
+    async def _wait_readable(self) -> None:
+        deadline = self._deadline or trio.current_time() + self._stall_seconds
+        with trio.move_on_at(deadline) as scope:
+            await trio.lowlevel.wait_readable(self._sock)
+        if scope.cancelled_caught:
+            missing = "byte" if self._deadline is None else "answer"
+            raise DeadlineExceededError(f"{self._what}: no {missing} in {self._stall_seconds:g} s")
+
+    async def _send(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except WOULD_BLOCK:
+                with trio.move_on_after(self._stall_seconds) as scope:
+                    await trio.lowlevel.wait_writable(self._sock)
+                if scope.cancelled_caught:
+                    raise DeadlineExceededError(
+                        f"{self._what}: takes no byte in {self._stall_seconds:g} s"
+                    ) from None
+            except OSError as error:
+                raise UnavailableError(f"{self._what}: the connection broke: {error}") from error
+
+
+class _ChunkedBody:
+    """A chunked body, read by the parser that would have read its head."""
+
+    def __init__(self) -> None:
+        self.is_complete = False
+        self.has_more = False
+        self._chunks: list[bytes] = []
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+    def feed(self, data: memoryview) -> None:
+        self._parser.feed_data(data)
+
+    def take(self) -> list[bytes]:
+        chunks, self._chunks = self._chunks, []
+        return chunks
+
+    def on_body(self, body: bytes) -> None:
+        if self.is_complete:
+            self.has_more = True
+        else:
+            self._chunks.append(body)
+
+    def on_message_begin(self) -> None:
+        self.has_more = self.is_complete
+
+    def on_message_complete(self) -> None:
+        self.is_complete = True
+
+
+def _parse_head(data: memoryview, what: str) -> Head:
+    head = Head()
+    parser = httptools.HttpResponseParser(head)
+    try:
+        parser.feed_data(data)
+    except httptools.HttpParserError as error:
+        raise RegistryError(f"{what}: the answer breaks HTTP: {error}") from error
+    head.status = parser.get_status_code()
+    head.may_persist = _may_persist(parser.get_http_version(), head.headers)
+    coding = head.headers.get("transfer-encoding")
+    if coding is not None:
+        head.is_chunked = coding.strip().lower() == "chunked"
+        if not head.is_chunked:
+            raise RegistryError(f"{what}: the answer has a transfer coding, {coding[:40]!r}")
+        return head
+    length = head.headers.get("content-length")
+    if length is not None:
+        head.length = int(length)
+    return head
+
+
+def _may_persist(version: str, headers: dict[str, str]) -> bool:
+    """RFC 9112, section 9.3. The parser's own answer is wrong once a body of 0 bytes has ended."""
+    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
+    return "close" not in options and (version != "1.0" or "keep-alive" in options)

@@ -1,0 +1,244 @@
+"""The fast lane: GET and HEAD over connections of its own, below httpx.
+
+It does what nearly every request needs, and nothing else: http and https, directly to the host.
+Idle connections are a stack for each origin, so finding one costs the same however many there are.
+While a test has mocked httpx or httpcore the lane is closed, and the mock sees every request.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import sys
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from multi_fetch.errors import RegistryError, UnavailableError
+from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS, MAX_STALE_CONNECTIONS
+from multi_fetch.registry.answer import Answer, what
+from multi_fetch.registry.connection import Connection
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping
+    from types import ModuleType
+
+    from multi_fetch.oci.digest import Chunk
+    from multi_fetch.registry.connection import Head
+    from multi_fetch.registry.url import Origin, Url
+
+
+class FastLane:
+    """Connections, idle and new.
+
+    Args:
+        new_context: makes the TLS context, at the first https request.
+        jobs: idle connections that are kept, for all origins together.
+        stall_seconds: between two bytes, at most.
+    """
+
+    def __init__(
+        self, new_context: Callable[[], ssl.SSLContext], *, jobs: int, stall_seconds: float
+    ) -> None:
+        self._new_context = new_context
+        self._context: ssl.SSLContext | None = None
+        self._jobs = jobs
+        self._stall_seconds = stall_seconds
+        self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
+        self._idle_count = 0
+
+    def is_open(self) -> bool:
+        """Whether requests may go this way: not while httpx or httpcore is mocked."""
+        return not is_mocked()
+
+    async def send(
+        self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
+    ) -> FastAnswer:
+        """Sends a GET or HEAD; see ``exchange.Lane``."""
+        assert form is None, "only the general lane has bodies"
+        request = _request(method, url, headers)
+        connection, head = await self._exchange(
+            url.origin, request, what(method, url), has_body=method != "HEAD"
+        )
+        return FastAnswer(self, connection, head, method, url)
+
+    async def _exchange(
+        self, origin: Origin, request: bytes, asked: str, *, has_body: bool
+    ) -> tuple[Connection, Head]:
+        """Sends a request, and again where an idle connection turns out to be closed.
+
+        RFC 9112, section 9.3.1: that race is a client's to repair, by itself.
+        """
+        for _ in range(MAX_STALE_CONNECTIONS):
+            connection = self._take_idle(origin)
+            if connection is None:
+                break
+            try:
+                return connection, await connection.exchange(request, asked, has_body=has_body)
+            except UnavailableError:
+                connection.close()
+            except BaseException:
+                connection.close()
+                raise
+        connection = await self._connect(origin, asked)
+        try:
+            return connection, await connection.exchange(request, asked, has_body=has_body)
+        except BaseException:
+            connection.close()
+            raise
+
+    def release(self, origin: Origin, connection: Connection) -> None:
+        """Takes back a connection whose body was read to its end."""
+        if not connection.may_persist or self._idle_count >= self._jobs:
+            connection.close()
+            return
+        self._idle_count += 1
+        self._idle.setdefault(origin, []).append((trio.current_time(), connection))
+
+    def close(self) -> None:
+        """Closes what is idle."""
+        for stack in self._idle.values():
+            for _, connection in stack:
+                connection.close()
+        self._idle.clear()
+
+    def _take_idle(self, origin: Origin) -> Connection | None:
+        stack = self._idle.get(origin)
+        while stack:
+            since, connection = stack.pop()
+            self._idle_count -= 1
+            if trio.current_time() - since < KEEPALIVE_SECONDS and connection.is_quiet():
+                return connection
+            connection.close()
+        return None
+
+    async def _connect(self, origin: Origin, asked: str) -> Connection:
+        with trio.move_on_after(CONNECT_TIMEOUT_SECONDS):
+            try:
+                sock = await _open_socket(origin)
+            except OSError as error:
+                raise UnavailableError(f"{asked}: no connection: {_words(error)}") from error
+            except (UnicodeError, OverflowError) as error:  # a name that no look-up takes
+                raise RegistryError(f"{asked}: cannot be sent: {error}") from error
+            if origin.scheme == "https":
+                sock = await self._start_tls(origin, sock, asked)
+            return Connection(sock, stall_seconds=self._stall_seconds)
+        raise UnavailableError(f"{asked}: no connection in {CONNECT_TIMEOUT_SECONDS:g} s")
+
+    async def _start_tls(self, origin: Origin, sock: socket.socket, asked: str) -> ssl.SSLSocket:
+        try:
+            if self._context is None:
+                self._context = self._new_context()
+            secure = self._context.wrap_socket(
+                sock, server_hostname=origin.host, do_handshake_on_connect=False
+            )
+        except (OSError, ValueError) as error:
+            sock.close()
+            raise UnavailableError(f"{asked}: no TLS: {_words(error)}") from error
+        try:
+            while True:
+                try:
+                    secure.do_handshake()
+                except ssl.SSLWantReadError:
+                    await trio.lowlevel.wait_readable(secure)
+                except ssl.SSLWantWriteError:
+                    await trio.lowlevel.wait_writable(secure)
+                else:
+                    return secure
+        except OSError as error:
+            secure.close()
+            raise UnavailableError(f"{asked}: no TLS: {_words(error)}") from error
+        except BaseException:
+            secure.close()
+            raise
+
+
+class FastAnswer(Answer):
+    """An answer of the fast lane's.
+
+    Args:
+        lane: that the connection goes back to.
+        connection: whose body has not been read.
+        head: of the answer.
+        method: of the request.
+        url: that was asked for.
+    """
+
+    def __init__(
+        self, lane: FastLane, connection: Connection, head: Head, method: str, url: Url
+    ) -> None:
+        super().__init__(method, url, head.status, head.headers)
+        self._lane = lane
+        self._connection = connection
+        self._head = head
+        self._is_closed = False
+
+    @property
+    def peer(self) -> str:
+        """The address that it came from."""
+        return self._connection.peer
+
+    def chunks(self) -> AsyncGenerator[Chunk, None]:
+        """The body as it was sent; see ``Answer.chunks``."""
+        return self._connection.body(self._head)
+
+    async def aclose(self) -> None:
+        """Gives the connection back, or closes it if the body was not read to its end."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._lane.release(self.url.origin, self._connection)
+
+
+# Where tests put a mock: respx has a place in httpx's client and one in httpcore's pool; others
+# replace the transport's method. A name of httpx's that is gone is looked for in vain, no more.
+MOCKED_PLACES: Final = (
+    ("httpx", "AsyncClient", "_transport_for_url"),
+    ("httpx", "AsyncHTTPTransport", "handle_async_request"),
+    ("httpcore", "AsyncConnectionPool", "handle_async_request"),
+)
+
+
+def is_mocked() -> bool:
+    """Whether httpx or httpcore sends in another way than its own.
+
+    A library that is not imported yet cannot be mocked.
+    """
+    return any(
+        library in sys.modules and not _is_own(sys.modules[library], kind, method)
+        for library, kind, method in MOCKED_PLACES
+    )
+
+
+def _is_own(library: ModuleType, kind: str, method: str) -> bool:
+    function = getattr(getattr(library, kind, None), method, None)
+    if function is None:
+        return True
+    code = getattr(function, "__code__", None)
+    folder = str(library.__file__).removesuffix("__init__.py")
+    return code is not None and code.co_filename.startswith(folder)
+
+
+def _request(method: str, url: Url, headers: Mapping[str, str]) -> bytes:
+    lines = [f"{method} {url.target} HTTP/1.1", f"Host: {url.origin.authority}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    text = "\r\n".join(lines)
+    if "\n" in text.replace("\r\n", "") or not text.isascii():
+        raise RegistryError(
+            f"{what(method, url)}: cannot be sent: a character that no header takes"
+        )
+    return f"{text}\r\n\r\n".encode("ascii")
+
+
+async def _open_socket(origin: Origin) -> socket.socket:
+    """A connected socket, by happy eyeballs (RFC 8305), as trio has it."""
+    stream = await trio.open_tcp_stream(origin.host, origin.port)
+    sock = socket.socket(fileno=stream.socket.detach())
+    sock.setblocking(False)
+    return sock
+
+
+def _words(error: Exception) -> str:
+    causes = (
+        [error, *getattr(error, "exceptions", ())] if error.__cause__ is None else [error.__cause__]
+    )
+    return str(causes[-1]) or type(error).__name__

@@ -1,0 +1,50 @@
+"""httpx, imported and opened when the first request needs it: that takes some 40 ms."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import httpx
+
+    from multi_fetch.registry.answer import Answer
+    from multi_fetch.registry.httpx_lane import HttpxLane
+    from multi_fetch.registry.url import Url
+
+
+class GeneralLane:
+    """A lane for everything that opens itself; see ``exchange.Lane``.
+
+    Args:
+        jobs: requests at the same time.
+        stall_seconds: between two bytes, at most.
+    """
+
+    def __init__(self, *, jobs: int, stall_seconds: float) -> None:
+        self._jobs = jobs
+        self._stall_seconds = stall_seconds
+        self._client: httpx.AsyncClient | None = None
+        self._lane: HttpxLane | None = None
+
+    async def send(
+        self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
+    ) -> Answer:
+        """Sends a request as it is; gives the answer, whatever its status.
+
+        Raises:
+            MultiFetchError: there is no answer.
+        """
+        if self._lane is None:
+            from multi_fetch.registry.httpx_lane import HttpxLane
+            from multi_fetch.registry.transport import new_client
+
+            self._client = new_client(self._jobs, stall_seconds=self._stall_seconds)
+            self._lane = HttpxLane(self._client, stall_seconds=self._stall_seconds)
+        return await self._lane.send(method, url, headers, form)
+
+    async def aclose(self) -> None:
+        """Closes what was opened."""
+        if self._client is not None:
+            await self._client.aclose()

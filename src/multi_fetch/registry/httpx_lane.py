@@ -1,0 +1,198 @@
+"""The general lane: everything goes, over httpx.
+
+httpx raises while a body is read as well as before, so every read goes through ``translated``.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import aclosing, contextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import trio
+
+from multi_fetch.errors import (
+    DeadlineExceededError,
+    MultiFetchError,
+    RegistryError,
+    UnavailableError,
+)
+from multi_fetch.limits import (
+    CONNECT_TIMEOUT_SECONDS,
+    MAX_STALE_CONNECTIONS,
+    READ_TIMEOUT_SECONDS,
+)
+from multi_fetch.registry.answer import Answer, what
+from multi_fetch.registry.errcode import printable
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+
+    from multi_fetch.registry.url import Url
+
+# h11 and httpcore say so in words alone when the other side hung up; all else that they call a
+# protocol error is one.
+HUNG_UP = re.compile(r"disconnected|closed connection", re.IGNORECASE)
+
+# More than httpcore reads from a socket at once (64 KiB).
+_MAX_RECEIVED_BYTES: Final = 128 * 1024
+
+# httpx's kinds in the order in which they are tried: the special before the general.
+_TRANSLATIONS: Final[Sequence[tuple[type[Exception], type[MultiFetchError], str]]] = (
+    (httpx.ConnectTimeout, UnavailableError, f"no connection in {CONNECT_TIMEOUT_SECONDS:g} s"),
+    (httpx.TimeoutException, DeadlineExceededError, "it took too long"),
+    (httpx.ConnectError, UnavailableError, "no connection"),
+    (httpx.NetworkError, UnavailableError, "the connection broke"),
+    (httpx.RemoteProtocolError, RegistryError, "the answer breaks HTTP"),
+)
+
+
+class HttpxLane:
+    """Sends requests with a client.
+
+    Args:
+        client: its owner's to close.
+        stall_seconds: how long a head may take.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, *, stall_seconds: float) -> None:
+        self._client = client
+        self._stall_seconds = stall_seconds
+
+    async def send(
+        self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
+    ) -> Answer:
+        """Sends a request as it is, and again where the server had closed an idle connection.
+
+        RFC 9112, section 9.3.1: that race is a client's to repair, by itself. Each failure takes
+        one idle connection out of the pool, and a new one that fails is not tried again.
+
+        Raises:
+            MultiFetchError: there is no answer.
+        """
+        asked = what(method, url)
+        with translated(asked, self._stall_seconds):
+            request = self._client.build_request(
+                method, str(url), headers=dict(headers), content=form
+            )
+        for attempt in range(MAX_STALE_CONNECTIONS + 1):
+            trace = request.extensions["trace"] = _Trace(self._stall_seconds)
+            try:
+                with translated(asked, self._stall_seconds), trace.scope:
+                    response = await self._client.send(request, stream=True)
+                    return HttpxAnswer(response, url, self._stall_seconds)
+            except UnavailableError:
+                is_repeatable = trace.is_reused and request.method != "POST"
+                if not is_repeatable or attempt == MAX_STALE_CONNECTIONS:
+                    raise
+                continue
+            raise DeadlineExceededError(f"{asked}: no answer in {self._stall_seconds:g} s")
+        raise AssertionError("the last attempt returns or raises")
+
+
+class HttpxAnswer(Answer):
+    """An answer of httpx's.
+
+    Args:
+        response: whose body has not been read, if it was not mocked.
+        url: that was asked for.
+        stall_seconds: between two bytes, for messages.
+    """
+
+    def __init__(
+        self, response: httpx.Response, url: Url, stall_seconds: float = READ_TIMEOUT_SECONDS
+    ) -> None:
+        super().__init__(response.request.method, url, response.status_code, response.headers)
+        self._response = response
+        self._stall_seconds = stall_seconds
+
+    @property
+    def peer(self) -> str:
+        """The address that it came from, or an empty text where that is not known."""
+        stream = self._response.extensions.get("network_stream")
+        address = stream.get_extra_info("server_addr") if stream is not None else None
+        return str(address[0]) if isinstance(address, tuple) else ""
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """The body as it was sent; see ``Answer.chunks``."""
+        with translated(self.what, self._stall_seconds):
+            async with aclosing(_raw(self._response)) as raw:
+                async for chunk in raw:
+                    yield chunk
+
+    async def aclose(self) -> None:
+        """Gives the connection back, or closes it if the body was not read to its end."""
+        await self._response.aclose()
+
+
+class _Trace:
+    """What httpcore tells of a request on its way, and the time that its head may take.
+
+    Whether it went over a used connection, and when the answer's head is waited for: then ``scope``
+    gets its deadline. The wait for a connection has none, and 1xx answers do not extend it.
+    """
+
+    def __init__(self, head_seconds: float) -> None:
+        self.has_connected = False
+        self.has_begun = False
+        self.scope = trio.CancelScope()
+        self._head_seconds = head_seconds
+
+    async def __call__(self, event: str, facts: object) -> None:
+        self.has_connected = self.has_connected or event == "connection.connect_tcp.started"
+        self.has_begun = self.has_begun or event.endswith(".send_request_headers.started")
+        if event.endswith(".receive_response_headers.started"):
+            self.scope.deadline = trio.current_time() + self._head_seconds
+
+    @property
+    def is_reused(self) -> bool:
+        return self.has_begun and not self.has_connected
+
+
+async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
+    """The body's bytes; whoever stops early closes this, and the connection with it.
+
+    This is httpx's stream itself: aiter_raw would add nothing but refuse bodies that a mock gave
+    whole. It is a chain of generators, and trio warns of each that is left suspended. When the
+    connection is closed, going on ends them all, after what had been received already.
+    """
+    assert isinstance(response.stream, httpx.AsyncByteStream), "an async transport made it"
+    raw = aiter(response.stream)
+    try:
+        async for chunk in raw:
+            yield chunk
+    finally:
+        await response.aclose()
+        left = _MAX_RECEIVED_BYTES
+        with suppress(httpx.HTTPError, httpx.StreamError, StopAsyncIteration):
+            while left > 0:
+                left -= len(await anext(raw))
+
+
+@contextmanager
+def translated(asked: str, stall_seconds: float) -> Iterator[None]:
+    """Raises httpx's errors as those of the tree.
+
+    Args:
+        asked: the request, with which messages begin.
+        stall_seconds: between two bytes, for messages.
+    """
+    try:
+        yield
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
+        raise _translation(error, asked, stall_seconds) from error
+
+
+def _translation(error: Exception, asked: str, stall_seconds: float) -> MultiFetchError:
+    words = printable(str(error))
+    said = f": {words}" if words else ""
+    if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
+        return DeadlineExceededError(f"{asked}: no byte in {stall_seconds:g} s{said}")
+    if isinstance(error, httpx.RemoteProtocolError) and HUNG_UP.search(words):
+        return UnavailableError(f"{asked}: the connection broke{said}")
+    for kind, leaf, text in _TRANSLATIONS:
+        if isinstance(error, kind):
+            return leaf(f"{asked}: {text}{said}")
+    # a name that no look-up takes, a port beyond 65535, a character that no header takes
+    return RegistryError(f"{asked}: cannot be sent or followed{said}")

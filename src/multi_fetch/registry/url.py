@@ -1,0 +1,103 @@
+"""URLs: where a connection leads, and what is asked for there.
+
+RFC 3986, as far as http and https need it. What servers write into Location is often not quite a
+URL; what browsers would repair is repaired here: blanks and letters beyond ASCII are encoded.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+from urllib.parse import quote, urljoin, urlsplit
+
+import msgspec
+
+from multi_fetch.errors import RegistryError
+from multi_fetch.registry.api import redacted
+from multi_fetch.registry.errcode import printable
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+# RFC 3986, section 2: what stands in a path and query as it is.
+TARGET_CHARACTERS: Final = "/?:@!$&'()*+,;=-._~%[]|"
+HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~-]+)?")
+MAX_URL_CHARACTERS: Final = 65_536
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where connections lead (RFC 6454, section 4).
+
+    Attributes:
+        scheme: ``http`` or ``https``.
+        host: in lower case; IPv6 without brackets.
+        port: always written.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """As a Host header has it: a port that goes without saying is left out."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+class Url(msgspec.Struct, frozen=True):
+    """An origin, and what is asked for there: path and query, encoded."""
+
+    origin: Origin
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.origin}{self.target}"
+
+
+def parse_url(text: str) -> Url:
+    """Reads an http or https URL; user name and fragment are dropped.
+
+    Raises:
+        RegistryError: it is none.
+    """
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+        if not host.isascii():
+            host = host.encode("idna").decode("ascii")
+        host.encode("ascii").decode("idna")  # "xn--" cannot be
+    except (ValueError, UnicodeError) as error:
+        raise RegistryError(f"{shown(text)!r} is no URL: {printable(str(error))}") from error
+    if len(text) > MAX_URL_CHARACTERS or not HOST.fullmatch(host):
+        raise RegistryError(f"{shown(text)!r} is no URL: it has no host that can be looked up")
+    if parts.scheme not in DEFAULT_PORTS:
+        raise RegistryError(f"{shown(text)!r} is no http or https URL")
+    path = quote(parts.path or "/", safe=TARGET_CHARACTERS)
+    query = f"?{quote(parts.query, safe=TARGET_CHARACTERS)}" if parts.query else ""
+    origin = Origin(parts.scheme, host, DEFAULT_PORTS[parts.scheme] if port is None else port)
+    return Url(origin, path + query)
+
+
+def join(base: Url, location: str) -> Url:
+    """Where a Location header leads from a URL (RFC 3986, section 5).
+
+    Raises:
+        RegistryError: to no http or https URL.
+    """
+    try:
+        joined = urljoin(str(base), location.strip())
+    except ValueError as error:
+        raise RegistryError(f"{shown(location)!r} is no URL: {printable(str(error))}") from error
+    return parse_url(joined)
+
+
+def shown(text: str) -> str:
+    """A text that should be a URL, for messages: without user and query, which may be secret."""
+    try:
+        text = redacted(text)
+    except ValueError:
+        text = text.partition("?")[0].rpartition("@")[2]
+    return printable(text, 200)
