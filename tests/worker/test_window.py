@@ -1,0 +1,136 @@
+"""Which jobs are open, which is next, and what the run comes to."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from multi_fetch.errors import MultiFetchError, NotFoundError, UnavailableError
+from multi_fetch.limits import MAX_DATA_BYTES
+from multi_fetch.protocol.request import parse_request
+from multi_fetch.worker.job import Job
+from multi_fetch.worker.window import Tally, Window
+
+LARGE_HINT = f"size:{MAX_DATA_BYTES + 1}"
+
+
+def a_window(size: int = 100, *, streams: int = 1, is_ordered: bool = False) -> Window:
+    started: list[Job] = []
+    return Window(size, streams=streams, is_ordered=is_ordered, on_start=started.append)
+
+
+def a_job(number: int, text: str = "", *hints: str, parent: Job | None = None) -> Job:
+    return Job(id=number, request=parse_request(text or f"tag{number}", list(hints)), parent=parent)
+
+
+async def taken(window: Window) -> list[int]:
+    """The jobs of the next flight."""
+    with trio.fail_after(1):
+        flight = await window.take()
+    assert flight is not None
+    return [job.id for job in flight.members]
+
+
+async def test_jobs_are_taken_in_the_order_of_their_lines() -> None:
+    window = a_window()
+    for number in (1, 2, 3):
+        await window.admit(a_job(number))
+    assert [await taken(window) for _ in range(3)] == [[1], [2], [3]]
+
+
+async def test_those_who_ask_for_the_same_are_taken_together() -> None:
+    window = a_window()
+    for number, text in enumerate(["same", "other", "same", "same"], start=1):
+        await window.admit(a_job(number, text))
+    assert [await taken(window) for _ in range(2)] == [[1, 3, 4], [2]]
+
+
+async def test_nobody_joins_a_flight_that_is_sealed() -> None:
+    window = a_window()
+    await window.admit(a_job(1, "same"))
+    flight = await window.take()
+    assert flight is not None
+    await window.admit(a_job(2, "same"))
+    assert [job.id for job in flight.members] == [1, 2]
+    window.seal(flight)
+    await window.admit(a_job(3, "same"))
+    assert await taken(window) == [3]
+
+
+async def test_small_objects_overtake_large_ones_beyond_the_streams() -> None:
+    window = a_window(streams=1)
+    await window.admit(a_job(1, "a", LARGE_HINT))
+    await window.admit(a_job(2, "b", LARGE_HINT))
+    await window.admit(a_job(3, "c"))
+    assert [await taken(window) for _ in range(2)] == [[1], [3]]
+    with trio.move_on_after(0.01) as waiting:
+        await window.take()
+    assert waiting.cancelled_caught
+
+
+async def test_what_was_found_comes_before_what_was_read() -> None:
+    window = a_window()
+    parent = a_job(1)
+    await window.admit(parent)
+    await window.take()
+    await window.admit(a_job(2))
+    window.add_children(parent, [a_job(-1, parent=parent), a_job(-2, parent=parent)])
+    assert [await taken(window) for _ in range(3)] == [[-1], [-2], [2]]
+
+
+async def test_ordered_turns_come_one_after_the_other() -> None:
+    window = a_window(is_ordered=True)
+    jobs = [a_job(number) for number in (1, 2, 3)]
+    for job in jobs:
+        await window.admit(job)
+        await window.take()
+    for job in jobs:
+        assert [each.id for each in jobs if each.turn is not None and each.turn.is_set()][-1] == (
+            job.id
+        )
+        window.close(job, None)
+
+
+async def test_take_ends_when_the_last_job_is_closed() -> None:
+    window = a_window()
+    job = a_job(1)
+    await window.admit(job)
+    await window.take()
+    window.end()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(window.take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert nursery.child_tasks
+        window.close(job, None)
+    assert await window.take() is None
+
+
+@pytest.mark.parametrize(
+    ("errors", "status"),
+    [
+        ([], 0),
+        ([None, None], 0),
+        ([None, UnavailableError("no route")], 1),
+        ([NotFoundError("gone"), UnavailableError("no route")], 1),
+        ([UnavailableError("no route")], 3),
+    ],
+)
+async def test_the_tally_gives_the_exit_status(
+    errors: list[MultiFetchError | None], status: int
+) -> None:
+    window = a_window()
+    for number, error in enumerate(errors, start=1):
+        job = a_job(number)
+        await window.admit(job)
+        await window.take()
+        job.sent_bytes = 10
+        window.close(job, error)
+    failed = sum(error is not None for error in errors)
+    assert window.tally == Tally(
+        requests=len(errors),
+        succeeded=len(errors) - failed,
+        failed=failed,
+        bytes=10 * len(errors),
+        is_remote_usable=window.tally.is_remote_usable,
+    )
+    assert window.tally.exit_status == status
