@@ -99,7 +99,10 @@ def test_the_first_closed_stream_is_named() -> None:
 )
 def test_a_stream_that_failed_is_told_however_deep_the_error_lies(stream: str, words: str) -> None:
     error = OSError(21, "Is a directory", stream)
-    group: ExceptionGroup[OSError] = ExceptionGroup("", [ExceptionGroup("", [error])])
+    group: ExceptionGroup[OSError] = ExceptionGroup(
+        "",
+        [ExceptionGroup("", [error])],  # type: ignore[list-item] # typeshed has no nested groups
+    )
     assert stream_failure(group) == words
 
 
