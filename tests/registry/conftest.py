@@ -104,10 +104,12 @@ def _close_lanes() -> Iterator[None]:
 
 
 @pytest.fixture(params=["fast", "general"])
-def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Runs a test over either lane; what is mocked takes the general one in both."""
-    if request.param == "general":
+    name = str(request.param)
+    if name == "general":
         monkeypatch.setattr(FastLane, "is_open", lambda _: False)
+    return name
 
 
 def new_session(

@@ -843,6 +843,7 @@ def check_verdict(case: Case, verdict: Verdict) -> None:
         assert verdict.content == case.ask.content
 
 
+@pytest.mark.usefixtures("lane")
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
 async def test_each_trouble_has_its_verdict_and_is_met_with_no_request_too_many(
     layout: Layout, case: Case

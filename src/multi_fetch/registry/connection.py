@@ -288,6 +288,8 @@ def _parse_head(data: memoryview, what: str) -> Head:
         parser.feed_data(data)
     except httptools.HttpParserError as error:
         raise RegistryError(f"{what}: the answer breaks HTTP: {error}") from error
+    except httptools.HttpParserUpgrade as error:
+        raise RegistryError(f"{what}: the answer is another protocol's, unasked") from error
     head.status = parser.get_status_code()
     head.may_persist = _may_persist(parser.get_http_version(), head.headers)
     coding = head.headers.get("transfer-encoding")

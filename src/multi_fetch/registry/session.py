@@ -119,7 +119,9 @@ class Session:
                 await self.bear(error, number)
                 continue
             answer.attempts = number
-            if answer.status in final or not self._may_pass(answer, url, number):
+            may_be_expired = number == attempt and _may_be_expired(answer, url)
+            may_pass = is_passing_status(answer.status) and answer.status not in final
+            if not may_pass and not may_be_expired:
                 return answer
             delay = self._delay(self._exchange.tries_in_vain(answer), answer.retry_after())
             if delay is None:
@@ -143,13 +145,6 @@ class Session:
             error.attempts = attempt
             raise error
         await self._wait(delay, error.message)
-
-    def _may_pass(self, answer: Answer, url: Url, attempt: int) -> bool:
-        if is_passing_status(answer.status):
-            return True
-        if answer.status not in EXPIRED or attempt > 1:
-            return False
-        return answer.url.origin != url.origin
 
     def _delay(self, attempt: int, retry_after: float | None) -> float | None:
         return delay_seconds(
@@ -216,3 +211,8 @@ class Session:
         if isinstance(error, NotFoundError):  # no token service is not: no such object
             raise RegistryError(error.message, status=error.status)
         raise error
+
+
+def _may_be_expired(answer: Answer, url: Url) -> bool:
+    """Whether this is a store's refusal of a signed URL, which the registry can make anew."""
+    return answer.status in EXPIRED and answer.url.origin != url.origin
