@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from multi_fetch.errors import NotFoundError
+from multi_fetch.errors import InvalidRequestError, NotFoundError
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Chunk, Digest, digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
@@ -79,6 +79,8 @@ class MemoryRemote:
         try:
             content = self._find(ref)
             await trio.lowlevel.checkpoint()
+            if byte_range is not None and byte_range.first >= len(content):
+                raise InvalidRequestError(f"the range begins beyond the end of {ref}")
             known = len(content) if self.is_size_known else size
             descriptor = self._descriptor(content, media_types, known)
             body = self._chunks(_name(ref), descriptor.digest, byte_range)
