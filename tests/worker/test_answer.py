@@ -9,13 +9,15 @@ import pytest
 import trio
 
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_INDEX_DEPTH
-from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.digest import digest_of, parse_digest
 from multi_fetch.oci.media_types import DOCKER_SCHEMA1_SIGNED, OCI_MANIFEST
 from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, Frame
 from multi_fetch.worker.serve import Settings
 from tests.worker.harness import answers, content, ids, running, terminals
 from tests.worker.images import add_image, add_index
 from tests.worker.memory_remote import MemoryRemote
+from tests.world import SHARED as SHARED_LAYER
+from tests.world import World
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
@@ -411,3 +413,53 @@ async def test_what_the_remote_reports_is_in_bye(remote: MemoryRemote) -> None:
     remote.retries = 3
     _, frames = await answers(remote, b"")
     assert frames[-1] == Bye(0, 0, 0, 0, {"retries": 3})
+
+
+async def test_what_is_found_below_joins_a_fetch_of_the_same_that_runs_already() -> None:
+    remote = World()
+    remote.gates[digest_of(SHARED_LAYER)] = trio.Event()
+    async with running(remote) as run:
+        run.reader.feed(b"two children:all\none children:all\ntwo children:all\n")
+        await trio.testing.wait_all_tasks_blocked()
+        for gate in remote.gates.values():
+            gate.set()
+        run.reader.feed_eof()
+    assert run.status == 0
+    assert [_bare(name) for name in remote.opened].count(digest_of(SHARED_LAYER)) == 1
+
+
+@pytest.mark.parametrize("settings", [None, ORDERED])
+async def test_a_cancel_in_the_moment_in_which_content_comes_is_heard(
+    settings: Settings | None, autojump_clock: MockClock
+) -> None:
+    async with running(World([1], is_deaf=True), settings) as run:
+        run.reader.feed(b"large\nmulti children:all\n")
+        await trio.sleep(1.5)
+        run.reader.feed(b"!cancel 1\n!cancel 2\n")
+        run.reader.feed_eof()
+    ends = terminals(run.writer.frames())
+    assert {number: getattr(end, "code", "") for number, end in ends.items()} == {
+        1: "cancelled",
+        2: "cancelled",
+    }
+
+
+async def test_a_listing_looks_into_the_manifest_that_it_has_found(remote: MemoryRemote) -> None:
+    """Though the tag may move before that."""
+    _, frames = await answers(remote, b"amd64 children:all content:none\n")
+    assert remote.opened == [f"@{digest_of(remote.objects['amd64'])}"]
+    assert len(begins(frames)) == 4
+
+
+async def test_a_small_range_of_a_large_object_is_a_small_object(remote: MemoryRemote) -> None:
+    _, frames = await answers(remote, b"large range:7-9\n", Settings(software="test", jobs=1))
+    assert [type(frame) for frame in frames[1:-1]] == [Begin, Data, End]
+    lines = [f"{remote.add(LARGE + bytes([each]))} size:{len(LARGE) + 1}" for each in range(3)]
+    for line in lines:
+        remote.gates[parse_digest(line.partition(" ")[0])] = trio.Event()
+    async with running(remote, Settings(software="test", jobs=2)) as run:
+        run.reader.feed("\n".join([*lines, f"large size:{len(LARGE)} range:7-9\n"]).encode())
+        assert isinstance((await run.writer.wait_frames(4))[3], End)
+        for gate in remote.gates.values():
+            gate.set()
+        run.reader.feed_eof()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+
+from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnsupportedError
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
+from multi_fetch.oci.descriptor import Descriptor
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.media_types import OCI_INDEX, OCTET_STREAM
+from multi_fetch.protocol.request import ByteRange, Request
+from multi_fetch.worker.judge import check_pin, held_limit, judge_of
+
+CONTENT = b"content"
+
+
+def descriptor(size: int | None = len(CONTENT), media_type: str = OCTET_STREAM) -> Descriptor:
+    return Descriptor(media_type=media_type, digest=digest_of(CONTENT), size=size)
+
+
+def test_what_is_not_pinned_may_be_anything() -> None:
+    check_pin(Request(object="a"), descriptor())
+
+
+def test_a_pin_holds_what_it_names_and_nothing_else() -> None:
+    check_pin(Request(object="a", pin=digest_of(CONTENT)), descriptor())
+    with pytest.raises(DigestMismatchError, match="a has moved") as caught:
+        check_pin(Request(object="a", pin=digest_of(b"")), descriptor())
+    assert (caught.value.want, caught.value.got) == (digest_of(b""), digest_of(CONTENT))
+
+
+def test_a_pin_of_another_algorithm_proves_nothing() -> None:
+    with pytest.raises(UnsupportedError):
+        check_pin(Request(object="a", pin=digest_of(CONTENT, "sha512")), descriptor())
+
+
+def test_a_whole_object_is_judged_by_its_digest() -> None:
+    judge = judge_of(descriptor(), None)
+    judge.update(CONTENT)
+    assert judge.finish() == digest_of(CONTENT)
+
+
+@pytest.mark.parametrize(("byte_range", "most"), [(ByteRange(2, 4), 3), (ByteRange(0, 0), 1)])
+def test_of_a_range_only_the_length_is_judged(byte_range: ByteRange, most: int) -> None:
+    judge = judge_of(descriptor(), byte_range)
+    judge.update(b"?" * most)
+    assert judge.finish() is None
+    with pytest.raises(SizeMismatchError):
+        judge.update(b"?")
+
+
+@pytest.mark.parametrize(
+    ("size", "byte_range", "limit"),
+    [
+        (None, None, MAX_DATA_BYTES),
+        (MAX_DATA_BYTES, None, MAX_DATA_BYTES),
+        (MAX_DATA_BYTES + 1, None, 0),
+        (10**12, ByteRange(5, 5 + MAX_DATA_BYTES - 1), MAX_DATA_BYTES),
+        (10**12, ByteRange(5, 5 + MAX_DATA_BYTES), 0),
+        (10**12, ByteRange(10**12 - 9), MAX_DATA_BYTES),
+        (10**12, ByteRange(10**12 - 9, 10**13), MAX_DATA_BYTES),
+        (10**12, ByteRange(9), 0),
+        (None, ByteRange(9), MAX_DATA_BYTES),
+        (None, ByteRange(0, 10**9), 0),
+    ],
+)
+def test_what_fits_a_data_frame_is_held_and_what_does_not_streams_from_the_first_byte(
+    size: int | None, byte_range: ByteRange | None, limit: int
+) -> None:
+    assert held_limit(descriptor(size), byte_range) == limit
+
+
+def test_a_manifest_is_held_whatever_its_size() -> None:
+    assert held_limit(descriptor(3 * MAX_DATA_BYTES, OCI_INDEX)) == MAX_MANIFEST_BYTES
