@@ -419,8 +419,9 @@ async def test_what_is_found_below_joins_a_fetch_of_the_same_that_runs_already()
     remote = World()
     remote.gates[digest_of(SHARED_LAYER)] = trio.Event()
     async with running(remote) as run:
-        run.reader.feed(b"two children:all\none children:all\ntwo children:all\n")
-        await trio.testing.wait_all_tasks_blocked()
+        for line in (b"two children:all\n", b"one children:all\n", b"two children:all\n"):
+            run.reader.feed(line)
+            await trio.testing.wait_all_tasks_blocked()
         for gate in remote.gates.values():
             gate.set()
         run.reader.feed_eof()
