@@ -138,6 +138,13 @@ class Answer:
                         break
         return bytes(body[:MAX_ERROR_BODY_BYTES])
 
+    async def drain(self) -> None:
+        """Reads what there is, up to an error's limit, so that the connection is used again."""
+        try:
+            await self.first_bytes()
+        finally:
+            await self.aclose()
+
     async def error(self) -> MultiFetchError:
         """The error that this answer stands for, with what its body says; it is returned."""
         body = await self.first_bytes()

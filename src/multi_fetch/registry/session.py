@@ -119,17 +119,12 @@ class Session:
                 await self.bear(error, number)
                 continue
             answer.attempts = number
-            may_be_expired = number == attempt and _may_be_expired(answer, url)
-            may_pass = is_passing_status(answer.status) and answer.status not in final
-            if not may_pass and not may_be_expired:
-                return answer
-            delay = self._delay(self._exchange.tries_in_vain(answer), answer.retry_after())
+            delay = None
+            if answer.status not in final and _may_change(answer, url, is_first=number == attempt):
+                delay = self._delay(self._exchange.tries_in_vain(answer), answer.retry_after())
             if delay is None:
                 return answer
-            try:
-                await answer.first_bytes()  # so that the connection can be used again
-            finally:
-                await answer.aclose()
+            await answer.drain()
             await self._wait(delay, f"{answer.what}: {answer.status}")
         raise AssertionError("attempts have an end")
 
@@ -213,6 +208,11 @@ class Session:
         raise error
 
 
-def _may_be_expired(answer: Answer, url: Url) -> bool:
-    """Whether this is a store's refusal of a signed URL, which the registry can make anew."""
-    return answer.status in EXPIRED and answer.url.origin != url.origin
+def _may_change(answer: Answer, url: Url, *, is_first: bool) -> bool:
+    """Whether the registry may answer otherwise, if it is asked again.
+
+    Also where a store refuses a signed URL: that may have expired, and the registry makes another.
+    """
+    is_redirected = answer.url.origin != url.origin
+    may_be_expired = is_first and is_redirected and answer.status in EXPIRED
+    return may_be_expired or is_passing_status(answer.status)

@@ -1,0 +1,124 @@
+"""One request on its way: who waits for whom at a busy host, and what is never sent twice."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from httpx import Response
+from msgspec.structs import replace
+
+from multi_fetch.registry.exchange import ATTEMPTS_OF_BAD_LUCK, Exchange
+from multi_fetch.registry.general_lane import GeneralLane
+from multi_fetch.registry.url import Url, parse_url
+from tests.fakes.consumer import QUICK
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import respx
+
+    from multi_fetch.remotes import Patience
+
+ONE = parse_url("https://one.example/x")
+OTHER = parse_url("https://other.example/x")
+BUSY = Response(429, headers={"retry-after": "1"})
+
+
+@asynccontextmanager
+async def exchange(patience: Patience = QUICK) -> AsyncIterator[Exchange]:
+    lane = GeneralLane(jobs=8, stall_seconds=patience.stall_seconds)
+    yield Exchange(lane, jobs=8, patience=patience)
+    await lane.aclose()
+
+
+async def status_of(asked: Exchange, url: Url, attempt: int = 1) -> int:
+    answer = await asked.follow("GET", url, {}, "", attempt=attempt)
+    await answer.drain()
+    return answer.status
+
+
+async def test_a_429_holds_back_what_goes_to_that_host_and_nothing_else(
+    respx_mock: respx.MockRouter, autojump_clock: trio.testing.MockClock
+) -> None:
+    respx_mock.get(str(ONE)).side_effect = [BUSY, Response(200), Response(200)]
+    respx_mock.get(str(OTHER)).respond(200)
+    async with exchange() as asked:
+        assert await status_of(asked, ONE) == 429
+        begun = trio.current_time()
+        assert await status_of(asked, OTHER) == 200
+        assert trio.current_time() == begun
+        assert await status_of(asked, ONE) == 200
+        assert trio.current_time() - begun == 1
+
+
+async def test_a_wait_that_is_too_long_for_one_holds_back_no_other(
+    respx_mock: respx.MockRouter, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Docker Hub counts manifests alone: blobs may still be had."""
+    far = Response(429, headers={"retry-after": "21600"})
+    respx_mock.get(str(ONE)).side_effect = [far, Response(200)]
+    async with exchange() as asked:
+        assert await status_of(asked, ONE) == 429
+        begun = trio.current_time()
+        assert await status_of(asked, ONE) == 200
+        assert trio.current_time() == begun
+
+
+async def test_without_retries_the_caller_paces(
+    respx_mock: respx.MockRouter, autojump_clock: trio.testing.MockClock
+) -> None:
+    respx_mock.get(str(ONE)).side_effect = [BUSY, Response(200)]
+    async with exchange(replace(QUICK, retries=0)) as asked:
+        begun = trio.current_time()
+        assert await status_of(asked, ONE) == 429
+        assert await status_of(asked, ONE) == 200
+        assert trio.current_time() == begun
+
+
+async def test_a_request_that_fails_at_a_busy_host_leaves_its_place_to_the_next(
+    respx_mock: respx.MockRouter, autojump_clock: trio.testing.MockClock
+) -> None:
+    respx_mock.get(str(ONE)).side_effect = [BUSY, OSError("no"), Response(200)]
+    async with exchange() as asked:
+        assert await status_of(asked, ONE) == 429
+        with pytest.raises(OSError, match="no"):
+            await status_of(asked, ONE)
+        with trio.fail_after(10):
+            assert await status_of(asked, ONE) == 200
+
+
+async def test_refusals_while_others_get_through_count_for_less(
+    respx_mock: respx.MockRouter, autojump_clock: trio.testing.MockClock
+) -> None:
+    respx_mock.get(str(ONE)).side_effect = [Response(429), Response(429), Response(200), BUSY]
+    async with exchange() as asked:
+        for number, refusals in [(1, 1), (2, 2)]:
+            answer = await asked.follow("GET", ONE, {}, "", attempt=number)
+            answer.attempts = number
+            assert asked.tries_in_vain(answer) == refusals
+        assert await status_of(asked, ONE) == 200
+        answer = await asked.follow("GET", ONE, {}, "", attempt=3)
+        answer.attempts = 3
+        assert asked.tries_in_vain(answer) == 1
+        answer.attempts = 5 * ATTEMPTS_OF_BAD_LUCK
+        assert asked.tries_in_vain(answer) == 5
+
+
+async def test_other_troubles_count_as_they_are(respx_mock: respx.MockRouter) -> None:
+    respx_mock.get(str(ONE)).respond(503)
+    async with exchange() as asked:
+        answer = await asked.follow("GET", ONE, {}, "")
+        answer.attempts = 3
+        assert asked.tries_in_vain(answer) == 3
+
+
+async def test_a_form_follows_no_redirect(respx_mock: respx.MockRouter) -> None:
+    respx_mock.post(str(ONE)).respond(307, headers={"location": str(OTHER)})
+    async with exchange() as asked:
+        answer = await asked.follow("POST", ONE, {}, "", form="password=s3cret")
+        await answer.drain()
+    assert answer.status == 307
+    assert respx_mock.calls.call_count == 1
