@@ -110,7 +110,7 @@ class Download:
         self._is_resumed = False
         self.size = self._extent.size
 
-    async def stored(self, digest: Digest) -> AsyncGenerator[Chunk, None]:
+    def stored(self, digest: Digest) -> AsyncGenerator[Chunk, None]:
         """The wanted bytes as they are stored; to be closed by who iterates.
 
         Some stores label what they keep, a layer that is a gzip file, as encoded. So a body with
@@ -119,22 +119,14 @@ class Download:
 
         Raises:
             RegistryError: it is encoded though that was not asked for.
-            MultiFetchError: as for ``chunks``.
+            MultiFetchError: as for ``chunks``, while iterating.
         """
-        encoded = self._answer.encoded() if self._answer.encoding else None
-        if encoded is not None and self._asked is not None:
+        if not self._answer.encoding:
+            return self.chunks()
+        encoded = self._answer.encoded()
+        if self._asked is not None:
             raise encoded
-        verifier = None if encoded is None else Verifier(digest, None)
-        async with aclosing(self.chunks()) as chunks:
-            async for chunk in chunks:
-                if verifier is not None:
-                    verifier.update(chunk)
-                yield chunk
-        if verifier is not None:
-            try:
-                verifier.finish()
-            except DigestMismatchError as mismatch:
-                raise encoded or mismatch from mismatch
+        return _if_stored_so(self.chunks(), digest, encoded)
 
     async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """The wanted bytes, however they are labelled; to be closed by who iterates.
@@ -147,7 +139,7 @@ class Download:
             while True:
                 before = self._reached
                 try:
-                    async with aclosing(cut(self._answer, self._extent)) as chunks:
+                    async with aclosing(_wanted(self._answer, self._extent)) as chunks:
                         async for chunk in chunks:
                             self._reached += len(chunk)
                             yield chunk
@@ -213,6 +205,25 @@ class Download:
             f"{self._answer.what}: the object has become shorter than the {self._reached} bytes"
             " that had come before the connection broke"
         )
+
+
+async def _if_stored_so(
+    chunks: AsyncGenerator[Chunk, None], digest: Digest, encoded: RegistryError
+) -> AsyncGenerator[Chunk, None]:
+    verifier = Verifier(digest, None)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            verifier.update(chunk)
+            yield chunk
+    try:
+        verifier.finish()
+    except DigestMismatchError as mismatch:
+        raise encoded from mismatch
+
+
+def _wanted(answer: Answer, extent: Extent) -> AsyncGenerator[Chunk, None]:
+    is_all = not extent.skip and extent.count is None
+    return answer.chunks() if is_all else cut(answer, extent)
 
 
 async def cut(answer: Answer, extent: Extent) -> AsyncGenerator[Chunk, None]:
