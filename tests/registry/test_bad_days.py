@@ -803,7 +803,52 @@ CONTENT: Final = [
     ),
 ]
 
+TOKENS: Final = [
+    *(
+        Case(
+            f"a token service that is in trouble: {name}",
+            "a token is asked for like anything else",
+            [Fault(effect, path="/token", times=1), Fault(f.require_bearer("t1"))],
+            TAG,
+            OK,
+            [GET_TAG, *asked, "GET /token", GET_TAG],
+        )
+        for name, effect, asked in [
+            ("503", f.answer_status(503), ["GET /token", GET_TAG]),
+            ("429", f.answer_status(429), ["GET /token", GET_TAG]),
+            ("silence", f.stall_after(), ["GET /token*", GET_TAG]),
+            # over a connection that had been idle, which counts as no attempt
+            ("reset", f.reset_after(), ["GET /token*"]),
+        ]
+    ),
+    Case(
+        "a token service that is in trouble for ever",
+        "the patience has an end",
+        [Fault(soon(503), path="/token"), Fault(f.require_bearer("t1"))],
+        TAG,
+        "unavailable",
+        [GET_TAG, "GET /token"] * 4,
+    ),
+    Case(
+        "a token service that refuses",
+        "a refusal is an answer",
+        [Fault(f.answer_status(403), path="/token"), Fault(f.require_bearer("t1"))],
+        TAG,
+        "denied",
+        [GET_TAG, "GET /token"],
+    ),
+    Case(
+        "a blob that is cut behind a token",
+        "the rest is asked for with the token too",
+        [Fault(f.require_bearer("t1")), blobs(f.close_after(1000))],
+        BLOB_AS_BLOB,
+        OK,
+        [GET_BLOB, "GET /token", GET_BLOB, "GET blobs 1000-"],
+    ),
+]
+
 CASES: Final = [
+    *TOKENS,
     *PASSING,
     *FINAL,
     *PATIENCE,
@@ -858,7 +903,9 @@ def test_each_trouble_has_a_name_of_its_own() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name) for case in CASES if case not in TOKENS]
+)
 async def test_without_retries_each_request_is_sent_once(layout: Layout, case: Case) -> None:
     """What fails then fails at its first trouble; what is fetched is whole."""
     async with serve_layout(layout, faults=case.faults) as registry:
