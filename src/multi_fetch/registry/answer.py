@@ -6,6 +6,7 @@ import time
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError
@@ -13,12 +14,12 @@ from multi_fetch.limits import ERROR_BODY_SECONDS, MAX_ERROR_BODY_BYTES
 from multi_fetch.registry.api import content_length, redacted
 from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
 from multi_fetch.registry.hosts import is_inside
+from multi_fetch.registry.url import Url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
 
     from multi_fetch.oci.digest import Chunk
-    from multi_fetch.registry.url import Url
 
 # Docker Hub sends three, GitHub six.
 _MAX_RATELIMIT_HEADERS: Final = 16
@@ -50,7 +51,7 @@ class Answer:
     @property
     def what(self) -> str:
         """What was asked: ``GET https://...``, fit for logs and errors."""
-        return what(self.method, self.url)
+        return str(Asked(self.method, self.url))
 
     @property
     def peer(self) -> str:
@@ -101,6 +102,10 @@ class Answer:
             DeadlineExceededError: nothing came for too long.
         """
         raise NotImplementedError
+
+    async def take_small(self) -> bytes | None:
+        """The whole body, if it is small and simple enough to be had at once; else it is left."""
+        return None
 
     async def read(self, limit: int) -> bytes:
         """The whole body.
@@ -157,6 +162,11 @@ class Answer:
         raise NotImplementedError
 
 
-def what(method: str, url: Url) -> str:
-    """A request for logs and errors."""
-    return f"{method} {redacted(str(url))}"
+class Asked(msgspec.Struct, frozen=True):
+    """A request for logs and errors: its text is made only where it is shown."""
+
+    method: str
+    url: Url
+
+    def __str__(self) -> str:
+        return f"{self.method} {redacted(str(self.url))}"

@@ -67,13 +67,14 @@ def candidates_for_tag(
     repository: str, tag: str, media_types: Sequence[str] = ()
 ) -> tuple[Candidate, ...]:
     """Where a tag may be: tags name manifests alone."""
-    return (_candidate(Endpoint.MANIFESTS, repository, tag, media_types),)
+    return (_candidate(Endpoint.MANIFESTS, repository, quote(tag, safe=""), media_types),)
 
 
 def candidates_for_digest(
     repository: str, digest: Digest, first: Endpoint, media_types: Sequence[str] = ()
 ) -> tuple[Candidate, ...]:
     """Where a digest may be, most likely first (getV2URLPaths of containerd's fetch-object)."""
+    # A digest has no character that a path does not take.
     return tuple(
         _candidate(endpoint, repository, digest, media_types) for endpoint in (first, first.other)
     )
@@ -82,7 +83,7 @@ def candidates_for_digest(
 def _candidate(
     endpoint: Endpoint, repository: str, name: str, media_types: Sequence[str]
 ) -> Candidate:
-    path = f"/v2/{quote(repository, safe='/')}/{endpoint.value}/{quote(name, safe=':')}"
+    path = f"/v2/{quote(repository, safe='/')}/{endpoint.value}/{name}"
     accept = ANY_TYPE
     if endpoint is Endpoint.MANIFESTS:
         accept = ", ".join(dict.fromkeys([*media_types, *ACCEPTED_MANIFEST_TYPES]))

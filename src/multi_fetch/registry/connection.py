@@ -12,23 +12,37 @@ from __future__ import annotations
 import re
 import ssl
 from contextlib import aclosing
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import httptools
 import trio
 
-from multi_fetch.errors import DeadlineExceededError, RegistryError, UnavailableError
+from multi_fetch.errors import (
+    DeadlineExceededError,
+    MultiFetchError,
+    RegistryError,
+    UnavailableError,
+)
 from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_BYTES
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncGenerator
 
+    from multi_fetch.registry.answer import Asked
+
 HEAD_END = re.compile(rb"\r?\n\r?\n")
 CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 # A socket that has nothing for us now: a plain one, and one under TLS.
 WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+@lru_cache(maxsize=256)
+def _field_name(name: bytes) -> str:
+    """A field's name in lower case: servers send the same few again and again."""
+    return name.decode("latin-1").lower()
 
 
 class Head:
@@ -53,7 +67,7 @@ class Head:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser for each field."""
-        key = name.decode("latin-1").lower()
+        key = _field_name(name)
         text = value.decode("latin-1")
         known = self.headers.get(key)
         self.headers[key] = text if known is None else f"{known}, {text}"
@@ -76,8 +90,9 @@ class Connection:
         self.may_persist = False
         self._stall_seconds = stall_seconds
         self._deadline: float | None = None
+        self._trouble: MultiFetchError | None = None
         self._sock = sock
-        self._what = ""
+        self._what: Asked | str = ""
         self._buffer = bytearray(RECEIVE_BYTES)
         self._view = memoryview(self._buffer)
         # What was received and not yet taken: self._view[start:end].
@@ -103,7 +118,7 @@ class Connection:
         """Closes it at once; whoever owns it does not wait for it now."""
         self._sock.close()
 
-    async def exchange(self, request: bytes, what: str, *, has_body: bool) -> Head:
+    async def exchange(self, request: bytes, what: Asked, *, has_body: bool) -> Head:
         """Sends a request and receives the head of its response.
 
         Args:
@@ -133,6 +148,26 @@ class Connection:
         self.may_persist = head.length == 0 and head.may_persist and self._start == self._end
         self.is_used = True
         return head
+
+    async def take_small(self, head: Head) -> bytes | None:
+        """The whole body, if its length is known and the buffer has room for it.
+
+        None leaves it to ``body``, with what has been received and what then went wrong.
+        """
+        length = head.length
+        if length is None or self._start + length > len(self._buffer):
+            return None
+        while self._end - self._start < length:
+            try:
+                if not await self._receive():
+                    return None
+            except MultiFetchError as error:
+                self._trouble = error
+                return None
+        body = bytes(self._view[self._start : self._start + length])
+        self._start += length
+        self.may_persist = head.may_persist and self._start == self._end
+        return body
 
     async def body(self, head: Head) -> AsyncGenerator[memoryview | bytes, None]:
         """The body, in chunks that are valid until the next is asked for.
@@ -206,6 +241,8 @@ class Connection:
 
     async def _receive(self) -> int:
         """Receives what there is, up to the buffer's end; 0 where the other side has ended."""
+        if self._trouble is not None:
+            raise self._trouble
         room = self._view[self._end :]
         received = 0
         while room:
@@ -281,7 +318,7 @@ class _ChunkedBody:
         self.is_complete = True
 
 
-def _parse_head(data: memoryview, what: str) -> Head:
+def _parse_head(data: memoryview, what: Asked | str) -> Head:
     head = Head()
     parser = httptools.HttpResponseParser(head)
     try:

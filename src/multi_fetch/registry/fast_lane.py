@@ -16,7 +16,7 @@ import trio
 
 from multi_fetch.errors import RegistryError, UnavailableError
 from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS, MAX_STALE_CONNECTIONS
-from multi_fetch.registry.answer import Answer, what
+from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.connection import Connection
 
 if TYPE_CHECKING:
@@ -58,12 +58,12 @@ class FastLane:
         assert form is None, "only the general lane has bodies"
         request = _request(method, url, headers)
         connection, head = await self._exchange(
-            url.origin, request, what(method, url), has_body=method != "HEAD"
+            url.origin, request, Asked(method, url), has_body=method != "HEAD"
         )
         return FastAnswer(self, connection, head, method, url)
 
     async def _exchange(
-        self, origin: Origin, request: bytes, asked: str, *, has_body: bool
+        self, origin: Origin, request: bytes, asked: Asked, *, has_body: bool
     ) -> tuple[Connection, Head]:
         """Sends a request, and again where an idle connection turns out to be closed.
 
@@ -112,7 +112,7 @@ class FastLane:
             connection.close()
         return None
 
-    async def _connect(self, origin: Origin, asked: str) -> Connection:
+    async def _connect(self, origin: Origin, asked: Asked) -> Connection:
         with trio.move_on_after(CONNECT_TIMEOUT_SECONDS):
             try:
                 sock = await _open_socket(origin)
@@ -125,7 +125,7 @@ class FastLane:
             return Connection(sock, stall_seconds=self._stall_seconds)
         raise UnavailableError(f"{asked}: no connection in {CONNECT_TIMEOUT_SECONDS:g} s")
 
-    async def _start_tls(self, origin: Origin, sock: socket.socket, asked: str) -> ssl.SSLSocket:
+    async def _start_tls(self, origin: Origin, sock: socket.socket, asked: Asked) -> ssl.SSLSocket:
         try:
             if self._context is None:
                 self._context = self._new_context()
@@ -182,6 +182,12 @@ class FastAnswer(Answer):
         """The body as it was sent; see ``Answer.chunks``."""
         return self._connection.body(self._head)
 
+    async def take_small(self) -> bytes | None:
+        """The whole body, if it fits what is received at once; see ``Answer.take_small``."""
+        if self.encoding:
+            return None
+        return await self._connection.take_small(self._head)
+
     async def aclose(self) -> None:
         """Gives the connection back, or closes it if the body was not read to its end."""
         if not self._is_closed:
@@ -224,7 +230,7 @@ def _request(method: str, url: Url, headers: Mapping[str, str]) -> bytes:
     text = "\r\n".join(lines)
     if "\n" in text.replace("\r\n", "") or not text.isascii():
         raise RegistryError(
-            f"{what(method, url)}: cannot be sent: a character that no header takes"
+            f"{Asked(method, url)}: cannot be sent: a character that no header takes"
         )
     return f"{text}\r\n\r\n".encode("ascii")
 

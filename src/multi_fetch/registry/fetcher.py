@@ -84,16 +84,17 @@ async def first_answer(
         InvalidRequestError: the range begins at the blob's end or beyond.
         MultiFetchError: what went wrong at the furthest stage.
     """
-    candidate, answer = await _find(session, method, candidates, byte_range)
+    candidate, answer = await find(session, method, candidates, byte_range)
     try:
         yield candidate, answer
     finally:
         await answer.aclose()
 
 
-async def _find(
+async def find(
     session: Session, method: str, candidates: Sequence[Candidate], byte_range: ByteRange | None
 ) -> tuple[Candidate, Answer]:
+    """As ``first_answer``; whoever calls it closes the answer."""
     puzzled: Candidate | None = None
     failures: list[MultiFetchError] = []
     for candidate in candidates:

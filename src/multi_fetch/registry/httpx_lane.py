@@ -23,7 +23,7 @@ from multi_fetch.limits import (
     MAX_STALE_CONNECTIONS,
     READ_TIMEOUT_SECONDS,
 )
-from multi_fetch.registry.answer import Answer, what
+from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.errcode import printable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class HttpxLane:
         Raises:
             MultiFetchError: there is no answer.
         """
-        asked = what(method, url)
+        asked = str(Asked(method, url))
         with translated(asked, self._stall_seconds):
             request = self._client.build_request(
                 method, str(url), headers=dict(headers), content=form

@@ -39,19 +39,23 @@ from multi_fetch.registry.describe import (
     describe_head,
     describe_manifest,
 )
-from multi_fetch.registry.extent import Extent, extent_of_whole
-from multi_fetch.registry.fetcher import RegistryFetcher, first_answer
+from multi_fetch.registry.extent import extent_of_whole
+from multi_fetch.registry.fetcher import RegistryFetcher, find, first_answer
 from multi_fetch.registry.resume import Download, read_whole
 from multi_fetch.remotes import Opened, Report, Resolved
 from multi_fetch.verify import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+    from typing import Self
 
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.digest import Chunk
     from multi_fetch.oci.reference import Reference
     from multi_fetch.protocol.request import ByteRange
+    from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.session import Session
 
 
@@ -90,15 +94,14 @@ class RegistryRemote:
         _log("resolved", str(ref), descriptor)
         return Resolved(name=str(ref), descriptor=descriptor, fetcher=self._fetcher)
 
-    @asynccontextmanager
-    async def open(
+    def open(
         self,
         ref: Reference,
         *,
         media_types: Sequence[str] = (),
         size: int | None = None,
         byte_range: ByteRange | None = None,
-    ) -> AsyncIterator[Opened]:
+    ) -> Opening:
         """Resolves and fetches at once; see ``remotes.Remote``.
 
         Raises:
@@ -106,23 +109,30 @@ class RegistryRemote:
             InvalidRequestError: the range begins at the object's end or beyond.
             MultiFetchError: as for ``resolve``, on entering or while iterating.
         """
-        wanted = self._want(ref, media_types, size)
-        async with self._open(wanted, str(ref), byte_range) as opened:
-            _log("opened", opened.name, opened.descriptor)
-            yield opened
+        return Opening(self, self._want(ref, media_types, size), str(ref), byte_range)
 
     def report(self) -> Report:
         """What there is to say so far; see ``remotes.Remote``."""
         return Report(self._session.retries, dict(self._session.ratelimit))
 
-    @asynccontextmanager
-    async def _open(
-        self, wanted: Wanted, name: str, byte_range: ByteRange | None = None
-    ) -> AsyncIterator[Opened]:
+    async def find(self, wanted: Wanted, byte_range: ByteRange | None) -> tuple[Candidate, Answer]:
+        """The answer that has an object, and where it was; the caller closes it."""
         candidates = self._candidates(wanted)
-        async with first_answer(self._session, "GET", candidates, byte_range) as answered:
-            candidate, answer = answered
-            self._remember(wanted, candidate)
+        candidate, answer = await find(self._session, "GET", candidates, byte_range)
+        self._remember(wanted, candidate)
+        return candidate, answer
+
+    @asynccontextmanager
+    async def opened(
+        self,
+        wanted: Wanted,
+        name: str,
+        byte_range: ByteRange | None,
+        found: tuple[Candidate, Answer],
+    ) -> AsyncIterator[Opened]:
+        """An object of any kind and size; the answer that has it is closed."""
+        candidate, answer = found
+        try:
             if candidate.endpoint is Endpoint.BLOBS:
                 download = Download(self._session, candidate, answer, byte_range, wanted.size)
                 descriptor = describe_blob(wanted, answer.headers, download.size)
@@ -131,10 +141,12 @@ class RegistryRemote:
                 return
             check_size(wanted, content_length(answer.headers))
             answer, body = await read_whole(self._session, candidate, answer, MAX_MANIFEST_BYTES)
+        finally:
+            await answer.aclose()
         descriptor = describe_manifest(wanted, answer.headers, body)
         extent = extent_of_whole(byte_range, len(body))
-        async with aclosing(_slice(body, extent)) as part:
-            yield Opened(name, descriptor, part)
+        part = body if extent.count is None else body[extent.first : extent.first + extent.count]
+        yield Opened(name, descriptor, OneChunk(part))
 
     async def _by_head(self, wanted: Wanted) -> Descriptor | None:
         candidates = self._candidates(wanted)
@@ -150,7 +162,7 @@ class RegistryRemote:
             return None
 
     async def _by_get(self, wanted: Wanted, name: str) -> Descriptor:
-        async with self._open(wanted, name) as opened:
+        async with Opening(self, wanted, name, None) as opened:
             descriptor = opened.descriptor
             if descriptor.size is not None:
                 return descriptor
@@ -188,5 +200,63 @@ def _log(verb: str, name: str, descriptor: Descriptor) -> None:
         logger.debug("%s %s as %s", verb, name, descriptor.media_type, extra=facts)
 
 
-async def _slice(body: bytes, extent: Extent) -> AsyncGenerator[Chunk, None]:
-    yield body if extent.count is None else body[extent.first : extent.first + extent.count]
+class Opening:
+    """The context of an object that is opened, short where the object is: see ``remotes.Remote``.
+
+    A small blob is received as a whole before anything else is set up for it.
+    """
+
+    def __init__(
+        self, remote: RegistryRemote, wanted: Wanted, name: str, byte_range: ByteRange | None
+    ) -> None:
+        self._remote = remote
+        self._wanted = wanted
+        self._name = name
+        self._byte_range = byte_range
+        self._general: AbstractAsyncContextManager[Opened] | None = None
+
+    async def __aenter__(self) -> Opened:
+        wanted, byte_range = self._wanted, self._byte_range
+        found = candidate, answer = await self._remote.find(wanted, byte_range)
+        if candidate.endpoint is Endpoint.BLOBS and byte_range is None:
+            try:
+                check_size(wanted, content_length(answer.headers))
+                body = await answer.take_small()
+            except BaseException:
+                await answer.aclose()
+                raise
+            if body is not None:
+                await answer.aclose()
+                descriptor = describe_blob(wanted, answer.headers, len(body))
+                _log("opened", self._name, descriptor)
+                return Opened(self._name, descriptor, OneChunk(body))
+        self._general = self._remote.opened(wanted, self._name, byte_range, found)
+        opened = await self._general.__aenter__()
+        _log("opened", opened.name, opened.descriptor)
+        return opened
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if self._general is None:
+            return None
+        return await self._general.__aexit__(kind, error, traceback)
+
+
+class OneChunk:
+    """Content that is there as a whole, as chunks."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content: bytes | None = content
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        content, self._content = self._content, None
+        if content is None:
+            raise StopAsyncIteration
+        return content
