@@ -24,6 +24,7 @@ class Then(Enum):
     CLOSE = "close"
     SILENCE = "silence"
     REPEAT = "repeat"  # its tail again and again, with short pauses
+    FLOOD = "flood"  # the same without pauses
 
 
 class Script(NamedTuple):
@@ -47,9 +48,9 @@ def plays(scripts: Sequence[Script]) -> Reply:
     async def reply(stream: trio.SocketStream, head: str) -> bool:
         script = left.pop(0) if len(left) > 1 else left[0]
         await stream.send_all(script.data)
-        while script.then is Then.REPEAT:
+        while script.then in {Then.REPEAT, Then.FLOOD}:
             await stream.send_all(script.tail)
-            await trio.sleep(0.01)
+            await trio.sleep(0.01 if script.then is Then.REPEAT else 0)
         if script.then is Then.SILENCE:
             await trio.sleep_forever()
         if script.then is Then.CLOSE:

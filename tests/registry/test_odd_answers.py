@@ -8,13 +8,14 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from multi_fetch.oci.media_types import OCI_MANIFEST
+from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import answer as answer_module
 from multi_fetch.registry import open_registry
 from tests.fakes.consumer import (
     BLOB,
     BLOB_AS_BLOB,
+    BLOB_DIGEST,
     BLOB_OF_SIZE,
     MANIFEST,
     MANIFEST_DIGEST,
@@ -624,3 +625,56 @@ async def test_waiting_for_a_connection_takes_no_time_from_the_answers_head(
             for _ in range(2):
                 nursery.start_soon(one)
     assert errors == [None, None]
+
+
+@pytest.mark.usefixtures("lane")
+@pytest.mark.parametrize("piece", [b"1\r\nx\r\n" * 1_000, b"10000\r\n" + b"x" * 65_536 + b"\r\n"])
+async def test_a_body_that_comes_faster_than_it_is_taken_can_be_stopped_and_lets_others_run(
+    start_server: StartServer, piece: bytes
+) -> None:
+    """Its size is not known, so only a deadline ends it; nothing in it is ever waited for."""
+    flood = Script(head("200 OK", "Transfer-Encoding: chunked"), Then.FLOOD, piece)
+    server = await start(start_server, [flood])
+    address, turns = f"127.0.0.1:{server.port}", 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.sleep(0.01)
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count)
+        begun = trio.current_time()
+        async with open_registry(Reference(f"{address}/a"), patience=QUICK) as remote:
+            with trio.move_on_after(0.5) as scope:
+                ref = Reference(f"{address}/a", f"@{BLOB_DIGEST}")
+                async with remote.open(ref, media_types=[OCTET_STREAM]) as opened:
+                    async for _ in opened.chunks:
+                        pass
+        assert scope.cancelled_caught
+        assert trio.current_time() - begun < 3
+        nursery.cancel_scope.cancel()
+    assert turns >= 2
+
+
+@pytest.mark.usefixtures("lane")
+async def test_1xx_answers_in_a_flood_come_to_an_end(start_server: StartServer) -> None:
+    server = await start(start_server, [Script(b"", Then.FLOOD, CONTINUE * 100)])
+    with trio.fail_after(10):
+        verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}", replace(QUICK, retries=0))
+    assert verdict.error is not None
+    assert verdict.error.code in {"timeout", "unavailable", "registry-error"}
+
+
+@pytest.mark.usefixtures("lane")
+async def test_content_without_end_stops_at_the_size_that_was_expected(
+    start_server: StartServer,
+) -> None:
+    piece = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+    flood = Script(head("200 OK", "Transfer-Encoding: chunked"), Then.FLOOD, piece)
+    server = await start(start_server, [flood])
+    with trio.fail_after(4):
+        verdict = await consume(BLOB_OF_SIZE, f"127.0.0.1:{server.port}")
+    assert verdict.error is not None
+    assert verdict.error.code == "size-mismatch"
