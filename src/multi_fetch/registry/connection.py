@@ -101,8 +101,11 @@ class Connection:
 
     @property
     def peer(self) -> str:
-        """The address at the other end."""
-        name = self._sock.getpeername()
+        """The address at the other end; empty where it has gone already."""
+        try:
+            name = self._sock.getpeername()
+        except OSError:
+            return ""
         return str(name[0]) if isinstance(name, tuple) else ""
 
     def is_quiet(self) -> bool:
@@ -217,7 +220,9 @@ class Connection:
             try:
                 body.feed(received)
             except httptools.HttpParserError as error:
-                raise RegistryError(f"{self._what}: the answer breaks HTTP: {error}") from error
+                if not body.is_complete:
+                    raise RegistryError(f"{self._what}: the answer breaks HTTP: {error}") from error
+                may_persist = False  # it is no HTTP that stands behind the last chunk
             for chunk in body.take():
                 yield chunk
         self.may_persist = may_persist and not body.has_more
@@ -229,7 +234,8 @@ class Connection:
             if found is not None:
                 break
             searched = self._end
-            if self._end - self._start > MAX_HEAD_BYTES:
+            # The buffer also holds the 1xx answers before it.
+            if self._end - self._start > MAX_HEAD_BYTES or self._end == len(self._buffer):
                 raise RegistryError(
                     f"{self._what}: the answer's head exceeds {MAX_HEAD_BYTES} bytes"
                 )

@@ -130,7 +130,11 @@ class FastLane:
             if self._context is None:
                 self._context = self._new_context()
             secure = self._context.wrap_socket(
-                sock, server_hostname=origin.host, do_handshake_on_connect=False
+                sock,
+                server_hostname=origin.host,
+                do_handshake_on_connect=False,
+                # RFC 9112, section 9.8: without TLS's own end a body has not ended.
+                suppress_ragged_eofs=False,
             )
         except (OSError, ValueError) as error:
             sock.close()
@@ -228,7 +232,8 @@ def _request(method: str, url: Url, headers: Mapping[str, str]) -> bytes:
     lines = [f"{method} {url.target} HTTP/1.1", f"Host: {url.origin.authority}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     text = "\r\n".join(lines)
-    if "\n" in text.replace("\r\n", "") or not text.isascii():
+    ends = len(lines) - 1
+    if text.count("\r") != ends or text.count("\n") != ends or not text.isascii():
         raise RegistryError(
             f"{Asked(method, url)}: cannot be sent: a character that no header takes"
         )
