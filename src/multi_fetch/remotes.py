@@ -89,11 +89,13 @@ class Opened(msgspec.Struct, frozen=True):
         name: the reference in its canonical form.
         descriptor: the size may be None, if the remote has not told it.
         chunks: raw and unverified; a chunk is the consumer's until it asks for the next.
+        whole: all of the content, where it has come already; ``chunks`` gives the same.
     """
 
     name: str
     descriptor: Descriptor
     chunks: AsyncIterator[Chunk]
+    whole: bytes | None = None
 
 
 class Report(msgspec.Struct, frozen=True):

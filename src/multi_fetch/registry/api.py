@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlsplit
 
@@ -75,15 +76,21 @@ def candidates_for_digest(
 ) -> tuple[Candidate, ...]:
     """Where a digest may be, most likely first (getV2URLPaths of containerd's fetch-object)."""
     # A digest has no character that a path does not take.
-    return tuple(
-        _candidate(endpoint, repository, digest, media_types) for endpoint in (first, first.other)
+    return (
+        _candidate(first, repository, digest, media_types),
+        _candidate(first.other, repository, digest, media_types),
     )
+
+
+@lru_cache(maxsize=64)
+def _quoted(repository: str) -> str:
+    return quote(repository, safe="/")
 
 
 def _candidate(
     endpoint: Endpoint, repository: str, name: str, media_types: Sequence[str]
 ) -> Candidate:
-    path = f"/v2/{quote(repository, safe='/')}/{endpoint.value}/{name}"
+    path = f"/v2/{_quoted(repository)}/{endpoint}/{name}"
     accept = ANY_TYPE
     if endpoint is Endpoint.MANIFESTS:
         accept = ", ".join(dict.fromkeys([*media_types, *ACCEPTED_MANIFEST_TYPES]))

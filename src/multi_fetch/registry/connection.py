@@ -54,9 +54,10 @@ class Head:
         length: of the body in bytes; None where only its end will tell.
         is_chunked: whether the body comes in chunks.
         may_persist: whether the connection may serve another request after the body.
+        has_ratelimit: whether a field tells of limits.
     """
 
-    __slots__ = ("headers", "is_chunked", "length", "may_persist", "status")
+    __slots__ = ("has_ratelimit", "headers", "is_chunked", "length", "may_persist", "status")
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
@@ -64,10 +65,13 @@ class Head:
         self.length: int | None = None
         self.is_chunked = False
         self.may_persist = True
+        self.has_ratelimit = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser for each field."""
         key = _field_name(name)
+        if "ratelimit" in key:
+            self.has_ratelimit = True
         text = value.decode("latin-1")
         known = self.headers.get(key)
         self.headers[key] = text if known is None else f"{known}, {text}"
@@ -138,8 +142,9 @@ class Connection:
         self._start = self._end = 0
         self.may_persist = False
         await self._send(request)
-        # 1xx answers do not extend what the answer's head may take.
+        # The answer is not there yet, and 1xx answers do not extend what its head may take.
         self._deadline = trio.current_time() + self._stall_seconds
+        await self._wait_readable()
         while True:
             head = await self._receive_head()
             if head.status >= 200:

@@ -8,6 +8,7 @@ into a private network.
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
@@ -118,8 +119,9 @@ class Exchange:
         if self._fast is not None and form is None and self._fast.is_open():
             lane = self._fast
         pace = self._paces.of(url.origin) if self._paces else None
+        # Without a pace it was sent before the host first asked to slow down.
+        sent_at = -math.inf
         if pace is None:
-            sent_at = trio.current_time()
             answer = await lane.send(method, url, headers, form)
         else:
             await (pace.wait_turn() if attempt == 1 else pace.wait_again())

@@ -49,7 +49,7 @@ class FastLane:
 
     def is_open(self) -> bool:
         """Whether requests may go this way: not while httpx or httpcore is mocked."""
-        return not is_mocked()
+        return "httpcore" not in sys.modules or not is_mocked()
 
     async def send(
         self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
@@ -185,6 +185,10 @@ class FastAnswer(Answer):
     def chunks(self) -> AsyncGenerator[Chunk, None]:
         """The body as it was sent; see ``Answer.chunks``."""
         return self._connection.body(self._head)
+
+    def ratelimit(self) -> dict[str, str]:
+        """What it tells of limits; see ``Answer.ratelimit``."""
+        return super().ratelimit() if self._head.has_ratelimit else {}
 
     async def take_small(self) -> bytes | None:
         """The whole body, if it fits what is received at once; see ``Answer.take_small``."""

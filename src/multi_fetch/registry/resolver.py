@@ -146,7 +146,7 @@ class RegistryRemote:
         descriptor = describe_manifest(wanted, answer.headers, body)
         extent = extent_of_whole(byte_range, len(body))
         part = body if extent.count is None else body[extent.first : extent.first + extent.count]
-        yield Opened(name, descriptor, OneChunk(part))
+        yield Opened(name, descriptor, OneChunk(part), part)
 
     async def _by_head(self, wanted: Wanted) -> Descriptor | None:
         candidates = self._candidates(wanted)
@@ -229,7 +229,7 @@ class Opening:
                 await answer.aclose()
                 descriptor = describe_blob(wanted, answer.headers, len(body))
                 _log("opened", self._name, descriptor)
-                return Opened(self._name, descriptor, OneChunk(body))
+                return Opened(self._name, descriptor, OneChunk(body), body)
         self._general = self._remote.opened(wanted, self._name, byte_range, found)
         opened = await self._general.__aenter__()
         _log("opened", opened.name, opened.descriptor)

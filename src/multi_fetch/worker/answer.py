@@ -162,9 +162,14 @@ class Answerer:
             if is_first:
                 check_pin(request, descriptor)
             judge = judge_of(descriptor, request.byte_range)
-            held, is_whole = await hold(
-                opened.chunks, judge, held_limit(descriptor, request.byte_range)
-            )
+            held, is_whole = opened.whole or b"", opened.whole is not None
+            if is_whole:
+                judge.update(held)
+                judge.finish()
+            else:
+                held, is_whole = await hold(
+                    opened.chunks, judge, held_limit(descriptor, request.byte_range)
+                )
             if not is_whole:
                 self._window.seal(flight)
                 await self._stream(flight, target, opened, held, judge)

@@ -36,6 +36,8 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         request: what is asked for; None where the line could not be read.
         parent: the job in whose content it was found.
         described: how that content describes it.
+        key: what it shares a fetch by, once it is open; None for never.
+        is_large: whether its content is known to be beyond one data frame, once it is open.
         tree: what it has in common with all that is found below the same root.
         failure: why it will end without an answer: the line was bad, or it was stopped.
         flight: the fetch that it takes part in, once it runs.
@@ -50,6 +52,8 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     request: Request | None
     parent: Job | None = None
     described: Descriptor | None = None
+    key: Key | None = None
+    is_large: bool = False
     tree: Tree | None = None
     failure: MultiFetchError | None = None
     flight: Flight | None = None

@@ -168,13 +168,15 @@ class Window:
     def _open_one(self, job: Job) -> None:
         self.tally.requests += 1
         self._open[job.id] = job
+        if not self.is_ordered:
+            job.key, job.is_large = job.share_key(), _is_large(job)
         if self.stopped is not None:
             job.failure = self.stopped
         if self.is_ordered:
             job.turn = trio.Event()
 
     def _join_or_wait(self, job: Job) -> None:
-        key = None if self.is_ordered else job.share_key()
+        key = job.key
         flight = None if key is None else self._joinable.get(key)
         if flight is not None:
             self._board(flight, job)
@@ -190,23 +192,14 @@ class Window:
     def _forget(self, job: Job) -> None:
         """Strikes a job that never ran."""
         self._queue_of(job).pop(job.id, None)
-        key = None if self.is_ordered else job.share_key()
-        if key is not None:
-            waiting = self._waiting_by_key[key]
+        if job.key is not None:
+            waiting = self._waiting_by_key[job.key]
             waiting.remove(job)
             if not waiting:
-                del self._waiting_by_key[key]
-
-    def _is_large(self, job: Job) -> bool:
-        request = job.request
-        if request is None or not request.is_content_wanted or self.is_ordered:
-            return False
-        part = request.byte_range
-        size = request.size if part is None else part.most_bytes(request.size)
-        return size is not None and size > MAX_DATA_BYTES
+                del self._waiting_by_key[job.key]
 
     def _queue_of(self, job: Job) -> OrderedDict[int, Job]:
-        return self._large if self._is_large(job) else self._small
+        return self._large if job.is_large else self._small
 
     def _next(self) -> Job | None:
         """The job whose time has come."""
@@ -219,8 +212,8 @@ class Window:
         return large if _precedes(large, small) else small
 
     def _depart(self, job: Job) -> Flight:
-        key = None if self.is_ordered else job.share_key()
-        flight = Flight(members=[], key=key, is_large=self._is_large(job))
+        key = job.key
+        flight = Flight(members=[], key=key, is_large=job.is_large)
         if key is None:
             self._board(flight, job)
         else:
@@ -246,6 +239,15 @@ class Window:
     def _wake_all_at_end(self) -> None:
         if self._is_ending and not self._open:
             self._takers.unpark_all()
+
+
+def _is_large(job: Job) -> bool:
+    request = job.request
+    if request is None or not request.is_content_wanted:
+        return False
+    part = request.byte_range
+    size = request.size if part is None else part.most_bytes(request.size)
+    return size is not None and size > MAX_DATA_BYTES
 
 
 def _precedes(one: Job, other: Job) -> bool:
