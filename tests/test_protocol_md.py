@@ -14,15 +14,21 @@ import msgspec
 import pytest
 
 from multi_fetch import errors, limits
+from multi_fetch.cli.multi_fetch import main
 from multi_fetch.errors import InvalidRequestError, MultiFetchError
+from multi_fetch.oci import manifest, platform
 from multi_fetch.oci.descriptor import encode_hook
+from multi_fetch.oci.media_types import ACCEPTED_MANIFEST_TYPES
+from multi_fetch.oci.platform import parse_platform
 from multi_fetch.protocol import frames, request
 from multi_fetch.protocol.framing import END_OF_STREAM, FrameDecoder
 from multi_fetch.protocol.request import Control, Request, parse_line
+from multi_fetch.protocol.wire import JsonLinesWire
+from multi_fetch.remotes import Report
 from tests import parent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 TEXT = (Path(__file__).parent.parent / "protocol.md").read_text("utf-8")
 EXAMPLES = [
@@ -127,7 +133,13 @@ def test_the_detail_keys_are_those_of_the_errors() -> None:
     known = MultiFetchError("", status=1, registry_code="a", retry_after=1.0, attempts=1).detail()
     mismatch = errors.SizeMismatchError(want=1, got=2).detail()
     written = {bare(row[0]) for row in table(section("6. Errors"), "key")}
-    assert written == set(known) | set(mismatch) | {"bytes_sent"}
+    # The speaker adds these: test_speaker
+    assert written == set(known) | set(mismatch) | {"bytes_sent", "object", "parent"}
+
+
+def test_the_detail_keys_of_bye_are_those_of_a_report() -> None:
+    written = {bare(row[0]) for row in table(section("`bye`"), "key of the detail")}
+    assert written == set(Report.__struct_fields__)
 
 
 @pytest.mark.parametrize("struct_", get_args(frames.Frame))
@@ -157,6 +169,15 @@ LIMITS = {
     "payload of any frame (`max_frame`)": limits.MAX_FRAME_BYTES,
     "message": limits.MAX_MESSAGE_CHARACTERS,
     "manifest": limits.MAX_MANIFEST_BYTES,
+    "part of a platform": 64,
+    "`size:`, the ends of `range:`, the id of `!cancel`": 18,
+    "objects that one manifest names, with `children:` or `platform:`": limits.MAX_CHILDREN,
+    "objects in one tree, its root among them": limits.MAX_TREE,
+    "indexes that `platform:` follows, one below the other": limits.MAX_INDEX_DEPTH,
+    "media type that a manifest names, with `children:` or `platform:`": (
+        limits.MAX_MEDIA_TYPE_CHARACTERS
+    ),
+    "size that a manifest names, with `children:` or `platform:`": manifest.MAX_SIZE,
     "time to take the last frames after a signal": int(limits.SHUTDOWN_GRACE_SECONDS),
 }
 
@@ -165,6 +186,23 @@ def test_the_limits_are_those_of_the_code() -> None:
     rows = table(section("9. Limits"), "what")
     written = {row[0]: int(row[1].split()[0].replace(",", "")) for row in rows}
     assert written == LIMITS
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "latest size:{}".format,
+        "latest range:{0}-{0}".format,
+        "latest platform:linux/{}".format,
+    ],
+)
+def test_what_is_limited_in_a_line_may_have_that_much_and_no_more(
+    line: Callable[[str], str],
+) -> None:
+    most = LIMITS["part of a platform"] if "platform" in line("") else 18
+    assert isinstance(parse_line(line("9" * most).encode()), Request)
+    with pytest.raises(InvalidRequestError):
+        parse_line(line("9" * (most + 1)).encode())
 
 
 def test_every_large_number_in_the_text_is_a_limit() -> None:
@@ -199,7 +237,63 @@ def test_the_hints_and_features_are_those_of_the_code() -> None:
     hints = {bare(row[0]).partition(":")[0] for row in table(section("Hints"), "hint")}
     features = {bare(row[0]) for row in table(section("Features"), "feature")}
     assert hints == set(request._HINTS)
-    assert features == set(frames.FEATURES) == {f"hint:{hint}" for hint in hints}
+    assert features == set(frames.FEATURES) == {"cancel", *(f"hint:{hint}" for hint in hints)}
+
+
+def test_each_hint_is_in_the_grammar() -> None:
+    grammar = re.search(r"known-hint  = (.*?)other-hint", TEXT, re.DOTALL)
+    assert grammar is not None
+    assert set(re.findall(r'%s"(\w+):', grammar[1])) == set(request._HINTS)
+
+
+def test_the_types_of_manifests_are_those_of_the_code() -> None:
+    assert set(re.findall(r"`(application/.*?)`", section("Trees"))) == set(ACCEPTED_MANIFEST_TYPES)
+
+
+def test_the_synonyms_of_platforms_are_those_of_the_code() -> None:
+    found = re.findall(r"`([\w-]+)`(?: and `([\w-]+)`)? as `([\w/]+)`", section("Platforms"))
+    synonyms = {name: canonical for *names, canonical in found for name in names if name}
+    systems = {name: parse_platform(f"{name}/amd64").os for name in platform._SYSTEMS}
+    architectures = {}
+    for name, (architecture, variant) in platform._ARCHITECTURES.items():
+        architectures[name] = "/".join(filter(None, (architecture, variant)))
+    assert synonyms == systems | architectures
+
+
+def test_the_lines_of_json_are_those_of_the_code() -> None:
+    lines = re.search(r"```jsonl\n(.*?)```", TEXT, re.DOTALL)
+    assert lines is not None
+    wire = JsonLinesWire()
+    for line in lines[1].splitlines():
+        document = json.loads(line)
+        if document["frame"] == "data":
+            content = base64.b64decode(document["content"])
+            (written,) = wire.data(document["id"], document["offset"], content)
+        else:
+            array = [document["frame"], *list(document.values())[1:]]
+            frame = frames.decode(msgpack.packb(array))
+            assert frame is not None
+            written = wire.frame(frame)
+        assert json.loads(bytes(written)) == json.loads(line)
+
+
+def test_the_worked_tree_announces_each_of_its_ids() -> None:
+    meaning = re.findall(r"```json\n(.*?)```", section("A tree"), re.DOTALL)
+    *listing, error = (json.loads(line) for block in meaning for line in block.splitlines())
+    parents = {frame[1]: frame[5] for frame in listing if frame[0] == "begin"}
+    children = {frame[1]: frame[4] for frame in listing if frame[0] == "end"}
+    assert parents == {1: None, -1: 1, -2: 1}
+    assert children == {1: 2, -1: 0, -2: 0}
+    assert error[5]["parent"] == 1
+
+
+def test_the_flags_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = capsys.readouterr().out
+    flags = set(re.findall(r"`(--[\w-]+)", TEXT))
+    assert flags >= {"--window", "--ordered", "--jobs", "--timeout", "--format"}
+    assert all(flag in told for flag in flags)
 
 
 def test_the_version_is_that_of_the_code() -> None:
