@@ -33,7 +33,7 @@ class FastLane:
 
     Args:
         new_context: makes the TLS context, at the first https request.
-        jobs: idle connections that are kept, for all origins together.
+        jobs: half the idle connections that are kept, for all origins together.
         stall_seconds: between two bytes, at most.
     """
 
@@ -42,7 +42,8 @@ class FastLane:
     ) -> None:
         self._new_context = new_context
         self._context: ssl.SSLContext | None = None
-        self._jobs = jobs
+        # A registry sends on to a store, and each job goes from one to the other and back.
+        self._room = 2 * jobs
         self._stall_seconds = stall_seconds
         self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self._idle_count = 0
@@ -89,9 +90,11 @@ class FastLane:
 
     def release(self, origin: Origin, connection: Connection) -> None:
         """Takes back a connection whose body was read to its end."""
-        if not connection.may_persist or self._idle_count >= self._jobs:
+        if not connection.may_persist:
             connection.close()
             return
+        if self._idle_count >= self._room:
+            self._close_oldest()
         self._idle_count += 1
         self._idle.setdefault(origin, []).append((trio.current_time(), connection))
 
@@ -101,6 +104,13 @@ class FastLane:
             for _, connection in stack:
                 connection.close()
         self._idle.clear()
+
+    def _close_oldest(self) -> None:
+        """So that those of an origin that is asked no more are not in the way for ever."""
+        stack = min(filter(None, self._idle.values()), key=lambda stack: stack[0][0])
+        _, connection = stack.pop(0)
+        connection.close()
+        self._idle_count -= 1
 
     def _take_idle(self, origin: Origin) -> Connection | None:
         stack = self._idle.get(origin)
@@ -129,6 +139,7 @@ class FastLane:
         try:
             if self._context is None:
                 self._context = self._new_context()
+            sock.getpeername()  # one that was reset by now would be left open by wrap_socket
             secure = self._context.wrap_socket(
                 sock,
                 server_hostname=origin.host,
@@ -253,7 +264,6 @@ async def _open_socket(origin: Origin) -> socket.socket:
 
 
 def _words(error: Exception) -> str:
-    causes = (
-        [error, *getattr(error, "exceptions", ())] if error.__cause__ is None else [error.__cause__]
-    )
-    return str(causes[-1]) or type(error).__name__
+    cause = error.__cause__ or error
+    last = cause.exceptions[-1] if isinstance(cause, BaseExceptionGroup) else cause
+    return str(last) or type(last).__name__
