@@ -73,6 +73,31 @@ MAX_TREE: Final = 65_536
 # An index in an index in an index: containerd and crane follow without limit; nobody nests more.
 MAX_INDEX_DEPTH: Final = 4
 
+# --- what a layout in a folder may hold -----------------------------------------------------
+
+# An oci-layout file: it has 30 bytes, and some whitespace at most.
+MAX_MARKER_BYTES: Final = 4 * 1024
+
+# An index.json, and what it names. A mirror of a list has an entry of some 300 bytes for each tag.
+MAX_LAYOUT_INDEX_BYTES: Final = 32 * 1024 * 1024
+MAX_LAYOUT_ENTRIES: Final = 65_536
+
+# Manifests that are known by way of a layout's nested indexes; of others, the content decides.
+MAX_KNOWN_MANIFESTS: Final = 65_536
+
+# Files of an archive that its index keeps, some 300 bytes each. A large image has a few hundred.
+MAX_ARCHIVE_FILES: Final = 131_072
+
+# A long name or an extended header in an archive. GNU tar and bsdtar write the path and times.
+MAX_TAR_EXTENSION_BYTES: Final = 64 * 1024
+
+# A folder's or archive's path. Linux takes 4,096 bytes.
+MAX_PATH_CHARACTERS: Final = 4_096
+
+# Files that are read at the same time, each in a thread. A disk's queue is served well by that
+# many; a file system that hangs takes no more threads than these.
+MAX_READ_THREADS: Final = 16
+
 # --- patience -------------------------------------------------------------------------------
 
 CONNECT_TIMEOUT_SECONDS: Final = 30.0  # net/http's dialer
@@ -131,6 +156,25 @@ HELPER_GRACE_SECONDS: Final = 1.0
 # Refused credentials, and those that could not be read, are looked for again after this long: a
 # batch of thousands with a wrong password starts no thousand helpers.
 CREDENTIALS_RETRY_SECONDS: Final = 30.0
+
+# --- hosts ----------------------------------------------------------------------------------
+
+# A hosts.toml: real ones have some hundred bytes.
+MAX_HOSTS_FILE_BYTES: Final = 1024 * 1024
+
+# A mirror is there or is not: who waits for a dead one's connection waits in vain. containerd has
+# 30 s, and Bottlerocket's users waited for each mirror as long.
+MIRROR_CONNECT_TIMEOUT_SECONDS: Final = 3.0
+
+# The same for one that takes connections and says nothing. A cache may have to fetch first; who
+# waits longer than this gets it faster elsewhere.
+MIRROR_STALL_SECONDS: Final = 10.0
+
+# A mirror in trouble is left alone for so long; then one request tries it.
+MIRROR_REST_SECONDS: Final = 30.0
+
+# Objects that a mirror is not asked for again, as it had wrong bytes for them.
+MAX_DISTRUSTED: Final = 4_096
 
 # --- memory ---------------------------------------------------------------------------------
 

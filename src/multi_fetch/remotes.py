@@ -10,7 +10,7 @@ A Remote adds ``open``, resolve and fetch in one, because registries answer both
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -133,7 +133,7 @@ DEFAULT_PATIENCE: Final = Patience()
 
 
 class Remote(Resolver, Protocol):
-    """A repository that objects are fetched from."""
+    """A repository, or a layout in a folder, that objects are fetched from."""
 
     def open(
         self,
@@ -156,9 +156,15 @@ class Remote(Resolver, Protocol):
         """What there is to say so far."""
 
 
-# Where a remote's scheme is served. The layers below do not import those above, so this is a
-# name that is looked up when a remote is opened; what has no scheme is a registry's repository.
-_REGISTRY = "multi_fetch.registry"
+# Where a remote's scheme is served, module and function. The layers below do not import those
+# above, so these are names that are looked up when a remote is opened; what has no scheme is a
+# registry's repository.
+_LAYOUT: Final = ("multi_fetch.layout", "open_layout")
+_ROOMS: Final[Mapping[str, tuple[str, str]]] = {
+    "": ("multi_fetch.registry", "open_registry"),
+    "oci": _LAYOUT,
+    "oci-archive": _LAYOUT,
+}
 
 
 @asynccontextmanager
@@ -171,10 +177,11 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
     jobs: int = DEFAULT_JOBS,
     patience: Patience = DEFAULT_PATIENCE,
 ) -> AsyncIterator[Remote]:
-    """The remote of a reference: its registry is talked to only when an object is asked for.
+    """The remote of a reference: it is asked for nothing before an object is wanted.
 
     Args:
-        ref: the repository; an object in it is of no matter here.
+        ref: the repository or layout; an object in it is of no matter here. For a layout, all
+            other arguments are of no matter either.
         username: for Basic authentication, and for the token service.
         password: the same.
         keychain: where credentials are looked for once the registry wants some, if neither a user
@@ -182,8 +189,9 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
         jobs: how many objects will be open at the same time, at most.
         patience: with a remote in trouble.
     """
-    module = importlib.import_module(_REGISTRY)
-    async with module.open_registry(
+    module, function = _ROOMS[ref.scheme]
+    open_room = getattr(importlib.import_module(module), function)
+    async with open_room(
         ref, username=username, password=password, keychain=keychain, jobs=jobs, patience=patience
     ) as remote:
         yield remote

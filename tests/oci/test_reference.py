@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from multi_fetch.errors import (
     InvalidReferenceError,
     ObjectRequiredError,
 )
-from multi_fetch.oci.reference import Reference, parse_familiar, parse_reference
+from multi_fetch.oci.reference import Reference, parse_familiar, parse_reference, parse_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -243,3 +244,72 @@ def test_any_text_is_a_reference_or_an_invalid_one(text: str) -> None:
 def test_a_reference_without_an_object_is_its_locator() -> None:
     ref = Reference("docker.io/library/redis")
     assert (str(ref), ref.tag, ref.digest) == ("docker.io/library/redis", "", "")
+
+
+# oci:<path>[:<tag>][@<digest>]: text, locator, object
+LAYOUTS = [
+    ("oci:/srv/mirror", "oci:/srv/mirror", ""),
+    ("oci:mirror/", "oci:mirror", ""),
+    ("oci:/", "oci:/", ""),
+    ("oci:.", "oci:.", ""),
+    ("oci:mirror:latest", "oci:mirror", "latest"),
+    (f"oci:mirror@{DIGEST}", "oci:mirror", f"@{DIGEST}"),
+    (f"oci:mirror:@{DIGEST}", "oci:mirror", f"@{DIGEST}"),
+    (f"oci:mirror:v1@{DIGEST}", "oci:mirror", f"v1@{DIGEST}"),
+    ("oci:my images/a b", "oci:my images/a b", ""),
+    ("oci:/home/a@b/mirror:v1", "oci:/home/a@b/mirror", "v1"),
+    ("oci:mirror@home:v1", "oci:mirror@home", "v1"),
+    (f"oci:mirror@home@{DIGEST}", "oci:mirror@home", f"@{DIGEST}"),
+    ("oci:Bücher", "oci:Bücher", ""),
+    ("oci:5000/app", "oci:5000/app", ""),
+    ("oci-archive:image.tar", "oci-archive:image.tar", ""),
+    ("oci-archive:image.tar:latest", "oci-archive:image.tar", "latest"),
+]
+
+
+@pytest.mark.parametrize(("text", "locator", "found"), LAYOUTS)
+def test_a_layout_is_named_as_skopeo_does(text: str, locator: str, found: str) -> None:
+    ref = parse_remote(text)
+    assert (ref.locator, ref.object) == (locator, found)
+    assert f"{ref.scheme}:{ref.path}" == locator
+    assert parse_remote(str(ref)) == ref
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("oci:", "names no layout: write oci:<path>"),
+        ("oci-archive::latest", "names no layout: write oci-archive:<path>"),
+        (f"oci:@{DIGEST}", "names no layout"),
+        ("oci:a:", "'' is not a tag"),
+        ("oci:a:b:c", "a path has no colon"),
+        ("oci:a:docker.io/library/redis:7", "is not a tag"),
+        ("oci:a@sha256:abc", "64 lower-case hex digits"),
+        ("oci://ghcr.io/o/chart", "<host>/<repository>"),
+        ("oci:a\nb", "control characters"),
+        ("oci:a\0b", "control characters"),
+        ("oci:\udcff", "no UTF-8"),
+        ("oci:" + "a" * 4097, "longer than 4096"),
+    ],
+)
+def test_what_is_no_layout_is_refused_with_what_to_write(text: str, reason: str) -> None:
+    with pytest.raises(InvalidReferenceError, match=re.escape(reason)):
+        parse_remote(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["redis", "oci", "oci-archive", "ghcr.io/o/r:oci", "docker.io/oci:a"]
+)
+def test_what_has_no_scheme_is_a_familiar_name(text: str) -> None:
+    assert parse_remote(text) == parse_familiar(text)
+    assert (parse_remote(text).scheme, parse_remote(text).path) == ("", "")
+
+
+@given(st.sampled_from(["oci:", "oci-archive:"]), st.text())
+def test_any_path_is_a_layout_or_an_invalid_reference(scheme: str, text: str) -> None:
+    try:
+        ref = parse_remote(scheme + text)
+    except InvalidReferenceError:
+        return
+    assert parse_remote(str(ref)) == ref
+    assert ref.path

@@ -11,7 +11,7 @@ from multi_fetch import __version__
 from multi_fetch.cli.credentials import CREDENTIALS_HELP, add_authfile_flag
 from multi_fetch.cli.logs import FORMATS, LEVELS
 from multi_fetch.errors import InvalidReferenceError, InvalidRequestError
-from multi_fetch.oci.reference import parse_familiar
+from multi_fetch.oci.reference import parse_remote
 from multi_fetch.protocol.duration import parse_duration
 from multi_fetch.worker.pipes import STDIN_NAME, STDOUT_NAME
 
@@ -104,9 +104,9 @@ def duration(text: str) -> float | None:
 
 
 def reference(text: str) -> Reference:
-    """A reference as Docker writes them, with or without an object."""
+    """A reference as Docker writes them, or a layout; with or without an object."""
     try:
-        return parse_familiar(text)
+        return parse_remote(text)
     except InvalidReferenceError as error:
         raise argparse.ArgumentTypeError(error.message) from error
 

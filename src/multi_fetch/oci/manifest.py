@@ -67,11 +67,20 @@ def parse_manifest(content: Chunk, media_type: str) -> Manifest:
     if len(children) > MAX_CHILDREN:
         raise TooLargeError(f"the manifest names {len(children)} objects, more than {MAX_CHILDREN}")
     for child in children:
-        if child.size is None or not 0 <= child.size <= MAX_SIZE:
-            raise RegistryError(f"the manifest names {child.digest} with no size")
-        if len(child.media_type) > MAX_MEDIA_TYPE_CHARACTERS:
-            raise RegistryError(f"the manifest names {child.digest} with too long a media type")
+        check_named(child, "the manifest")
     return manifest
+
+
+def check_named(descriptor: Descriptor, where: str) -> None:
+    """Holds a descriptor in a document to its bounds.
+
+    Raises:
+        RegistryError: its size is none, or its media type too long; the message says where.
+    """
+    if descriptor.size is None or not 0 <= descriptor.size <= MAX_SIZE:
+        raise RegistryError(f"{where} names {descriptor.digest} with no size")
+    if len(descriptor.media_type) > MAX_MEDIA_TYPE_CHARACTERS:
+        raise RegistryError(f"{where} names {descriptor.digest} with too long a media type")
 
 
 _decoder = msgspec.json.Decoder(Manifest, dec_hook=decode_hook)

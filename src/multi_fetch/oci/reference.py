@@ -3,9 +3,9 @@
 A locator says where (``docker.io/library/redis``), an object says what (``latest``,
 ``@sha256:...``, ``latest@sha256:...``). What the two mean is left to the resolver; here is only
 the form. ``parse_reference`` is containerd's grammar of 2017, where the host is always written
-out. ``parse_familiar`` is Docker's, where ``redis`` is short for ``docker.io/library/redis``; the
-command lines take this one, because every reference with a registry's real host name reads the
-same in both.
+out. ``parse_familiar`` is Docker's, where ``redis`` is short for ``docker.io/library/redis``.
+``parse_remote`` is what the command lines take: Docker's, because every reference with a
+registry's real host name reads the same in both, and skopeo's ``oci:`` and ``oci-archive:``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ from multi_fetch.errors import (
     InvalidReferenceError,
     ObjectRequiredError,
 )
-from multi_fetch.limits import MAX_HOST_CHARACTERS, MAX_NAME_CHARACTERS, MAX_TAG_CHARACTERS
-from multi_fetch.oci.digest import parse_digest
+from multi_fetch.limits import (
+    MAX_HOST_CHARACTERS,
+    MAX_NAME_CHARACTERS,
+    MAX_PATH_CHARACTERS,
+    MAX_TAG_CHARACTERS,
+)
+from multi_fetch.oci.digest import REGISTERED, parse_digest
 from multi_fetch.oci.quote import quote
 
 # distribution-spec, "Pulling manifests": a tag is [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}
@@ -50,6 +55,9 @@ MIN_ENCODED_CHARACTERS: Final = 32
 # A digest has no slash, so what stands here before the @ is somebody's secret: never repeated.
 USER_INFO = re.compile(r"@.*/", re.DOTALL)
 
+# skopeo, containers-transports(5): a layout in a folder, and in an uncompressed tar file.
+SCHEMES: Final = ("oci", "oci-archive")
+
 DEFAULT_HOST: Final = "docker.io"
 LEGACY_HOSTS: Final = frozenset(
     {"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
@@ -61,12 +69,24 @@ class Reference(msgspec.Struct, frozen=True):
     """A locator and, where one is named, an object in it.
 
     Attributes:
-        locator: host and repository: ``docker.io/library/redis``.
+        locator: host and repository: ``docker.io/library/redis``; or a layout's scheme and path:
+            ``oci:/srv/mirror``.
         object: ``latest``, ``@sha256:...`` or ``latest@sha256:...``; empty for a whole repository.
     """
 
     locator: str
     object: str = ""
+
+    @property
+    def scheme(self) -> str:
+        """One of SCHEMES; empty for what is in a registry."""
+        scheme, colon, _ = self.locator.partition(":")
+        return scheme if colon and scheme in SCHEMES else ""
+
+    @property
+    def path(self) -> str:
+        """The folder or file of a layout; empty for what is in a registry."""
+        return self.locator.partition(":")[2] if self.scheme else ""
 
     @property
     def hostname(self) -> str:
@@ -155,6 +175,59 @@ def parse_familiar(text: str) -> Reference:
     if at:
         _check_digest(digest, text)
     return Reference(f"{host}/{name}", f"{tag}{at}{digest}")
+
+
+def parse_remote(text: str) -> Reference:
+    """Reads what a command line may name: ``oci:<folder>``, ``oci-archive:<file>``, or a reference.
+
+    Both may have an object: ``oci:<folder>:<tag>``, ``oci:<folder>@<digest>``, or both. All else
+    is as ``parse_familiar`` has it. An image whose name is a scheme is written with its host.
+
+    Raises:
+        InvalidReferenceError: the text is neither; the message says what to write.
+    """
+    scheme, colon, rest = text.partition(":")
+    if not colon or scheme not in SCHEMES:
+        return parse_familiar(text)
+    if rest.startswith("//"):
+        raise InvalidReferenceError(
+            f"{quote(text)} is neither a folder nor a repository: write {scheme}:/path for the"
+            " one, and <host>/<repository> for the other"
+        )
+    if len(rest) > MAX_PATH_CHARACTERS or not rest.isprintable():
+        raise InvalidReferenceError(
+            f"{quote(text)} is not a layout: its path is longer than {MAX_PATH_CHARACTERS}"
+            " characters, no UTF-8, or has control characters"
+        )
+    return _parse_layout(scheme, rest, text)
+
+
+def _parse_layout(scheme: str, rest: str, text: str) -> Reference:
+    # As in skopeo, a path has no colon, so that a tag can be told; the first may be a digest's.
+    path, colon, found = rest.partition(":")
+    before, at, algorithm = path.rpartition("@")
+    if at and _may_be_digest(algorithm, found):
+        path, tag, digest = before, "", f"{algorithm}:{found}"
+    else:
+        tag, at, digest = found.partition("@")
+    if colon and (tag or not digest) and not TAG.fullmatch(tag):
+        raise InvalidReferenceError(
+            f"{quote(text)} is not a layout: {quote(tag, text)} is not a tag, and a path has no"
+            f" colon: write {scheme}:<path>[:<tag>][@<digest>]"
+        )
+    if not path:
+        raise InvalidReferenceError(
+            f"{quote(text)} names no layout: write {scheme}:<path>[:<tag>][@<digest>]"
+        )
+    if at:
+        _check_digest(digest, text)
+    return Reference(f"{scheme}:{path.rstrip('/') or '/'}", f"{tag}{at}{digest}")
+
+
+def _may_be_digest(algorithm: str, encoded: str) -> bool:
+    return algorithm in REGISTERED or (
+        "/" not in algorithm and len(encoded) >= MIN_ENCODED_CHARACTERS
+    )
 
 
 def _refuse_strange_characters(text: str) -> None:

@@ -20,14 +20,8 @@ from multi_fetch.errors import (
 from multi_fetch.limits import MAX_MANIFEST_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest, digest_of, new_hasher
-from multi_fetch.oci.media_types import (
-    DOCKER_SCHEMA1,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    OCTET_STREAM,
-    SCHEMA1_TYPES,
-    is_media_type,
-)
+from multi_fetch.oci.manifest_type import declared_type, fields_of, type_by_shape
+from multi_fetch.oci.media_types import OCTET_STREAM, SCHEMA1_TYPES
 from multi_fetch.registry.api import Endpoint, content_digest, content_length, content_type
 
 if TYPE_CHECKING:
@@ -115,20 +109,20 @@ def describe_manifest(wanted: Wanted, headers: Mapping[str, str], body: bytes) -
     _refuse_schema1(media_type)
     if wanted.digest is None and media_type in PAGE_TYPES:
         raise RegistryError(f"the registry answered a page ({media_type}), not a manifest")
-    fields = _fields(body)
+    fields = fields_of(body)
     if fields is None:
         if wanted.digest is None:
             raise RegistryError("the registry answered something that is no manifest's JSON")
         own_type = ""
     else:
-        own_type = _own_type(fields)
+        own_type = declared_type(fields)
     if own_type and media_type not in VAGUE_TYPES and own_type != media_type:
         raise RegistryError(
             f"the manifest is of mediaType {own_type}, but was sent as {media_type}:"
             " distribution-spec wants it rejected"
         )
     if media_type in VAGUE_TYPES:
-        media_type = own_type or _type_by_shape(fields or {}) or media_type or OCTET_STREAM
+        media_type = own_type or type_by_shape(fields or {}) or media_type or OCTET_STREAM
         _refuse_schema1(media_type)
     digest = wanted.digest or _known_digest(headers) or digest_of(body)
     return Descriptor(media_type=media_type, digest=digest, size=len(body))
@@ -161,29 +155,3 @@ def _refuse_schema1(media_type: str) -> None:
             "the registry has this only as Docker image manifest version 2, schema 1, which is"
             " deprecated and not supported: push it again with a current tool"
         )
-
-
-def _fields(body: bytes) -> dict[str, msgspec.Raw] | None:
-    """A JSON object's fields, not decoded further; None where it is no JSON object."""
-    try:
-        return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-
-
-def _own_type(fields: Mapping[str, msgspec.Raw]) -> str:
-    raw = fields.get("mediaType")
-    if raw is None:
-        return ""
-    value: object = msgspec.json.decode(raw)
-    if not isinstance(value, str) or (value and not is_media_type(value)):
-        raise RegistryError("the manifest's mediaType is no media type")
-    return value.lower()
-
-
-def _type_by_shape(fields: Mapping[str, msgspec.Raw]) -> str:
-    if "schemaVersion" in fields and bytes(fields["schemaVersion"]).strip() == b"1":
-        return DOCKER_SCHEMA1
-    if "manifests" in fields:
-        return OCI_INDEX
-    return OCI_MANIFEST if "layers" in fields else ""

@@ -15,16 +15,9 @@ from msgspec.structs import replace
 
 from multi_fetch.oci.descriptor import Descriptor, Platform, encode_hook
 from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.layout import INDEX_FILE, LAYOUT_VERSION, MARKER_FILE, REF_NAME
 from multi_fetch.oci.media_types import OCI_INDEX, OCI_MANIFEST, OCTET_STREAM
-from multi_fetch.testing.layout import (
-    INDEX_FILE,
-    LAYOUT_VERSION,
-    MARKER_FILE,
-    REF_NAME,
-    Layout,
-    blob_path,
-    read_layout,
-)
+from multi_fetch.testing.layout import Layout, blob_path, read_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

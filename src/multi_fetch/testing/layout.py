@@ -8,40 +8,26 @@ looked up in the folder when it is asked for, so a test may alter or remove it a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from multi_fetch.oci.descriptor import Descriptor, decode_hook
+from multi_fetch.errors import MultiFetchError
+from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest
+from multi_fetch.oci.layout import (
+    INDEX_FILE,
+    MARKER_FILE,
+    LayoutIndex,
+    check_marker,
+    parse_layout_index,
+)
 from multi_fetch.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-# image-layout.md, "oci-layout file" and "index.json file"
-MARKER_FILE: Final = "oci-layout"
-INDEX_FILE: Final = "index.json"
-LAYOUT_VERSION: Final = "1.0.0"
-
-# annotations.md: the tag of a descriptor in index.json
-REF_NAME: Final = "org.opencontainers.image.ref.name"
-
-
-T = TypeVar("T")
-
-
-class _Marker(msgspec.Struct, rename="camel"):
-    image_layout_version: str
-
-
-class _Index(msgspec.Struct):
-    manifests: tuple[Descriptor, ...] = ()
-
-
-_read_marker = msgspec.json.Decoder(_Marker)
-_read_index = msgspec.json.Decoder(_Index, dec_hook=decode_hook)
 
 
 class Layout(msgspec.Struct, frozen=True):
@@ -81,15 +67,11 @@ def read_layout(folder: Path | str) -> Layout:
         ValueError: a file in it is not what image-spec says; the message names the file.
     """
     folder = Path(folder)
-    marker = _decode(_read_marker, folder / MARKER_FILE)
-    if marker.image_layout_version != LAYOUT_VERSION:
-        raise ValueError(
-            f"{folder / MARKER_FILE}: layout version {marker.image_layout_version!r},"
-            f" not {LAYOUT_VERSION}"
-        )
-    top = _decode(_read_index, folder / INDEX_FILE).manifests
-    tags = {each.annotations[REF_NAME]: each for each in top if REF_NAME in each.annotations}
-    return Layout(folder, tags, {each.digest: each for each in _walk(folder, top)})
+    with _naming(folder / MARKER_FILE):
+        check_marker((folder / MARKER_FILE).read_bytes())
+    index = _read_index(folder / INDEX_FILE)
+    manifests = {each.digest: each for each in _walk(folder, index.manifests)}
+    return Layout(folder, index.tags, manifests)
 
 
 def _walk(folder: Path, top: tuple[Descriptor, ...]) -> Iterator[Descriptor]:
@@ -104,11 +86,17 @@ def _walk(folder: Path, top: tuple[Descriptor, ...]) -> Iterator[Descriptor]:
         path = blob_path(folder, descriptor.digest)
         # image-layout.md: content may be missing here and be had from elsewhere
         if descriptor.media_type in INDEX_TYPES and path.is_file():
-            left.extend(reversed(_decode(_read_index, path).manifests))
+            left.extend(reversed(_read_index(path).manifests))
 
 
-def _decode(decoder: msgspec.json.Decoder[T], path: Path) -> T:
+def _read_index(path: Path) -> LayoutIndex:
+    with _naming(path):
+        return parse_layout_index(path.read_bytes(), path.name)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
     try:
-        return decoder.decode(path.read_bytes())
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        yield
+    except MultiFetchError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -1,0 +1,141 @@
+"""The documents and names of an OCI image layout (image-spec, image-layout.md), without I/O.
+
+A tag is a descriptor of index.json with the annotation ``org.opencontainers.image.ref.name``.
+skopeo, oras and docker write the bare tag there, podman the full reference. Both are found by the
+bare tag; which tool wrote the layout is of no matter to whoever asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from multi_fetch.errors import (
+    InvalidReferenceError,
+    InvalidRequestError,
+    RegistryError,
+    TooLargeError,
+    UnsupportedError,
+)
+from multi_fetch.limits import MAX_LAYOUT_ENTRIES
+from multi_fetch.oci.descriptor import Descriptor, decode_hook
+from multi_fetch.oci.digest import parse_digest
+from multi_fetch.oci.manifest import check_named
+from multi_fetch.oci.quote import quote
+from multi_fetch.oci.reference import parse_familiar
+
+if TYPE_CHECKING:
+    from multi_fetch.oci.digest import Chunk
+
+# image-layout.md, "oci-layout file" and "index.json file"
+MARKER_FILE: Final = "oci-layout"
+INDEX_FILE: Final = "index.json"
+BLOBS_FOLDER: Final = "blobs"
+LAYOUT_VERSION: Final = "1.0.0"
+
+# annotations.md: the tag of a descriptor in index.json
+REF_NAME: Final = "org.opencontainers.image.ref.name"
+
+
+class _Marker(msgspec.Struct, rename="camel"):
+    image_layout_version: str
+
+
+class _Index(msgspec.Struct):
+    manifests: tuple[Descriptor, ...] = ()
+
+
+class LayoutIndex(msgspec.Struct, frozen=True):
+    """What ``index.json`` says.
+
+    Attributes:
+        manifests: all that it names, in its order.
+        tags: each name with what it stands for, as it is written; of two descriptors of one name
+            the first, as in skopeo (image-layout.md does not say).
+    """
+
+    manifests: tuple[Descriptor, ...]
+    tags: Mapping[str, Descriptor]
+
+    def find(self, tag: str) -> Descriptor | None:
+        """What a tag stands for: by its bare name, else as the tag of a full reference.
+
+        Raises:
+            InvalidRequestError: several full references have this tag, and do not mean the same.
+        """
+        if tag in self.tags:
+            return self.tags[tag]
+        found = {name: each for name, each in self.tags.items() if _is_tag_of(tag, name)}
+        if len({each.digest for each in found.values()}) > 1:
+            names = ", ".join(f"{name} is {each.digest}" for name, each in found.items())
+            raise InvalidRequestError(
+                f"the tag {tag} is ambiguous here, so ask by digest: {names[:1_000]}"
+            )
+        return next(iter(found.values()), None)
+
+
+_marker_decoder = msgspec.json.Decoder(_Marker)
+_index_decoder = msgspec.json.Decoder(_Index, dec_hook=decode_hook)
+
+
+def check_marker(content: Chunk) -> None:
+    """Reads ``oci-layout``.
+
+    Raises:
+        RegistryError: it is not what the specification has there.
+        UnsupportedError: the layout is of another version.
+    """
+    try:
+        marker = _marker_decoder.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RegistryError(f"{MARKER_FILE} cannot be read: {error}") from error
+    if marker.image_layout_version != LAYOUT_VERSION:
+        raise UnsupportedError(
+            f"{MARKER_FILE} says layout version {quote(marker.image_layout_version)},"
+            f" not {LAYOUT_VERSION}"
+        )
+
+
+def parse_layout_index(content: Chunk, name: str = INDEX_FILE) -> LayoutIndex:
+    """Reads ``index.json``, or another index of which the errors say the name.
+
+    Raises:
+        RegistryError: it is no index, or a descriptor in it is none.
+        TooLargeError: it names more than MAX_LAYOUT_ENTRIES objects.
+    """
+    try:
+        manifests = _index_decoder.decode(content).manifests
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RegistryError(f"{name} cannot be read: {error}") from error
+    if len(manifests) > MAX_LAYOUT_ENTRIES:
+        raise TooLargeError(
+            f"{name} names {len(manifests)} objects, more than {MAX_LAYOUT_ENTRIES}"
+        )
+    tags: dict[str, Descriptor] = {}
+    for each in manifests:
+        check_named(each, name)
+        tag = each.annotations.get(REF_NAME)
+        if tag is not None:
+            tags.setdefault(tag, each)
+    return LayoutIndex(manifests, tags)
+
+
+def blob_name(digest: str) -> str:
+    """Where a layout keeps the content of a digest: ``blobs/<algorithm>/<encoded>``.
+
+    Raises:
+        InvalidDigestError: it is none. (One that is parsed has neither slashes nor two dots.)
+    """
+    parsed = parse_digest(digest)
+    return f"{BLOBS_FOLDER}/{parsed.algorithm}/{parsed.encoded}"
+
+
+def _is_tag_of(tag: str, name: str) -> bool:
+    if not name.endswith(f":{tag}"):
+        return False
+    try:
+        return parse_familiar(name).tag == tag
+    except InvalidReferenceError:
+        return False
