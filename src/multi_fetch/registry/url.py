@@ -21,6 +21,7 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # RFC 3986, section 2: what stands in a path and query as it is.
 TARGET_CHARACTERS: Final = "/?:@!$&'()*+,;=-._~%[]|"
 HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~-]+)?")
+ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 MAX_URL_CHARACTERS: Final = 65_536
 
 
@@ -69,14 +70,14 @@ def parse_url(text: str) -> Url:
         if not host.isascii():
             host = host.encode("idna").decode("ascii")
         host.encode("ascii").decode("idna")  # "xn--" cannot be
+        path = quote(parts.path or "/", safe=TARGET_CHARACTERS)
+        query = f"?{quote(parts.query, safe=TARGET_CHARACTERS)}" if parts.query else ""
     except (ValueError, UnicodeError) as error:
         raise RegistryError(f"{shown(text)!r} is no URL: {printable(str(error))}") from error
     if len(text) > MAX_URL_CHARACTERS or not HOST.fullmatch(host):
         raise RegistryError(f"{shown(text)!r} is no URL: it has no host that can be looked up")
     if parts.scheme not in DEFAULT_PORTS:
         raise RegistryError(f"{shown(text)!r} is no http or https URL")
-    path = quote(parts.path or "/", safe=TARGET_CHARACTERS)
-    query = f"?{quote(parts.query, safe=TARGET_CHARACTERS)}" if parts.query else ""
     origin = Origin(parts.scheme, host, DEFAULT_PORTS[parts.scheme] if port is None else port)
     return Url(origin, path + query)
 
@@ -87,8 +88,11 @@ def join(base: Url, location: str) -> Url:
     Raises:
         RegistryError: to no http or https URL.
     """
+    location = location.strip()
+    if ABSOLUTE.match(location):  # urljoin would leave out an empty ";" that may be signed
+        return parse_url(location)
     try:
-        joined = urljoin(str(base), location.strip())
+        joined = urljoin(str(base), location)
     except ValueError as error:
         raise RegistryError(f"{shown(location)!r} is no URL: {printable(str(error))}") from error
     return parse_url(joined)
