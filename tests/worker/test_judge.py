@@ -7,8 +7,11 @@ from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCI_INDEX, OCTET_STREAM
+from multi_fetch.protocol.frames import Error
 from multi_fetch.protocol.request import ByteRange, Request
 from multi_fetch.worker.judge import check_pin, held_limit, judge_of
+from tests.worker.harness import answers, terminals
+from tests.worker.memory_remote import MemoryRemote
 
 CONTENT = b"content"
 
@@ -71,3 +74,12 @@ def test_what_fits_a_data_frame_is_held_and_what_does_not_streams_from_the_first
 
 def test_a_manifest_is_held_whatever_its_size() -> None:
     assert held_limit(descriptor(3 * MAX_DATA_BYTES, OCI_INDEX)) == MAX_MANIFEST_BYTES
+
+
+async def test_content_that_could_not_be_verified_is_not_asked_for() -> None:
+    remote = MemoryRemote()
+    _, frames = await answers(remote, b"md5:d41d8cd98f00b204e9800998ecf8427e\n")
+    error = terminals(frames)[1]
+    assert isinstance(error, Error)
+    assert error.code == "unsupported"
+    assert remote.opened == []

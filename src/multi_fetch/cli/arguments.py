@@ -47,8 +47,8 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--log-level",
         choices=LEVELS,
-        default="error",
-        help="what to log on stderr (default: %(default)s, that is failures alone)",
+        default="warning",
+        help="what to log on stderr (default: %(default)s: failures, and what may become one)",
     )
     parser.add_argument(
         "--log-format", choices=FORMATS, default="text", help="(default: %(default)s)"

@@ -42,7 +42,7 @@ from multi_fetch.protocol.request import Children, Request, parse_request
 from multi_fetch.remotes import open_remote
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.job import Target
-from multi_fetch.worker.judge import check_pin, held_limit, judge_of
+from multi_fetch.worker.judge import check_pin, check_verifiable, held_limit, judge_of
 from multi_fetch.worker.pipes import STDOUT_NAME, open_writer
 from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
 from multi_fetch.worker.tree import branch, is_index
@@ -175,6 +175,7 @@ async def _fetch(arguments: argparse.Namespace, request: Request) -> MultiFetchE
 
 
 async def _copy(remote: Remote, locator: str, request: Request, writer: Writer) -> None:
+    check_verifiable(request)
     target: Target | None = Target.of(request, locator)
     pinned: Request | None = request
     while target is not None:

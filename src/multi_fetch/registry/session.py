@@ -151,7 +151,7 @@ class Session:
 
     async def _wait(self, seconds: float, why: str) -> None:
         self.retries += 1
-        logger.warning("again in %.1f s: %s", seconds, why)
+        logger.info("again in %.1f s: %s", seconds, why)
         await trio.sleep(seconds)
 
     async def _send_authorized(

@@ -21,7 +21,7 @@ from multi_fetch.protocol.frames import Begin
 from multi_fetch.protocol.request import Children
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.job import Target
-from multi_fetch.worker.judge import check_pin, held_limit, judge_of
+from multi_fetch.worker.judge import check_pin, check_verifiable, held_limit, judge_of
 from multi_fetch.worker.tree import Trees, branch, is_index
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ class Answerer:
             raise job.failure
         request = job.request
         assert request is not None
+        check_verifiable(request)
         target = Target.of(request, self._locator)
         for depth in range(MAX_INDEX_DEPTH + 1):
             step = self._send if request.is_content_wanted else self._describe

@@ -6,12 +6,23 @@ from typing import TYPE_CHECKING
 
 from multi_fetch.errors import DigestMismatchError, UnsupportedError
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
+from multi_fetch.oci.digest import new_hasher
 from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.verify import Counter, Judge, Verifier
 
 if TYPE_CHECKING:
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.protocol.request import ByteRange, Request
+
+
+def check_verifiable(request: Request) -> None:
+    """Refuses content that could not be verified, before it is asked for.
+
+    Raises:
+        UnsupportedError: its digest is of an algorithm that cannot be computed here.
+    """
+    if request.digest is not None and request.is_content_wanted and request.byte_range is None:
+        new_hasher(request.digest.algorithm)
 
 
 def check_pin(request: Request, descriptor: Descriptor) -> None:
