@@ -1,0 +1,238 @@
+"""The general lane over httpx: the same answers, errors of the tree, and mocks that see it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import httpx
+import pytest
+import respx
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from multi_fetch.errors import (
+    DeadlineExceededError,
+    MultiFetchError,
+    RegistryError,
+    UnavailableError,
+)
+from multi_fetch.registry.httpx_lane import HttpxLane, translated
+from multi_fetch.registry.url import parse_url
+from tests.registry.conftest import RawServer, StartServer, raw_answer
+from tests.registry.sockets import PATIENT_SECONDS
+from tests.registry.test_connection import CASES, Case, every_case
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from multi_fetch.registry.url import Url
+
+BODY: Final = b"as it was stored"
+URL: Final = parse_url("https://registry.example/v2/")
+
+
+@asynccontextmanager
+async def opened(
+    transport: httpx.AsyncBaseTransport | None = None, *, stall_seconds: float = PATIENT_SECONDS
+) -> AsyncIterator[HttpxLane]:
+    timeout = httpx.Timeout(stall_seconds)
+    async with httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False) as client:
+        yield HttpxLane(client, stall_seconds=stall_seconds)
+
+
+def at(server: RawServer) -> Url:
+    return parse_url(f"http://127.0.0.1:{server.port}/v2/")
+
+
+async def fetch(
+    lane: HttpxLane, url: Url, method: str = "GET", form: str | None = None
+) -> tuple[int, bytes]:
+    answer = await lane.send(method, url, {}, form)
+    try:
+        return answer.status, await answer.read(1 << 20)
+    finally:
+        await answer.aclose()
+
+
+async def converse(start_server: StartServer, case: Case, *pieces: bytes) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        for piece in pieces:
+            await wait_all_tasks_blocked()
+            await stream.send_all(piece)
+        return not case.is_closed
+
+    server = await start_server(reply)
+    async with opened() as lane:
+        method = "GET" if case.has_body else "HEAD"
+        assert await fetch(lane, at(server), method) == (case.status, case.body)
+
+
+@every_case
+async def test_an_answer_is_what_it_is_on_the_fast_lane(
+    start_server: StartServer, case: Case
+) -> None:
+    await converse(start_server, case, case.wire)
+
+
+async def test_an_answer_that_is_cut_anywhere_is_the_same(start_server: StartServer) -> None:
+    (case,) = (case for case in CASES if case.name == "trailers")
+    for cut in range(1, len(case.wire)):
+        await converse(start_server, case, case.wire[:cut], case.wire[cut:])
+
+
+# --- errors -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("raised", "leaf", "words"),
+    [
+        (httpx.ConnectTimeout(""), UnavailableError, "no connection in"),
+        (httpx.ReadTimeout(""), DeadlineExceededError, "no byte in 7 s"),
+        (httpx.WriteTimeout(""), DeadlineExceededError, "no byte in 7 s"),
+        (httpx.PoolTimeout(""), DeadlineExceededError, "it took too long"),
+        (httpx.ConnectError("refused"), UnavailableError, "no connection: refused"),
+        (httpx.ReadError(""), UnavailableError, "the connection broke"),
+        (httpx.RemoteProtocolError("Server disconnected"), UnavailableError, "broke: Server"),
+        (httpx.RemoteProtocolError("peer closed connection"), UnavailableError, "broke: peer"),
+        (httpx.RemoteProtocolError("illegal header line"), RegistryError, "breaks HTTP: illegal"),
+        (httpx.LocalProtocolError("no"), RegistryError, "cannot be sent or followed: no"),
+        (httpx.InvalidURL("no"), RegistryError, "cannot be sent or followed: no"),
+        (httpx.UnsupportedProtocol("no"), RegistryError, "cannot be sent or followed: no"),
+        (OverflowError("port"), RegistryError, "cannot be sent or followed: port"),
+        (UnicodeError("label"), RegistryError, "cannot be sent or followed: label"),
+    ],
+)
+def test_what_httpx_raises_is_of_the_tree(
+    raised: Exception, leaf: type[MultiFetchError], words: str
+) -> None:
+    with pytest.raises(leaf, match=words) as caught, translated("GET x", 7):
+        raise raised
+    assert type(caught.value) is leaf
+    assert caught.value.__cause__ is raised
+
+
+def test_what_is_a_bug_stays_one() -> None:
+    with pytest.raises(KeyError), translated("GET x", 7):
+        raise KeyError("x")
+
+
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", raw_answer("200 OK", BODY)[:-1]])
+async def test_what_stalls_runs_into_its_deadline(start_server: StartServer, sent: bytes) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        if sent:
+            await stream.send_all(sent)
+        await stream.receive_some()
+        return False
+
+    server = await start_server(reply)
+    async with opened(stall_seconds=0.05) as lane:
+        with pytest.raises(DeadlineExceededError, match=r"no (byte|answer) in 0\.05 s"):
+            await fetch(lane, at(server))
+
+
+async def test_a_head_that_is_dripped_has_one_deadline(start_server: StartServer) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        while True:
+            await stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+            await trio.sleep(0.01)
+
+    server = await start_server(reply)
+    async with opened(stall_seconds=0.1) as lane:
+        with pytest.raises(DeadlineExceededError, match=r"no answer in 0\.1 s"):
+            await fetch(lane, at(server))
+
+
+# --- idle connections -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "is_repeated"), [("GET", True), ("HEAD", True), ("POST", False)]
+)
+async def test_a_request_is_sent_again_where_an_idle_connection_had_ended_but_no_form(
+    start_server: StartServer, method: str, *, is_repeated: bool
+) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        if len(server.heads) == 2:
+            return False
+        is_bare = head.startswith("HEAD")
+        await stream.send_all(raw_answer("200 OK", b"" if is_bare else BODY))
+        return True
+
+    server: RawServer = await start_server(reply)
+    form = "a=b" if method == "POST" else None
+    async with opened() as lane:
+        await fetch(lane, at(server))
+        if is_repeated:
+            assert (await fetch(lane, at(server), method, form))[0] == 200
+        else:
+            with pytest.raises(UnavailableError, match="the connection broke"):
+                await fetch(lane, at(server), method, form)
+    assert server.connections == 1 + is_repeated
+
+
+async def test_a_new_connection_that_breaks_is_not_tried_again(start_server: StartServer) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        return False
+
+    server = await start_server(reply)
+    async with opened() as lane:
+        with pytest.raises(UnavailableError, match="the connection broke"):
+            await fetch(lane, at(server))
+    assert server.connections == 1
+
+
+async def test_a_request_that_is_cancelled_closes_its_connection(
+    start_server: StartServer,
+) -> None:
+    ended = trio.Event()
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(raw_answer("200 OK", BODY)[:-1])
+        assert await stream.receive_some() == b""
+        ended.set()
+        return False
+
+    server = await start_server(reply)
+    async with opened() as lane:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch, lane, at(server))
+            while not server.heads:
+                await wait_all_tasks_blocked()
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        with trio.fail_after(5):
+            await ended.wait()
+
+
+# --- mocks ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("using", ["httpx", "httpcore"])
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_respx_in_both_of_its_modes_answers(using: str, *, is_stream: bool) -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        yield BODY[:5]
+        yield BODY[5:]
+
+    response = httpx.Response(200, content=stream() if is_stream else BODY)
+    with respx.mock(using=using) as router:
+        router.get(str(URL)).mock(return_value=response)
+        async with opened() as lane:
+            assert await fetch(lane, URL) == (200, BODY)
+        assert router.calls.call_count == 1
+
+
+async def test_a_mock_transport_answers_and_fails() -> None:
+    def respond(request: httpx.Request) -> httpx.Response:
+        if request.method == "HEAD":
+            raise httpx.ConnectError("mocked")
+        return httpx.Response(206, content=BODY, headers={"X-Seen": request.headers["X-One"]})
+
+    async with opened(httpx.MockTransport(respond)) as lane:
+        answer = await lane.send("GET", URL, {"X-One": "1"})
+        assert (answer.status, answer.headers["x-seen"], answer.peer) == (206, "1", "")
+        assert await answer.read(100) == BODY
+        await answer.aclose()
+        with pytest.raises(UnavailableError, match="no connection: mocked"):
+            await lane.send("HEAD", URL, {})
