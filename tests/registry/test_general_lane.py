@@ -7,13 +7,13 @@ import sys
 from typing import TYPE_CHECKING
 
 import httpx
-import respx
 
 from multi_fetch.registry.general_lane import GeneralLane
 from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
     import pytest
+    import respx
 
 URL = parse_url("https://registry.example/v2/")
 
