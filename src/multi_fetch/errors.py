@@ -7,7 +7,8 @@
     │   ├── InvalidReferenceError
     │   │   ├── HostnameRequiredError
     │   │   └── ObjectRequiredError
-    │   └── InvalidDigestError
+    │   ├── InvalidDigestError
+    │   └── HostsError                               the user's settings of hosts cannot be used
     ├── NotFoundError              not-found
     ├── UnauthorizedError          unauthorized      401: no credentials, or they are not accepted
     │   └── CredentialsError                         the user's own cannot be read
@@ -94,6 +95,20 @@ class ObjectRequiredError(InvalidReferenceError):
 
 class InvalidDigestError(InvalidRequestError):
     """A digest that is not ``<algorithm>:<encoded>`` as image-spec has it."""
+
+
+class HostsError(InvalidRequestError):
+    """The user's own settings of hosts cannot be used: a file is malformed, or is not there.
+
+    Attributes:
+        path: the file, or None.
+        key: the entry in it, or None.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None, key: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.key = key
 
 
 class NotFoundError(MultiFetchError):

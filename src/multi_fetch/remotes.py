@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from multi_fetch.oci.reference import Reference
     from multi_fetch.protocol.request import ByteRange
     from multi_fetch.registry.credentials import Keychain
+    from multi_fetch.registry.hosts import Host
+    from multi_fetch.registry.proxies import Proxies
 
 
 class Fetcher(Protocol):
@@ -176,6 +178,8 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
     keychain: Keychain | None = None,
     jobs: int = DEFAULT_JOBS,
     patience: Patience = DEFAULT_PATIENCE,
+    hosts: Sequence[Host] = (),
+    proxies: Proxies | None = None,
 ) -> AsyncIterator[Remote]:
     """The remote of a reference: it is asked for nothing before an object is wanted.
 
@@ -188,10 +192,20 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
             name nor a password is given; None for anonymous access.
         jobs: how many objects will be open at the same time, at most.
         patience: with a remote in trouble.
+        hosts: where the registry's objects are, in the order in which they are asked, as
+            ``multi_fetch.registry.hosts.load_hosts`` finds them; by default the registry alone.
+        proxies: through which hosts are reached; None for none.
     """
     module, function = _ROOMS[ref.scheme]
     open_room = getattr(importlib.import_module(module), function)
     async with open_room(
-        ref, username=username, password=password, keychain=keychain, jobs=jobs, patience=patience
+        ref,
+        username=username,
+        password=password,
+        keychain=keychain,
+        jobs=jobs,
+        patience=patience,
+        hosts=hosts,
+        proxies=proxies,
     ) as remote:
         yield remote

@@ -18,7 +18,7 @@ from multi_fetch.remotes import Patience
 from multi_fetch.verify import Verifier
 
 if TYPE_CHECKING:
-    from multi_fetch.registry.resolver import RegistryRemote
+    from multi_fetch.remotes import Remote
 
 QUICK: Final = Patience(
     retries=3, first_wait_seconds=0.001, max_wait_seconds=5.0, stall_seconds=0.25
@@ -93,7 +93,7 @@ async def consume(ask: Ask, address: str, patience: Patience = QUICK) -> Verdict
         return await consume_from(remote, ask, address)
 
 
-async def consume_from(remote: RegistryRemote, ask: Ask, address: str) -> Verdict:
+async def consume_from(remote: Remote, ask: Ask, address: str) -> Verdict:
     """The same, of a remote that is open."""
     content, size, error = bytearray(), None, None
     object_text = f"@{ask.text}" if ":" in ask.text else ask.text

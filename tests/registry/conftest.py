@@ -17,7 +17,7 @@ from multi_fetch.registry.fast_lane import FastLane
 from multi_fetch.registry.hosts import Host, default_host
 from multi_fetch.registry.httpx_lane import HttpxLane
 from multi_fetch.registry.session import Session
-from multi_fetch.registry.tls import new_context
+from multi_fetch.registry.tls import Trust
 from multi_fetch.registry.transport import Transport
 from multi_fetch.remotes import Patience
 
@@ -122,7 +122,7 @@ def new_session(
     general = HttpxLane(client, stall_seconds=patience.stall_seconds)
     fast = None
     if isinstance(client._transport, Transport):
-        fast = FastLane(new_context, jobs=4, stall_seconds=patience.stall_seconds)
+        fast = FastLane(Trust().context, jobs=4, stall_seconds=patience.stall_seconds)
         opened_lanes.append(fast)
     exchange = Exchange(general, jobs=4, patience=patience, fast=fast)
     return Session(exchange, default_host(host) if isinstance(host, str) else host, credential, "a")

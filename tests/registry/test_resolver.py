@@ -38,13 +38,13 @@ from multi_fetch.oci.media_types import (
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
 from multi_fetch.registry import open_registry
+from multi_fetch.registry.resolver import RegistryRemote
 from multi_fetch.remotes import Report
 from tests.registry.conftest import ONCE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from multi_fetch.registry.resolver import RegistryRemote
 
 # Over both lanes, as far as a test has sockets.
 pytestmark = pytest.mark.usefixtures("lane")
@@ -74,6 +74,7 @@ def at(endpoint: str, digest: str) -> str:
 @asynccontextmanager
 async def remote() -> AsyncIterator[RegistryRemote]:
     async with open_registry(Reference(LOCATOR), patience=ONCE) as opened:
+        assert isinstance(opened, RegistryRemote)
         yield opened
 
 

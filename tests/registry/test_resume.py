@@ -18,6 +18,7 @@ from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import open_registry
+from multi_fetch.registry.resolver import RegistryRemote
 from tests.fakes.consumer import (
     BLOB,
     BLOB_AS_BLOB,
@@ -125,6 +126,7 @@ async def test_a_fetch_from_an_offset_goes_on_from_where_it_broke(
     address = f"127.0.0.1:{server.port}"
     descriptor = Descriptor(media_type=OCTET_STREAM, digest=BLOB_DIGEST, size=len(BLOB))
     async with open_registry(Reference(f"{address}/a"), patience=QUICK) as remote:
+        assert isinstance(remote, RegistryRemote)
         fetcher = remote._fetcher
         async with fetcher.fetch(descriptor, offset=offset) as chunks:
             received = b"".join([bytes(chunk) async for chunk in chunks])

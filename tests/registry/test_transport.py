@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
 
-import certifi
 import pytest
 import trio
 
@@ -14,9 +12,6 @@ from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.transport import new_client
 from tests.registry.conftest import RawServer, StartServer, new_session, raw_answer
-
-if TYPE_CHECKING:
-    import respx
 
 
 @pytest.fixture
@@ -92,20 +87,6 @@ async def test_the_environment_is_left_alone_and_redirects_are_ours() -> None:
     async with new_client(jobs=1) as client:
         assert not client.trust_env
         assert not client.follow_redirects
-
-
-@pytest.mark.usefixtures("loads")
-async def test_certifis_roots_are_there_where_the_system_has_none(
-    monkeypatch: pytest.MonkeyPatch, respx_mock: respx.MockRouter
-) -> None:
-    none = ssl.DefaultVerifyPaths(None, None, "", "", "", "")  # type: ignore[arg-type]  # as told
-    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: none)
-    read: list[str] = []
-    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda _, path: read.append(path))
-    respx_mock.get("https://registry.example/").respond()
-    async with new_client(jobs=1) as client:
-        await client.get("https://registry.example/")
-    assert read == [certifi.where()]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

@@ -6,26 +6,26 @@ From the outside in: ``open_registry`` makes a ``RegistryRemote`` (resolver.py),
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from multi_fetch.errors import InvalidReferenceError
 from multi_fetch.limits import DEFAULT_JOBS
 from multi_fetch.registry.credentials import Credential
-from multi_fetch.registry.exchange import Exchange
-from multi_fetch.registry.fast_lane import FastLane
-from multi_fetch.registry.general_lane import GeneralLane
+from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.resolver import RegistryRemote
 from multi_fetch.registry.session import Session
-from multi_fetch.registry.tls import new_context
 from multi_fetch.remotes import DEFAULT_PATIENCE, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from multi_fetch.oci.reference import Reference
     from multi_fetch.registry.credentials import Keychain
+    from multi_fetch.registry.hosts import Host
+    from multi_fetch.registry.proxies import Proxies
+    from multi_fetch.remotes import Remote
 
 
 @asynccontextmanager
@@ -37,7 +37,9 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     keychain: Keychain | None = None,
     jobs: int = DEFAULT_JOBS,
     patience: Patience = DEFAULT_PATIENCE,
-) -> AsyncIterator[RegistryRemote]:
+    hosts: Sequence[Host] = (),
+    proxies: Proxies | None = None,
+) -> AsyncIterator[Remote]:
     """The remote of a reference's repository; arguments as for ``remotes.open_remote``.
 
     Raises:
@@ -48,13 +50,30 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     credential = None
     if username or password:
         credential = Credential(username=username, password=password)
-    host = default_host(ref.hostname)
-    general = GeneralLane(jobs=jobs, stall_seconds=patience.stall_seconds)
-    fast = FastLane(new_context, jobs=jobs, stall_seconds=patience.stall_seconds)
-    exchange = Exchange(general, jobs=jobs, patience=patience, fast=fast)
-    session = Session(exchange, host, credential, ref.repository, keychain=keychain)
-    try:
-        yield RegistryRemote(session, ref)
-    finally:
-        fast.close()
-        await general.aclose()
+    hosts = hosts or [default_host(ref.hostname)]
+    last = {_last(hosts, "may_pull"), _last(hosts, "may_resolve")}
+    async with AsyncExitStack() as stack:
+        remotes = []
+        for number, host in enumerate(hosts):
+            exchange = await stack.enter_async_context(
+                open_exchange(
+                    host, jobs=jobs, patience=patience, proxies=proxies, is_last=number in last
+                )
+            )
+            # What is for the registry is for no mirror.
+            own = None if host.namespace else credential
+            session = Session(exchange, host, own, ref.repository, keychain=keychain)
+            remotes.append(RegistryRemote(session, ref))
+        if len(remotes) == 1 and hosts[0].may_pull and hosts[0].may_resolve:
+            yield remotes[0]
+        else:
+            from multi_fetch.registry.mirrors import MirroredRemote
+            from multi_fetch.registry.source import Source
+
+            yield MirroredRemote(list(map(Source, hosts, remotes)), ref.locator)
+
+
+def _last(hosts: Sequence[Host], capability: str) -> int:
+    """The last host that has a capability: there is no other to ask in its place."""
+    able = [number for number, host in enumerate(hosts) if getattr(host, capability)]
+    return able[-1] if able else -1

@@ -20,6 +20,7 @@ from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.pace import Paces
+from multi_fetch.registry.proxies import NO_PROXIES, Proxies
 from multi_fetch.registry.url import join
 
 if TYPE_CHECKING:
@@ -63,13 +64,24 @@ class Exchange:
         fast: the lane for what it can take; None where there is none.
         jobs: requests to a host at the same time, at most, while it is not busy.
         patience: how busy hosts are borne.
+        proxies: what goes through one takes the general lane.
+        own: an origin, and headers that are for it alone.
     """
 
-    def __init__(
-        self, general: Lane, *, jobs: int, patience: Patience, fast: FastLane | None = None
+    def __init__(  # noqa: PLR0913 - each can be left out
+        self,
+        general: Lane,
+        *,
+        jobs: int,
+        patience: Patience,
+        fast: FastLane | None = None,
+        proxies: Proxies = NO_PROXIES,
+        own: tuple[Origin, Mapping[str, str]] | None = None,
     ) -> None:
         self._general = general
         self._fast = fast
+        self._proxies = proxies
+        self._own = own
         self.patience = patience
         self._paces = Paces(jobs)
 
@@ -99,6 +111,8 @@ class Exchange:
         target = url
         for redirects in range(MAX_REDIRECTS + 1):
             sent = dict(headers, **_ALWAYS)
+            if self._own is not None and target.origin == self._own[0]:
+                sent.update(self._own[1])
             if authorization and target.origin == url.origin:
                 sent["Authorization"] = authorization
             answer = await self._send_in_turn(method, target, sent, form, attempt)
@@ -117,7 +131,7 @@ class Exchange:
         """Sends a request when its host has room for it, and learns from the answer."""
         lane: Lane = self._general
         if self._fast is not None and form is None and self._fast.is_open():
-            lane = self._fast
+            lane = self._general if self._proxies.of(url.origin) else self._fast
         pace = self._paces.of(url.origin) if self._paces else None
         # Without a pace it was sent before the host first asked to slow down.
         sent_at = -math.inf

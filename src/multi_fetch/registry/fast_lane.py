@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from multi_fetch.errors import RegistryError, UnavailableError
+from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS, MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.connection import Connection
@@ -32,19 +32,25 @@ class FastLane:
     """Connections, idle and new.
 
     Args:
-        new_context: makes the TLS context, at the first https request.
+        context: the TLS context for an origin.
         jobs: half the idle connections that are kept, for all origins together.
         stall_seconds: between two bytes, at most.
+        connect_seconds: until a connection is open, at most.
     """
 
     def __init__(
-        self, new_context: Callable[[], ssl.SSLContext], *, jobs: int, stall_seconds: float
+        self,
+        context: Callable[[Origin], ssl.SSLContext],
+        *,
+        jobs: int,
+        stall_seconds: float,
+        connect_seconds: float = CONNECT_TIMEOUT_SECONDS,
     ) -> None:
-        self._new_context = new_context
-        self._context: ssl.SSLContext | None = None
+        self._context = context
         # A registry sends on to a store, and each job goes from one to the other and back.
         self._room = 2 * jobs
         self._stall_seconds = stall_seconds
+        self._connect_seconds = connect_seconds
         self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self._idle_count = 0
 
@@ -123,7 +129,7 @@ class FastLane:
         return None
 
     async def _connect(self, origin: Origin, asked: Asked) -> Connection:
-        with trio.move_on_after(CONNECT_TIMEOUT_SECONDS):
+        with trio.move_on_after(self._connect_seconds):
             try:
                 sock = await _open_socket(origin)
             except OSError as error:
@@ -133,20 +139,21 @@ class FastLane:
             if origin.scheme == "https":
                 sock = await self._start_tls(origin, sock, asked)
             return Connection(sock, stall_seconds=self._stall_seconds)
-        raise UnavailableError(f"{asked}: no connection in {CONNECT_TIMEOUT_SECONDS:g} s")
+        raise UnavailableError(f"{asked}: no connection in {self._connect_seconds:g} s")
 
     async def _start_tls(self, origin: Origin, sock: socket.socket, asked: Asked) -> ssl.SSLSocket:
         try:
-            if self._context is None:
-                self._context = self._new_context()
             sock.getpeername()  # one that was reset by now would be left open by wrap_socket
-            secure = self._context.wrap_socket(
+            secure = self._context(origin).wrap_socket(
                 sock,
                 server_hostname=origin.host,
                 do_handshake_on_connect=False,
                 # RFC 9112, section 9.8: without TLS's own end a body has not ended.
                 suppress_ragged_eofs=False,
             )
+        except HostsError:
+            sock.close()
+            raise
         except (OSError, ValueError) as error:
             sock.close()
             raise UnavailableError(f"{asked}: no TLS: {_words(error)}") from error

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
 
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.httpx_lane import HttpxLane
+    from multi_fetch.registry.proxies import Proxies
+    from multi_fetch.registry.tls import Trust
     from multi_fetch.registry.url import Url
 
 
@@ -20,11 +24,25 @@ class GeneralLane:
     Args:
         jobs: requests at the same time.
         stall_seconds: between two bytes, at most.
+        connect_seconds: until a connection is open, at most.
+        trust: the certificates; None for the system's alone.
+        proxies: which of the requests go through one; None for none.
     """
 
-    def __init__(self, *, jobs: int, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        *,
+        jobs: int,
+        stall_seconds: float,
+        connect_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        trust: Trust | None = None,
+        proxies: Proxies | None = None,
+    ) -> None:
         self._jobs = jobs
         self._stall_seconds = stall_seconds
+        self._connect_seconds = connect_seconds
+        self._trust = trust
+        self._proxies = proxies
         self._client: httpx.AsyncClient | None = None
         self._lane: HttpxLane | None = None
 
@@ -40,7 +58,13 @@ class GeneralLane:
             from multi_fetch.registry.httpx_lane import HttpxLane
             from multi_fetch.registry.transport import new_client
 
-            self._client = new_client(self._jobs, stall_seconds=self._stall_seconds)
+            self._client = new_client(
+                self._jobs,
+                stall_seconds=self._stall_seconds,
+                connect_seconds=self._connect_seconds,
+                trust=self._trust,
+                proxies=self._proxies,
+            )
             self._lane = HttpxLane(self._client, stall_seconds=self._stall_seconds)
         return await self._lane.send(method, url, headers, form)
 

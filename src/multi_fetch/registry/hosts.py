@@ -1,4 +1,4 @@
-"""Where a registry is: its scheme and authority, and which addresses count as inside.
+"""Where a registry is, and how it is reached; and which addresses count as inside.
 
 A host is judged by its text: names are not looked up here. "Inside" is what the public internet
 cannot reach: loopback, private and link-local addresses. A public registry may not send us there.
@@ -10,13 +10,16 @@ import ipaddress
 import re
 import socket
 from typing import TYPE_CHECKING, Final, TypeAlias
+from urllib.parse import quote
 
 import msgspec
 
 from multi_fetch.errors import InvalidReferenceError
+from multi_fetch.registry.tls import DEFAULT_TLS, Tls
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    import os
+    from collections.abc import Mapping, Sequence
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -30,21 +33,77 @@ _DOCKER_HUB: Final[Mapping[str, str]] = {
 }
 
 
+# distribution-spec, "Endpoints": what all paths begin with.
+API_ROOT: Final = "/v2"
+
+
 class Host(msgspec.Struct, frozen=True):
-    """A registry's endpoint.
+    """A registry's endpoint, or a mirror's.
 
     Attributes:
         scheme: ``https`` or ``http``.
         authority: the host, with its port where one is written; IPv6 in brackets.
+        root: what the API's paths begin with here: ``/v2``, or what stands in its place.
+        namespace: the registry that is asked for, where this is another; else empty.
+        may_pull: whether objects are fetched from it.
+        may_resolve: whether it is trusted with what a tag stands for.
+        headers: sent to it, and not to where it leads.
+        tls: the certificates.
+        connect_seconds: how long a connection may take to open; None for the default.
+        proxy: the URL of the proxy for it, whatever the environment says; else empty.
     """
 
     scheme: str
     authority: str
+    root: str = API_ROOT
+    namespace: str = ""
+    may_pull: bool = True
+    may_resolve: bool = True
+    headers: tuple[tuple[str, str], ...] = ()
+    tls: Tls = DEFAULT_TLS
+    connect_seconds: float | None = None
+    proxy: str = ""
 
     @property
     def url(self) -> str:
         """What the paths of the API are appended to, without a slash at its end."""
         return f"{self.scheme}://{self.authority}"
+
+    def target(self, path: str) -> str:
+        """The API's path as it is here.
+
+        distribution-spec, "Registry Proxying": ``ns`` tells a proxy whose repository is meant.
+        """
+        if self.root != API_ROOT:
+            path = self.root + path.removeprefix(API_ROOT)
+        return f"{path}?ns={quote(self.namespace, safe=':')}" if self.namespace else path
+
+    def __repr__(self) -> str:  # headers and the proxy's URL may hold secrets
+        return f"Host({self.url + self.root!r})"
+
+
+def load_hosts(
+    hosts_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], registry: str
+) -> list[Host]:
+    """The hosts to ask for a registry's objects, in order; the registry itself is commonly last.
+
+    Args:
+        hosts_dir: containerd's ``certs.d`` with ``<registry>/hosts.toml``, or Docker's with
+            ``<registry>/*.crt``; of several the first that knows the registry decides.
+        registry: as in references: ``docker.io``, ``registry.example:5000``.
+
+    Returns:
+        At least one host: the registry's own, if nothing is said of it.
+
+    Raises:
+        HostsError: a file cannot be read or understood; names it, and the key in it.
+        InvalidReferenceError: no host can have this name or port.
+    """
+    from multi_fetch.registry.hosts_file import find_folder, read_folder
+
+    own = default_host(registry)
+    folder = find_folder(hosts_dir, registry)
+    return [own] if folder is None else read_folder(folder, registry, own)
 
 
 def default_host(hostname: str) -> Host:
@@ -53,10 +112,15 @@ def default_host(hostname: str) -> Host:
     Raises:
         InvalidReferenceError: no host can have this name or port.
     """
-    authority = _DOCKER_HUB.get(hostname.lower(), hostname)
+    authority = where_it_answers(hostname)
     _check_authority(authority)
-    scheme = "http" if _is_loopback(without_port(authority)) else "https"
+    scheme = "http" if is_loopback(without_port(authority)) else "https"
     return Host(scheme, authority)
+
+
+def where_it_answers(authority: str) -> str:
+    """The authority under which a registry answers: Docker Hub's name is another."""
+    return _DOCKER_HUB.get(authority.lower(), authority)
 
 
 def without_port(authority: str) -> str:
@@ -86,7 +150,8 @@ def is_inside(host: str) -> bool:
     return address is not None and not address.is_global
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     address = _address(host)
     return host.lower() == "localhost" or (address is not None and address.is_loopback)
 

@@ -19,12 +19,12 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.limits import (
-    CONNECT_TIMEOUT_SECONDS,
     MAX_STALE_CONNECTIONS,
     READ_TIMEOUT_SECONDS,
 )
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.errcode import printable
+from multi_fetch.registry.transport import PROXIED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -35,12 +35,14 @@ if TYPE_CHECKING:
 # protocol error is one.
 HUNG_UP = re.compile(r"disconnected|closed connection", re.IGNORECASE)
 
+PROXY_STATUS = re.compile(r"[1-5][0-9]{2}", re.ASCII)
+
 # More than httpcore reads from a socket at once (64 KiB).
 _MAX_RECEIVED_BYTES: Final = 128 * 1024
 
 # httpx's kinds in the order in which they are tried: the special before the general.
 _TRANSLATIONS: Final[Sequence[tuple[type[Exception], type[MultiFetchError], str]]] = (
-    (httpx.ConnectTimeout, UnavailableError, f"no connection in {CONNECT_TIMEOUT_SECONDS:g} s"),
+    (httpx.ConnectTimeout, UnavailableError, "no connection in time"),
     (httpx.TimeoutException, DeadlineExceededError, "it took too long"),
     (httpx.ConnectError, UnavailableError, "no connection"),
     (httpx.NetworkError, UnavailableError, "the connection broke"),
@@ -109,7 +111,9 @@ class HttpxAnswer(Answer):
 
     @property
     def peer(self) -> str:
-        """The address that it came from, or an empty text where that is not known."""
+        """The address that it came from; empty where that is not known, as behind a proxy."""
+        if self._response.extensions.get(PROXIED):
+            return ""
         stream = self._response.extensions.get("network_stream")
         address = stream.get_extra_info("server_addr") if stream is not None else None
         return str(address[0]) if isinstance(address, tuple) else ""
@@ -189,6 +193,8 @@ def _translation(error: Exception, asked: str, stall_seconds: float) -> MultiFet
     said = f": {words}" if words else ""
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
         return DeadlineExceededError(f"{asked}: no byte in {stall_seconds:g} s{said}")
+    if isinstance(error, httpx.ProxyError):
+        return UnavailableError(f"{asked}: the proxy refuses{said}", status=_status(words))
     if isinstance(error, httpx.RemoteProtocolError) and HUNG_UP.search(words):
         return UnavailableError(f"{asked}: the connection broke{said}")
     for kind, leaf, text in _TRANSLATIONS:
@@ -196,3 +202,9 @@ def _translation(error: Exception, asked: str, stall_seconds: float) -> MultiFet
             return leaf(f"{asked}: {text}{said}")
     # a name that no look-up takes, a port beyond 65535, a character that no header takes
     return RegistryError(f"{asked}: cannot be sent or followed{said}")
+
+
+def _status(words: str) -> int | None:
+    """The status with which a proxy refuses, as httpcore tells it: ``407 Proxy Auth...``."""
+    code = words.partition(" ")[0]
+    return int(code) if PROXY_STATUS.fullmatch(code) else None

@@ -72,6 +72,7 @@ class Session:
         self.retries = 0
         self.ratelimit: dict[str, str] = {}
         self._exchange = exchange
+        self._host = host
         self._origin = parse_url(host.url).origin
         login = Login.of(credential)
         if credential is None and keychain is not None:
@@ -102,7 +103,7 @@ class Session:
 
         Args:
             method: GET or HEAD.
-            path: with what the registry's URL ends.
+            path: the API's, which begins with ``/v2``.
             headers: to send.
             attempt: where its attempts begin to be counted.
             final: statuses after which it is not sent again.
@@ -111,7 +112,7 @@ class Session:
             UnauthorizedError: the registry asks for credentials that there are not.
             MultiFetchError: there is no answer, or none that may be followed.
         """
-        url = Url(self._origin, path)
+        url = Url(self._origin, self._host.target(path))
         for number in count(attempt):
             try:
                 answer = await self._send_authorized(method, url, headers, number)

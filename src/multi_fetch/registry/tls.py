@@ -1,23 +1,138 @@
-"""Whose certificates are trusted."""
+"""Whose certificates are trusted, and which are shown.
+
+The system's roots are those that OpenSSL finds by itself, SSL_CERT_FILE and SSL_CERT_DIR included.
+A Python that brought its own OpenSSL may look where no system has them: then where systems do, and
+last certifi's. A host's own come in addition.
+"""
 
 from __future__ import annotations
 
 import ssl
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from multi_fetch.errors import HostsError
+
+if TYPE_CHECKING:
+    from multi_fetch.registry.url import Origin
+
+# Where systems keep all roots in one file: Debian, Fedora and RHEL, SUSE, Alpine and the BSDs.
+SYSTEMS_FILES: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
 
 
-def new_context() -> ssl.SSLContext:
-    """A context for clients that trusts the roots of this machine; TLS 1.2 at least."""
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """What TLS with one host needs beside the system's roots.
+
+    Attributes:
+        ca_files: roots that are trusted too; each may hold several.
+        client_pairs: certificates to show, each with its key's file; an empty text for a key that
+            is in the certificate's file. They are shown to the host alone, not to where it leads.
+        is_verified: False takes whoever answers for the host, and for where it leads.
+    """
+
+    ca_files: tuple[str, ...] = ()
+    client_pairs: tuple[tuple[str, str], ...] = ()
+    is_verified: bool = True
+
+    def check(self) -> None:
+        """Reads the files, and forgets them.
+
+        Raises:
+            HostsError: one of them cannot be used.
+        """
+        if self.ca_files or self.client_pairs:
+            _load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self, is_own=True)
+
+
+DEFAULT_TLS: Final = Tls()
+
+
+class Trust:
+    """The contexts for a host and for where it leads, made when the first https is asked for.
+
+    Args:
+        tls: what is particular.
+        own: the host; None where there are no certificates to show.
+    """
+
+    def __init__(self, tls: Tls = DEFAULT_TLS, own: Origin | None = None) -> None:
+        self._tls = tls
+        self._own = own if tls.client_pairs else None
+        self._contexts: dict[bool, ssl.SSLContext] = {}
+
+    def is_own(self, origin: Origin) -> bool:
+        """Whether certificates are shown there."""
+        return origin == self._own
+
+    def context(self, origin: Origin) -> ssl.SSLContext:
+        """The context for an origin.
+
+        Raises:
+            HostsError: a file of certificates cannot be used.
+        """
+        is_own = self.is_own(origin)
+        if is_own not in self._contexts:
+            self._contexts[is_own] = new_context(self._tls, is_own=is_own)
+        return self._contexts[is_own]
+
+
+def new_context(tls: Tls = DEFAULT_TLS, *, is_own: bool = False) -> ssl.SSLContext:
+    """A context for clients; TLS 1.2 at least.
+
+    Args:
+        tls: what is particular.
+        is_own: whether it is for the host itself, and shows its certificates.
+
+    Raises:
+        HostsError: a file of certificates cannot be used.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    load_roots(context)
+    if tls.is_verified:
+        _load_roots(context)
+    else:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    _load_own(context, tls, is_own=is_own)
     return context
 
 
-def load_roots(context: ssl.SSLContext) -> None:
-    """The system's roots, as curl and Go use them; certifi's where the system has none."""
+def _load_roots(context: ssl.SSLContext) -> None:
     context.load_default_certs()
     paths = ssl.get_default_verify_paths()
-    if paths.cafile is None and paths.capath is None:
+    if paths.cafile is not None or paths.capath is not None:
+        return
+    found = next((file for file in SYSTEMS_FILES if Path(file).exists()), None)
+    if found is None:
         import certifi
 
-        context.load_verify_locations(certifi.where())
+        found = certifi.where()
+    context.load_verify_locations(found)
+
+
+def _load_own(context: ssl.SSLContext, tls: Tls, *, is_own: bool) -> None:
+    for path in tls.ca_files:
+        try:
+            context.load_verify_locations(path)
+        except (OSError, ValueError) as error:
+            raise _unusable(path, "certificates in PEM", error) from error
+    for certificate, key in tls.client_pairs if is_own else ():
+        try:
+            # without a password OpenSSL asks for one, on the terminal
+            context.load_cert_chain(certificate, key or None, password="")
+        except (OSError, ValueError) as error:
+            wanted = "a certificate with its key, in PEM and without a password"
+            both = f"{certificate} with {key}" if key else certificate
+            raise _unusable(both, wanted, error) from error
+
+
+def _unusable(path: str, wanted: str, error: Exception) -> HostsError:
+    why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return HostsError(f"{path} cannot be used: {wanted} should be there: {why}", path=path)

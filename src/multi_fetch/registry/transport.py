@@ -1,10 +1,10 @@
-"""The HTTP client: how many connections, how much patience, whose certificates."""
+"""The HTTP client: how many connections, how much patience, whose certificates, which proxy."""
 
 from __future__ import annotations
 
 import ssl
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import h11
 import httpx
@@ -15,38 +15,69 @@ from multi_fetch.limits import (
     POOL_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
 )
-from multi_fetch.registry.tls import load_roots
+from multi_fetch.registry.proxies import Proxies
+from multi_fetch.registry.tls import Trust
+from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from typing import Self
+
+    from multi_fetch.registry.url import Origin
+
+# In an answer's extensions: whether it came through a proxy, whose address says nothing.
+PROXIED: Final = "multi_fetch_proxied"
 
 
-class Transport(httpx.AsyncHTTPTransport):
-    """httpx's own, but the root certificates are read when the first https request comes.
+class Transport(httpx.AsyncBaseTransport):
+    """Pools of httpx's own, each opened when the first request needs it.
 
-    Reading them takes some 20 to 40 ms, which a registry on this machine never needs. Until then
-    the context trusts nobody.
+    Root certificates alone take some 20 to 40 ms to read, which a registry on this machine never
+    needs.
+
+    Args:
+        limits: of each pool.
+        trust: the certificates.
+        proxies: which of the requests go through one; such an answer says so in its extensions.
     """
 
-    def __init__(self, limits: httpx.Limits) -> None:
-        self._context: ssl.SSLContext = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._has_roots = False
-        super().__init__(verify=self._context, limits=limits, trust_env=False)
-
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        return self
+    def __init__(self, limits: httpx.Limits, trust: Trust, proxies: Proxies) -> None:
+        self._limits = limits
+        self._trust = trust
+        self._proxies = proxies
+        self._pools: dict[tuple[str, bool, str], httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends one request, and gives its answer before the body."""
-        if request.url.scheme == "https" and not self._has_roots:
-            load_roots(self._context)
-            self._has_roots = True
-        response = await super().handle_async_request(request)
+        origin = parse_url(str(request.url)).origin
+        proxy = self._proxies.of(origin)
+        key = (origin.scheme, self._trust.is_own(origin), proxy)
+        if key not in self._pools:
+            self._pools[key] = self._new_pool(origin, proxy)
+        response = await self._pools[key].handle_async_request(request)
         assert isinstance(response.stream, httpx.AsyncByteStream), "an async transport made it"
         response.stream = _Body(response.stream)
+        response.extensions[PROXIED] = bool(proxy)
         return response
+
+    async def aclose(self) -> None:
+        """Closes the pools."""
+        while self._pools:
+            await self._pools.popitem()[1].aclose()
+
+    def _new_pool(self, origin: Origin, proxy: str) -> httpx.AsyncHTTPTransport:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
+        if origin.scheme == "https":
+            context = self._trust.context(origin)
+        through = None
+        if proxy:
+            place = parse_url(proxy).origin
+            is_secure = place.scheme == "https"
+            through = httpx.Proxy(
+                proxy, ssl_context=self._trust.context(place) if is_secure else None
+            )
+        return httpx.AsyncHTTPTransport(
+            verify=context, limits=self._limits, trust_env=False, proxy=through
+        )
 
 
 class _Body(httpx.AsyncByteStream):
@@ -79,12 +110,22 @@ def _h11_state(stream: httpx.AsyncByteStream) -> h11.Connection | None:
     return state if isinstance(state, h11.Connection) else None
 
 
-def new_client(jobs: int, *, stall_seconds: float = READ_TIMEOUT_SECONDS) -> httpx.AsyncClient:
+def new_client(
+    jobs: int,
+    *,
+    stall_seconds: float = READ_TIMEOUT_SECONDS,
+    connect_seconds: float = CONNECT_TIMEOUT_SECONDS,
+    trust: Trust | None = None,
+    proxies: Proxies | None = None,
+) -> httpx.AsyncClient:
     """A client, to be entered and closed by its owner.
 
     Args:
         jobs: requests at the same time.
         stall_seconds: between two bytes, at most.
+        connect_seconds: until a connection is open, at most.
+        trust: the certificates; None for the system's alone.
+        proxies: None for none.
     """
     limits = httpx.Limits(
         max_connections=jobs,
@@ -92,13 +133,13 @@ def new_client(jobs: int, *, stall_seconds: float = READ_TIMEOUT_SECONDS) -> htt
         keepalive_expiry=KEEPALIVE_SECONDS,
     )
     timeout = httpx.Timeout(
-        connect=CONNECT_TIMEOUT_SECONDS,
+        connect=connect_seconds,
         read=stall_seconds,
         write=stall_seconds,
         pool=POOL_TIMEOUT_SECONDS,
     )
     return httpx.AsyncClient(
-        transport=Transport(limits),
+        transport=Transport(limits, trust or Trust(), proxies or Proxies()),
         timeout=timeout,
         # A registry has no session with us, and a domain's cookies would reach its other hosts.
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),

@@ -1,0 +1,74 @@
+"""From a host to what sends its requests: lanes, certificates, proxies, patience."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from multi_fetch.limits import (
+    CONNECT_TIMEOUT_SECONDS,
+    MIRROR_CONNECT_TIMEOUT_SECONDS,
+    MIRROR_STALL_SECONDS,
+)
+from multi_fetch.registry.exchange import Exchange
+from multi_fetch.registry.fast_lane import FastLane
+from multi_fetch.registry.general_lane import GeneralLane
+from multi_fetch.registry.proxies import NO_PROXIES, Proxies
+from multi_fetch.registry.tls import Trust
+from multi_fetch.registry.url import parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from multi_fetch.registry.hosts import Host
+    from multi_fetch.remotes import Patience
+
+
+@asynccontextmanager
+async def open_exchange(
+    host: Host,
+    *,
+    jobs: int,
+    patience: Patience,
+    proxies: Proxies | None = None,
+    is_last: bool = True,
+) -> AsyncIterator[Exchange]:
+    """What sends requests to a host, and to where it leads.
+
+    Args:
+        host: its certificates, headers and proxy count.
+        jobs: requests at the same time.
+        patience: with it.
+        proxies: for it, if it has no proxy of its own, and for where it leads; None for none.
+        is_last: whether no other can be asked in its place; else there is less patience with it.
+    """
+    origin = parse_url(host.url).origin
+    connect_seconds = host.connect_seconds or CONNECT_TIMEOUT_SECONDS
+    if not is_last:
+        connect_seconds = host.connect_seconds or MIRROR_CONNECT_TIMEOUT_SECONDS
+        patience = replace(
+            patience, retries=0, stall_seconds=min(patience.stall_seconds, MIRROR_STALL_SECONDS)
+        )
+    if host.proxy:
+        proxies = Proxies(all=host.proxy, loopback=True)
+    proxies = proxies or NO_PROXIES
+    trust = Trust(host.tls, origin)
+    stall_seconds = patience.stall_seconds
+    general = GeneralLane(
+        jobs=jobs,
+        stall_seconds=stall_seconds,
+        connect_seconds=connect_seconds,
+        trust=trust,
+        proxies=proxies,
+    )
+    fast = FastLane(
+        trust.context, jobs=jobs, stall_seconds=stall_seconds, connect_seconds=connect_seconds
+    )
+    own = (origin, dict(host.headers)) if host.headers else None
+    try:
+        yield Exchange(general, jobs=jobs, patience=patience, fast=fast, proxies=proxies, own=own)
+    finally:
+        fast.close()
+        await general.aclose()

@@ -1,0 +1,278 @@
+"""A repository with several hosts as one remote: mirrors in their order, the registry itself last.
+
+What a mirror gives is judged here while nothing of it has been passed on: an object that is held
+as a whole is verified, and if it is wrong, or the mirror is in trouble, the next host is asked. Of
+a large object a part may be on its way already: where its host breaks down the next one goes on
+from that byte; if the whole turns out to be wrong, the request fails, and the mirror is not asked
+for that digest again. The last host's error is the request's, as it is the one who knows.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec.structs import replace
+
+from multi_fetch.errors import (
+    DeadlineExceededError,
+    DigestMismatchError,
+    InvalidDigestError,
+    InvalidReferenceError,
+    MultiFetchError,
+    NotFoundError,
+    SizeMismatchError,
+    UnsupportedError,
+)
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
+from multi_fetch.oci.manifest import is_manifest
+from multi_fetch.oci.reference import Reference
+from multi_fetch.protocol.request import ByteRange
+from multi_fetch.registry.resolver import OneChunk
+from multi_fetch.remotes import Opened, Report, Resolved
+from multi_fetch.verify import Verifier, hold
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from multi_fetch.oci.descriptor import Descriptor
+    from multi_fetch.oci.digest import Chunk
+    from multi_fetch.registry.source import Source
+
+logger = logging.getLogger(__name__)
+
+
+class _Ask(msgspec.Struct, frozen=True):
+    """The arguments of ``Remote.open``."""
+
+    ref: Reference
+    media_types: tuple[str, ...] = ()
+    size: int | None = None
+    byte_range: ByteRange | None = None
+
+
+class MirroredRemote:
+    """One repository; see ``remotes.Remote``.
+
+    Args:
+        sources: its hosts, in the order in which they are asked.
+        locator: the repository, as references write it.
+    """
+
+    def __init__(self, sources: Sequence[Source], locator: str) -> None:
+        self._sources = tuple(sources)
+        self._locator = locator
+
+    async def resolve(
+        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+    ) -> Resolved:
+        """Finds out what the reference stands for; see ``remotes.Resolver``.
+
+        Raises:
+            UnsupportedError: no host may say.
+            MultiFetchError: the last host's.
+        """
+        able = [source for source in self._sources if source.may_resolve(ref)]
+        for source in self._ready(able, ref, "resolve tags"):
+            try:
+                found = await source.remote.resolve(ref, media_types=media_types, size=size)
+            except MultiFetchError as error:
+                self._go_on(source, error, ref.digest, is_last=source is able[-1])
+            else:
+                source.works()
+                return Resolved(found.name, found.descriptor, self)
+        raise AssertionError("the last host answers or raises")
+
+    @asynccontextmanager
+    async def open(
+        self,
+        ref: Reference,
+        *,
+        media_types: Sequence[str] = (),
+        size: int | None = None,
+        byte_range: ByteRange | None = None,
+    ) -> AsyncIterator[Opened]:
+        """Resolves and fetches at once; see ``remotes.Remote``.
+
+        Who finds content to be wrong does so within the context, so that its host is remembered.
+
+        Raises:
+            UnsupportedError: no host may be asked.
+            MultiFetchError: the last host's, on entering or while iterating.
+        """
+        ask = _Ask(ref, tuple(media_types), size, byte_range)
+        if not any(source.may_open(ref) for source in self._sources) and not ref.digest:
+            resolved = await self.resolve(ref, media_types=media_types, size=size)
+            ask = _by_digest(self._locator, resolved.descriptor, byte_range)
+        async with AsyncExitStack() as stack:
+            opened, givers = await self._open(stack, ask)
+            try:
+                yield replace(opened, name=str(ref))
+            except (DigestMismatchError, SizeMismatchError) as error:
+                if _is_of(error, opened.descriptor, byte_range):
+                    for source in givers:
+                        source.distrust(opened.descriptor.digest)
+                raise
+
+    @asynccontextmanager
+    async def fetch(
+        self, descriptor: Descriptor, *, offset: int = 0
+    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+        """The content's raw bytes from ``offset`` on, unverified; see ``remotes.Fetcher``.
+
+        Raises:
+            MultiFetchError: as for ``open``.
+        """
+        if offset and descriptor.size is not None and descriptor.size <= offset:
+            yield OneChunk(b"")
+            return
+        ask = _by_digest(self._locator, descriptor, ByteRange(offset) if offset else None)
+        async with self.open(
+            ask.ref, media_types=ask.media_types, size=ask.size, byte_range=ask.byte_range
+        ) as opened:
+            yield opened.chunks
+
+    def report(self) -> Report:
+        """What there is to say so far; the limits are those of the last host that has any."""
+        reports = [source.remote.report() for source in self._sources]
+        told = [each.ratelimit for each in reports if each.ratelimit]
+        return Report(sum(each.retries for each in reports), told[-1] if told else {})
+
+    async def _open(self, stack: AsyncExitStack, ask: _Ask) -> tuple[Opened, list[Source]]:
+        """Opens at the first host that has the object, and who gives its content."""
+        able = [source for source in self._sources if source.may_open(ask.ref)]
+        ready = self._ready(able, ask.ref, "be asked for content")
+        for source in ready:
+            digest = ask.ref.digest
+            try:
+                async with AsyncExitStack() as attempt:
+                    opened = await attempt.enter_async_context(_opening(source, ask))
+                    digest = opened.descriptor.digest
+                    givers = [source]
+                    if source is not able[-1]:
+                        others = able[able.index(source) + 1 :]
+                        chunks = self._onward(opened, await _hold(opened, ask), ask, givers, others)
+                        await attempt.enter_async_context(aclosing(chunks))
+                        opened = replace(opened, chunks=chunks)
+                    stack.push_async_exit(attempt.pop_all())
+            except MultiFetchError as error:
+                self._go_on(source, error, digest, is_last=source is able[-1])
+            else:
+                source.works()
+                return opened, givers
+        raise AssertionError("the last host answers or raises")
+
+    async def _onward(
+        self,
+        opened: Opened,
+        held: tuple[bytes, bool],
+        ask: _Ask,
+        givers: list[Source],
+        others: list[Source],
+    ) -> AsyncGenerator[Chunk, None]:
+        """Content from one host, and from the next where that one breaks down."""
+        content, is_whole = held
+        reached = (ask.byte_range.first if ask.byte_range else 0) + len(content)
+        if content or is_whole:
+            yield content
+        if is_whole:
+            return
+        for source in (None, *others):
+            try:
+                async with self._rest(opened, ask, source, reached) as chunks:
+                    async for chunk in chunks:
+                        reached += len(chunk)
+                        yield chunk
+            except MultiFetchError as error:
+                if _is_all(opened.descriptor, ask.byte_range, reached):
+                    return
+                if givers[-1] is others[-1]:
+                    raise
+                if isinstance(error, DeadlineExceededError):
+                    givers[-1].rest()
+                _log(givers[-1], error)
+                givers.append(others[len(givers) - 1])
+            else:
+                return
+
+    @asynccontextmanager
+    async def _rest(
+        self, opened: Opened, ask: _Ask, source: Source | None, reached: int
+    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+        """What is still to come from where it was opened, or from another host."""
+        if source is None:
+            yield opened.chunks
+            return
+        last = ask.byte_range.last if ask.byte_range else None
+        rest = _by_digest(self._locator, opened.descriptor, ByteRange(reached, last))
+        async with _opening(source, rest) as further:
+            yield further.chunks
+
+    def _ready(self, able: list[Source], ref: Reference, verb: str) -> Iterator[Source]:
+        """Those to ask now, of those who may be asked; the last is always one of them."""
+        if not able:
+            raise UnsupportedError(
+                f"{str(ref)[:300]}: no host of it may {verb}: see capabilities in its hosts.toml"
+            )
+        for source in able:
+            if source is able[-1] or source.is_ready(ref.digest):
+                yield source
+
+    def _go_on(self, source: Source, error: MultiFetchError, digest: str, *, is_last: bool) -> None:
+        """Takes note of a failure; raises it where nobody else can be asked."""
+        if is_last or isinstance(error, InvalidReferenceError | InvalidDigestError):
+            raise error
+        source.note(error, digest)
+        _log(source, error)
+
+
+def _opening(source: Source, ask: _Ask) -> AbstractAsyncContextManager[Opened]:
+    return source.remote.open(
+        ask.ref, media_types=ask.media_types, size=ask.size, byte_range=ask.byte_range
+    )
+
+
+async def _hold(opened: Opened, ask: _Ask) -> tuple[bytes, bool]:
+    """Takes what fits one data frame, or is a manifest, and verifies it if that is all.
+
+    Raises:
+        DigestMismatchError, SizeMismatchError: it is wrong.
+        MultiFetchError: as for the content.
+    """
+    descriptor = opened.descriptor
+    limit = MAX_MANIFEST_BYTES if is_manifest(descriptor.media_type) else MAX_DATA_BYTES
+    if ask.byte_range is not None or (descriptor.size or 0) > limit:
+        return b"", False
+    return await hold(opened.chunks, Verifier(descriptor.digest, descriptor.size), limit)
+
+
+def _by_digest(locator: str, descriptor: Descriptor, byte_range: ByteRange | None) -> _Ask:
+    ref = Reference(locator, f"@{descriptor.digest}")
+    return _Ask(ref, (descriptor.media_type,), descriptor.size, byte_range)
+
+
+def _is_all(descriptor: Descriptor, byte_range: ByteRange | None, reached: int) -> bool:
+    """Whether nothing is left to ask for."""
+    is_at_end = descriptor.size is not None and reached >= descriptor.size
+    last = None if byte_range is None else byte_range.last
+    return is_at_end or (last is not None and reached > last)
+
+
+def _is_of(
+    error: DigestMismatchError | SizeMismatchError,
+    descriptor: Descriptor,
+    byte_range: ByteRange | None,
+) -> bool:
+    """Whether content was judged, and not what it is pinned to."""
+    if isinstance(error, DigestMismatchError):
+        return error.want == descriptor.digest
+    return byte_range is None
+
+
+def _log(source: Source, error: MultiFetchError) -> None:
+    facts = {"url": source.host.url, "code": error.code, "error": error.message}
+    level = logging.INFO if isinstance(error, NotFoundError) else logging.WARNING
+    logger.log(level, "a mirror failed: asking the next host", extra=facts)

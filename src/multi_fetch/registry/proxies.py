@@ -1,0 +1,111 @@
+"""Which proxy a request goes through, if any.
+
+The variables have no standard; curl, Go and Python agree on most. What is done here: the scheme's
+own proxy, else that for all; NO_PROXY as Go reads it; and this machine is asked through one only
+where a user says so of just that host.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from multi_fetch.errors import HostsError
+from multi_fetch.registry.hosts import is_loopback
+
+if TYPE_CHECKING:
+    from multi_fetch.registry.url import Origin
+
+SCHEMES: Final = frozenset({"http", "https"})
+
+
+class Proxies(msgspec.Struct, frozen=True, kw_only=True):
+    """The proxies' URLs, as the environment's variables have them; empty for none.
+
+    Attributes:
+        http: for http.
+        https: for https.
+        all: for both, where they have none of their own.
+        loopback: whether this machine is asked through them too.
+        no_proxy: hosts that are asked directly, separated by commas: ``*`` for all; names, with
+            those below them (with a dot in front these alone); addresses and networks (CIDR); each
+            with a port, if only that is meant.
+    """
+
+    http: str = ""
+    https: str = ""
+    all: str = ""
+    no_proxy: str = ""
+    loopback: bool = False
+
+    def of(self, origin: Origin) -> str:
+        """The proxy's URL for an origin, or an empty text.
+
+        Raises:
+            HostsError: what is set is no proxy that can be used.
+        """
+        text = (self.https if origin.scheme == "https" else self.http) or self.all
+        if not text or self._is_excepted(origin):
+            return ""
+        if not self.loopback and is_loopback(origin.host):
+            return ""
+        return parse_proxy(text)
+
+    def _is_excepted(self, origin: Origin) -> bool:
+        return any(_matches(each.strip().lower(), origin) for each in self.no_proxy.split(","))
+
+    def __repr__(self) -> str:  # they may hold passwords
+        return "Proxies(***)"
+
+
+NO_PROXIES: Final = Proxies()
+
+
+def parse_proxy(text: str) -> str:
+    """A proxy's URL, whose scheme may be left out.
+
+    Raises:
+        HostsError: it is none that can be used. The message has no password.
+    """
+    url = text if "://" in text else f"http://{text}"
+    shown = text.rpartition("@")[2][:200]
+    try:
+        parts = urlsplit(url)
+        is_good = bool(parts.hostname) and parts.port != 0 and url.isascii() and url.isprintable()
+    except ValueError:
+        is_good, parts = False, urlsplit("")
+    if not is_good or parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise HostsError(f"{shown!r} is no proxy: write http://<host>:<port>")
+    if parts.scheme not in SCHEMES:
+        raise HostsError(
+            f"the proxy {shown!r} cannot be used: {parts.scheme} is not known here, http and https"
+            " are"
+        )
+    return url
+
+
+def _matches(pattern: str, origin: Origin) -> bool:
+    """Whether an entry of NO_PROXY means an origin (Go, golang.org/x/net/http/httpproxy)."""
+    if pattern in {"", "*"}:
+        return pattern == "*"
+    name, port = _split_port(pattern)
+    if port and port != str(origin.port):
+        return False
+    host = origin.host.rstrip(".")
+    try:
+        return ipaddress.ip_address(host) in ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        name = name.removeprefix("*")
+        return host.endswith(name) if name.startswith(".") else f".{host}".endswith(f".{name}")
+
+
+def _split_port(pattern: str) -> tuple[str, str]:
+    if pattern.startswith("["):
+        name, _, rest = pattern[1:].partition("]")
+        return name, rest.removeprefix(":")
+    name, _, port = pattern.rpartition(":")
+    is_port = port.isdigit() and ":" not in name  # else it is IPv6
+    return (name, port) if name and is_port else (pattern, "")
