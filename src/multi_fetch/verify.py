@@ -42,7 +42,13 @@ class Judge(Protocol):
     received: int
 
     def update(self, chunk: Chunk) -> None:
-        """Takes the next bytes."""
+        """Takes the next bytes: counts and hashes them."""
+
+    def count(self, chunk: Chunk) -> None:
+        """Counts the next bytes; ``hash`` has to follow, and may do so in another thread."""
+
+    def hash(self, chunk: Chunk) -> None:
+        """Hashes bytes that were counted."""
 
     def finish(self) -> Digest | None:
         """What was proved of all that came."""
@@ -65,9 +71,16 @@ class Counter:
         Raises:
             SizeMismatchError: there are more than were asked for.
         """
+        self.count(chunk)
+
+    def count(self, chunk: Chunk) -> None:
+        """The same: there is nothing to hash."""
         self.received += len(chunk)
         if self.most is not None and self.received > self.most:
             raise SizeMismatchError(want=self.most, got=self.received)
+
+    def hash(self, chunk: Chunk) -> None:
+        """Nothing."""
 
     def finish(self) -> None:
         """Nothing is proved."""
@@ -96,9 +109,21 @@ class Verifier:
         Raises:
             SizeMismatchError: there are more bytes than ``size``.
         """
+        self.count(chunk)
+        self._hasher.update(chunk)
+
+    def count(self, chunk: Chunk) -> None:
+        """Counts the next bytes; ``hash`` has to follow, and may do so in another thread.
+
+        Raises:
+            SizeMismatchError: there are more bytes than ``size``.
+        """
         self.received += len(chunk)
         if self.size is not None and self.received > self.size:
             raise SizeMismatchError(want=self.size, got=self.received)
+
+    def hash(self, chunk: Chunk) -> None:
+        """Hashes bytes that were counted; in their order, one call at a time."""
         self._hasher.update(chunk)
 
     def finish(self) -> Digest:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from multi_fetch.protocol.request import Request
     from multi_fetch.remotes import Opened, Remote
     from multi_fetch.verify import Judge
+    from multi_fetch.worker.hashing import HashThread
     from multi_fetch.worker.job import Flight, Job
     from multi_fetch.worker.speaker import Speaker
     from multi_fetch.worker.window import Window
@@ -47,9 +48,18 @@ class Answerer:
         locator: its repository, ``docker.io/library/redis``.
         speaker: puts frames out for jobs.
         window: where flights come from, and where a job is closed with its terminal frame.
+        hashes: hashes what streams.
     """
 
-    def __init__(self, remote: Remote, locator: str, speaker: Speaker, window: Window) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        locator: str,
+        speaker: Speaker,
+        window: Window,
+        hashes: HashThread,
+    ) -> None:
+        self._hashes = hashes
         self._remote = remote
         self._locator = locator
         self._speaker = speaker
@@ -209,8 +219,9 @@ class Answerer:
         await self._speaker.content(flight, held)
         chunks: AsyncIterator[Chunk] = opened.chunks
         async for chunk in chunks:
-            judge.update(chunk)
+            hashing = self._hashes.begin(judge, chunk)
             await self._speaker.content(flight, chunk)
+            await hashing.wait()
 
     def _begin(self, job: Job, target: Target, descriptor: Descriptor, name: str) -> Begin:
         assert job.request is not None

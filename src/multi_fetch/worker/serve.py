@@ -36,6 +36,7 @@ from multi_fetch.protocol.request import parse_id
 from multi_fetch.protocol.wire import MessagePackWire, Wire
 from multi_fetch.worker.answer import Answerer
 from multi_fetch.worker.deadlines import Deadlines
+from multi_fetch.worker.hashing import HashThread
 from multi_fetch.worker.intake import take_in
 from multi_fetch.worker.outlet import Outlet
 from multi_fetch.worker.speaker import Speaker
@@ -115,7 +116,8 @@ class Worker:
         )
         self._outlet = Outlet(writer, is_ordered=settings.is_ordered)
         self._speaker = Speaker(settings.wire, self._outlet, self._window, self._deadlines)
-        self._answerer = Answerer(remote, locator, self._speaker, self._window)
+        self._hashes = HashThread()
+        self._answerer = Answerer(remote, locator, self._speaker, self._window, self._hashes)
         self._intake_scope = trio.CancelScope()
         self._ended_by: int | None = None
         self._is_timed_out = False
@@ -153,12 +155,13 @@ class Worker:
             nursery.cancel_scope.cancel()
 
     async def _work(self, reader: Reader) -> None:
-        async with trio.open_nursery() as nursery:
-            for _ in range(self._settings.jobs):
-                nursery.start_soon(self._answerer.run)
-            with self._intake_scope:
-                await take_in(reader, self._window, self._control)
-            self._window.end()
+        with self._hashes:
+            async with trio.open_nursery() as nursery:
+                for _ in range(self._settings.jobs):
+                    nursery.start_soon(self._answerer.run)
+                with self._intake_scope:
+                    await take_in(reader, self._window, self._control)
+                self._window.end()
 
     def _control(self, control: Control, line: int) -> None:
         """Does what a control line says.
