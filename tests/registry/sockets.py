@@ -11,11 +11,13 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from multi_fetch.registry.answer import Asked
-from multi_fetch.registry.connection import Connection, Head
+from multi_fetch.registry.connection import Connection
 from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+
+    from multi_fetch.registry.head import Head
 
 ASKED: Final = Asked("GET", parse_url("http://registry.example/v2/"))
 REQUEST: Final = b"GET /v2/ HTTP/1.1\r\nHost: registry.example\r\n\r\n"

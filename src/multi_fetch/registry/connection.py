@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import ssl
 from contextlib import aclosing
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -25,56 +24,19 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_BYTES
+from multi_fetch.registry.head import parse_head
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncGenerator
 
     from multi_fetch.registry.answer import Asked
+    from multi_fetch.registry.head import Head
 
 HEAD_END = re.compile(rb"\r?\n\r?\n")
-CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
 
 # A socket that has nothing for us now: a plain one, and one under TLS.
 WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-@lru_cache(maxsize=256)
-def _field_name(name: bytes) -> str:
-    """A field's name in lower case: servers send the same few again and again."""
-    return name.decode("latin-1").lower()
-
-
-class Head:
-    """A response's status line and header fields.
-
-    Attributes:
-        status: of the response.
-        headers: names in lower case; several fields of a name are joined by commas.
-        length: of the body in bytes; None where only its end will tell.
-        is_chunked: whether the body comes in chunks.
-        may_persist: whether the connection may serve another request after the body.
-        has_ratelimit: whether a field tells of limits.
-    """
-
-    __slots__ = ("has_ratelimit", "headers", "is_chunked", "length", "may_persist", "status")
-
-    def __init__(self) -> None:
-        self.headers: dict[str, str] = {}
-        self.status = 0
-        self.length: int | None = None
-        self.is_chunked = False
-        self.may_persist = True
-        self.has_ratelimit = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser for each field."""
-        key = _field_name(name)
-        if "ratelimit" in key:
-            self.has_ratelimit = True
-        text = value.decode("latin-1")
-        known = self.headers.get(key)
-        self.headers[key] = text if known is None else f"{known}, {text}"
 
 
 class Connection:
@@ -246,7 +208,7 @@ class Connection:
                 )
             if not await self._receive():
                 raise UnavailableError(f"{self._what}: the connection broke before the answer")
-        head = _parse_head(self._view[self._start : found.end()], self._what)
+        head = parse_head(self._view[self._start : found.end()], self._what)
         self._start = found.end()
         return head
 
@@ -327,32 +289,3 @@ class _ChunkedBody:
 
     def on_message_complete(self) -> None:
         self.is_complete = True
-
-
-def _parse_head(data: memoryview, what: Asked | str) -> Head:
-    head = Head()
-    parser = httptools.HttpResponseParser(head)
-    try:
-        parser.feed_data(data)
-    except httptools.HttpParserError as error:
-        raise RegistryError(f"{what}: the answer breaks HTTP: {error}") from error
-    except httptools.HttpParserUpgrade as error:
-        raise RegistryError(f"{what}: the answer is another protocol's, unasked") from error
-    head.status = parser.get_status_code()
-    head.may_persist = _may_persist(parser.get_http_version(), head.headers)
-    coding = head.headers.get("transfer-encoding")
-    if coding is not None:
-        head.is_chunked = coding.strip().lower() == "chunked"
-        if not head.is_chunked:
-            raise RegistryError(f"{what}: the answer has a transfer coding, {coding[:40]!r}")
-        return head
-    length = head.headers.get("content-length")
-    if length is not None:
-        head.length = int(length)
-    return head
-
-
-def _may_persist(version: str, headers: dict[str, str]) -> bool:
-    """RFC 9112, section 9.3. The parser's own answer is wrong once a body of 0 bytes has ended."""
-    options = {option.strip() for option in headers.get("connection", "").lower().split(",")}
-    return "close" not in options and (version != "1.0" or "keep-alive" in options)

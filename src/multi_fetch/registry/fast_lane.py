@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from multi_fetch.oci.digest import Chunk
-    from multi_fetch.registry.connection import Head
+    from multi_fetch.registry.head import Head
     from multi_fetch.registry.url import Origin, Url
 
 

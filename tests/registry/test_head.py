@@ -1,0 +1,69 @@
+"""A head's bytes are read as RFC 9112 has them, or refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from multi_fetch.errors import RegistryError
+from multi_fetch.registry.head import Head, parse_head
+
+
+def parsed(*lines: str) -> Head:
+    return parse_head(memoryview("\r\n".join([*lines, "", ""]).encode("latin-1")), "asked")
+
+
+def test_names_are_in_lower_case_and_fields_of_a_name_are_joined() -> None:
+    head = parsed("HTTP/1.1 206 Part", "Link: a", "LINK: b", "Docker-RateLimit-Source: \xe4")
+    assert head.status == 206
+    assert head.headers == {"link": "a, b", "docker-ratelimit-source": "\xe4"}
+    assert head.has_ratelimit
+
+
+@pytest.mark.parametrize(
+    ("fields", "length", "is_chunked"),
+    [
+        ([], None, False),
+        (["Content-Length: 0"], 0, False),
+        (["Content-Length: 1048576"], 1_048_576, False),
+        (["Transfer-Encoding: Chunked"], None, True),
+    ],
+)
+def test_the_body_ends_where_the_fields_say(
+    fields: list[str], length: int | None, *, is_chunked: bool
+) -> None:
+    head = parsed("HTTP/1.1 200 OK", *fields)
+    assert (head.length, head.is_chunked) == (length, is_chunked)
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "may_persist"),
+    [
+        ("1.1", [], True),
+        ("1.1", ["Connection: keep-alive"], True),
+        ("1.1", ["Connection: x, Close"], False),
+        ("1.1", ["Connection: x", "Connection: close"], False),
+        ("1.0", [], False),
+        ("1.0", ["Connection: Keep-Alive"], True),
+    ],
+)
+def test_a_connection_persists_as_its_version_and_its_options_say(
+    version: str, fields: list[str], *, may_persist: bool
+) -> None:
+    head = parsed(f"HTTP/{version} 200 OK", "Content-Length: 0", *fields)
+    assert head.may_persist is may_persist
+
+
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (["SSH-2.0-server"], "breaks HTTP"),
+        (["HTTP/1.1 200 OK", "Content-Length: 5k"], "breaks HTTP"),
+        (["HTTP/1.1 200 OK", "Content-Length: 1", "Content-Length: 2"], "breaks HTTP"),
+        (["HTTP/1.1 200 OK", "no colon"], "breaks HTTP"),
+        (["HTTP/1.1 200 OK", "Transfer-Encoding: gzip"], "transfer coding, 'gzip'"),
+        (["HTTP/1.1 101 Go", "Connection: upgrade", "Upgrade: h2c"], "another protocol's"),
+    ],
+)
+def test_what_is_no_answer_to_a_get_is_refused(lines: list[str], why: str) -> None:
+    with pytest.raises(RegistryError, match=why):
+        parsed(*lines)
