@@ -132,6 +132,15 @@ def _parser() -> argparse.ArgumentParser:
         type=reference,
         help="the repository, as in docker.io/library/redis, redis or localhost:5000/app",
     )
+    _add_run_flags(parser)
+    _add_wire_flags(parser)
+    add_patience_flags(parser)
+    add_common_flags(parser)
+    return parser
+
+
+def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """--jobs, --window and --ordered."""
     parser.add_argument(
         "--jobs",
         type=whole_number(1, MAX_JOBS),
@@ -149,6 +158,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--ordered", action="store_true", help="answer in the order of the requests"
     )
+
+
+def _add_wire_flags(parser: argparse.ArgumentParser) -> None:
+    """--format, --protocol-version and --force."""
     parser.add_argument(
         "--format",
         choices=WIRES,
@@ -165,6 +178,3 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--force", action="store_true", help="write frames to a terminal all the same"
     )
-    add_patience_flags(parser)
-    add_common_flags(parser)
-    return parser
