@@ -1,9 +1,10 @@
-"""multi-fetch in one minute: a registry, a worker, eight requests, their frames and files.
+"""multi-fetch in one minute: eight requests to a folder and to a registry, frames and files.
 
     python examples/demo.py        (or: make demo)
 
-It needs no network: the registry runs on this machine and serves examples/layout. The exit status
-is 0 if every request ended as it says here, the two that are meant to fail included.
+It needs no network: the folder is examples/layout, which the registry, on this machine, serves
+too. The exit status is 0 if every request ended as it says here, the two that are meant to fail
+included, and both remotes gave the same content.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from multi_fetch.testing.process import running_registry
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-LAYOUT = Path(__file__).parent / "layout"
+HERE = Path(__file__).parent
+LAYOUT = HERE / "layout"
 ABSENT = "sha256:" + "0" * 64
 SOME_FAILED = 1  # the worker's exit status if at least one request failed
 WIDTH = 76
@@ -72,7 +74,7 @@ def choose_requests(layout: Layout) -> list[Asked]:
         Asked(f"{config['digest']} mediatype:{config['mediaType']}", "the image's config"),
         Asked(str(layer["digest"]), "one of its layers"),
         Asked("notes content:none", "only what it is: its descriptor"),
-        Asked(ABSENT, "what the registry doesn't have", "not-found"),
+        Asked(ABSENT, "what isn't there", "not-found"),
         Asked("latest size:big", "a line that cannot be read", "invalid-request"),
     ]
 
@@ -85,7 +87,9 @@ def run_worker(remote: str, asked: Sequence[Asked], log: Path) -> tuple[dict[int
     with (
         log.open("wb") as stderr,
         # Without a buffer a read gives what there is, and does not wait for more.
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=stderr, bufsize=0) as worker,
+        subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=stderr, bufsize=0, cwd=HERE
+        ) as worker,
     ):
         assert worker.stdin is not None
         # So few lines fit the pipe. A parent with many reads while it writes.
@@ -189,40 +193,47 @@ def step(title: str, *lines: str) -> None:
 def main() -> int:
     """Runs the demo; gives the exit status."""
     asked = choose_requests(read_layout(LAYOUT))
-    with running_registry(LAYOUT) as address, tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        remote = f"{address}/demo/app"
+    show_requests(asked)
+    with tempfile.TemporaryDirectory() as name:
+        log = Path(name) / "log"
         step(
-            "1. A registry",
-            "A small image for two platforms, in examples/layout, is served by",
-            f"python -m multi_fetch.testing examples/layout, on {address}.",
+            "2. A folder answers",
+            "A small image for two platforms lies in examples/layout, an OCI image",
+            "layout. One worker is started, once: multi-fetch oci:layout",
+            "Frames come in the order in which they are ready, not in that of the",
+            "requests. Each id has one end, or one error.\n",
         )
-        step(
-            "2. The requests",
-            f"One worker is started, once: multi-fetch {remote}",
-            "It reads these lines. A line's number is its request's id.\n",
-        )
-        for number, each in enumerate(asked, start=1):
-            print(f"  {number:>3}  {each.purpose}\n       {shorten(each.line)}")
-        step(
-            "3. The answers",
-            "They come as frames, in the order in which they are ready, not in",
-            "that of the requests. Each id has one end, or one error.\n",
-        )
-        answers, status = run_worker(remote, asked, folder / "log")
-        step("4. The files", "What had its end is whole and verified. Hashed once more:\n")
-        is_well = write_files(folder, answers)
+        answers, status = run_worker("oci:layout", asked, log)
         wrong = compare(asked, answers, status)
+        with running_registry(LAYOUT) as address:
+            remote = f"{address}/demo/app"
+            step(
+                "3. A registry answers the same lines",
+                f"It serves that folder over HTTP: multi-fetch {remote}\n",
+            )
+            again, status = run_worker(remote, asked, log)
+            wrong += compare(asked, again, status)
+        if answers != again:
+            wrong.append("the folder and the registry should give the same, but differ")
+        step("4. The files", "What had its end is whole and verified. Hashed once more:\n")
+        is_well = write_files(Path(name), answers)
         if wrong or not is_well:
             step("The demo did not go as it should.", *wrong)
-            step("The worker's log:", (folder / "log").read_text())
+            step("The last worker's log:", log.read_text())
             return 1
     step(
         "All went as it should.",
-        f"The worker ended with status {status}: some requests failed, and they were meant to.",
+        f"Each worker ended with status {status}: two requests failed, as they were meant to.",
         "What the frames are, byte for byte: protocol.md.",
     )
     return 0
+
+
+def show_requests(asked: Sequence[Asked]) -> None:
+    """What will be asked for, and why."""
+    step("1. The requests", "A line's number is its request's id.\n")
+    for number, each in enumerate(asked, start=1):
+        print(f"  {number:>3}  {each.purpose}\n       {shorten(each.line)}")
 
 
 def shorten(line: str) -> str:

@@ -17,7 +17,8 @@ def demo() -> subprocess.CompletedProcess[str]:
 def test_the_demo_goes_as_it_says(demo: subprocess.CompletedProcess[str]) -> None:
     assert demo.returncode == 0, demo.stdout + demo.stderr
     assert "All went as it should." in demo.stdout
-    assert "8 requests: 6 succeeded, 2 failed" in demo.stdout
+    assert demo.stdout.count("8 requests: 6 succeeded, 2 failed") == 2
+    assert "multi-fetch oci:layout" in demo.stdout
     assert demo.stdout.count("digest ok") == 5
     assert demo.stderr == ""
 

@@ -123,7 +123,7 @@ class Contents:
         named = self._named(wanted)
         digest = wanted.digest if named is None else named.digest
         assert digest is not None, "a tag is named, or not found"
-        part = self._source.open(blob_name(digest))
+        part = self._open_blob(digest)
         try:
             with translated(f"{digest} in {self._source.name}"):
                 return _describe(wanted, named, digest, part)
@@ -138,12 +138,19 @@ class Contents:
             SizeMismatchError: it is not of its size.
             MultiFetchError: as for ``find``.
         """
-        part = self._source.open(blob_name(descriptor.digest))
+        part = self._open_blob(descriptor.digest)
         if descriptor.size not in {None, part.size}:
             part.close()
             assert descriptor.size is not None
             raise SizeMismatchError(want=descriptor.size, got=part.size)
         return Found(descriptor, part, None)
+
+    def _open_blob(self, digest: Digest) -> Part:
+        name = blob_name(digest)
+        try:
+            return self._source.open(name)
+        except NotFoundError as error:
+            raise NotFoundError(f"{self._source.name} has no {digest}: no file {name}") from error
 
     def _named(self, wanted: Wanted) -> Descriptor | None:
         known = self._read_index()
@@ -175,7 +182,7 @@ class Contents:
             return self._source.open(name)
         except NotFoundError as error:
             raise RegistryError(
-                f"{self._source.name} is no OCI image layout: it has no {name}"
+                f"{self._source.name} is no OCI image layout: there is no {name}"
             ) from error
 
     def _read(self, part: Part, name: str, limit: int) -> bytes:
