@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from multi_fetch import __version__
 from multi_fetch.cli.credentials import CREDENTIALS_HELP, add_authfile_flag
+from multi_fetch.cli.hosts import PROXIES_HELP, add_host_flags
 from multi_fetch.cli.logs import FORMATS, LEVELS
 from multi_fetch.errors import InvalidReferenceError, InvalidRequestError
 from multi_fetch.oci.reference import parse_remote
@@ -30,12 +31,13 @@ TIMEOUT_VARIABLE: Final = "CONTAINERD_FETCH_TIMEOUT"
 ENVIRONMENT_HELP: Final = f"""\
 environment:
   {TIMEOUT_VARIABLE}  the default of --timeout
-{CREDENTIALS_HELP}"""
+{CREDENTIALS_HELP}{PROXIES_HELP}"""
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """--authfile, --timeout, the log flags and --version."""
+    """--authfile, those of hosts, --timeout, the log flags and --version."""
     add_authfile_flag(parser)
+    add_host_flags(parser)
     parser.add_argument(
         "--timeout",
         type=duration,

@@ -27,6 +27,7 @@ from multi_fetch.cli.arguments import (
     stream_failure,
 )
 from multi_fetch.cli.credentials import credentials
+from multi_fetch.cli.hosts import reach
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.cli.patience import add_patience_flags, patience
 from multi_fetch.errors import (
@@ -51,6 +52,7 @@ from multi_fetch.worker.window import REMOTE_CODES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from multi_fetch.cli.hosts import Reach
     from multi_fetch.oci.reference import Reference
     from multi_fetch.remotes import Remote
     from multi_fetch.worker.pipes import Writer
@@ -88,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up_logging(arguments.log_level, arguments.log_format)
     try:
         request = _request(arguments.ref, arguments.object)
+        reached = reach(arguments, arguments.ref)
     except InvalidRequestError as error:
         complain("fetch-object", error.message)
         return USAGE
@@ -96,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     status = FAILURE
     try:
-        status = trio.run(_run, arguments, request)
+        status = trio.run(_run, arguments, request, reached)
     except* BrokenPipeError:
         status = STDOUT_CLOSED_STATUS
     except* OSError as group:
@@ -125,7 +128,7 @@ def _request(ref: Reference, words: list[str]) -> Request:
     return request
 
 
-async def _run(arguments: argparse.Namespace, request: Request) -> int:
+async def _run(arguments: argparse.Namespace, request: Request, reached: Reach) -> int:
     """Fetches under the timeout and the signals; logs what failed."""
     ref: Reference = arguments.ref
     timeout_seconds: float | None = arguments.timeout
@@ -142,7 +145,7 @@ async def _run(arguments: argparse.Namespace, request: Request) -> int:
     with trio.move_on_after(timeout_seconds or float("inf")) as scope:
         async with trio.open_nursery() as watch:
             watch.start_soon(watch_signals)
-            error = await _fetch(arguments, request)
+            error = await _fetch(arguments, request, reached)
             watch.cancel_scope.cancel()
     if ended_by:
         error = RequestCancelledError(f"ended by {signal.Signals(ended_by).name}")
@@ -161,13 +164,15 @@ async def _run(arguments: argparse.Namespace, request: Request) -> int:
     return UNUSABLE if error.code in REMOTE_CODES else FAILURE
 
 
-async def _fetch(arguments: argparse.Namespace, request: Request) -> MultiFetchError | None:
+async def _fetch(
+    arguments: argparse.Namespace, request: Request, reached: Reach
+) -> MultiFetchError | None:
     """Fetches the object; returns why it failed."""
     ref: Reference = arguments.ref
     held, borne = credentials(arguments.authfile), patience(arguments)
     try:
         with open_writer(STDOUT) as writer:
-            async with open_remote(ref, patience=borne, **held) as remote:
+            async with open_remote(ref, patience=borne, **held, **reached) as remote:
                 await _copy(remote, ref.locator, request, writer)
     except MultiFetchError as error:
         return error
@@ -238,7 +243,8 @@ def _parser() -> argparse.ArgumentParser:
         "ref",
         type=reference,
         metavar="remote",
-        help="the repository, or the whole reference: docker.io/library/redis:latest",
+        help="the repository, or the whole reference: docker.io/library/redis:latest; or a layout,"
+        " oci:<folder> or oci-archive:<file>, also with :<tag> or @<digest> behind it",
     )
     parser.add_argument(
         "object", nargs="*", help="a tag, a digest, @<digest> or <tag>@<digest>, then hints"

@@ -21,8 +21,10 @@ from multi_fetch.cli.arguments import (
     whole_number,
 )
 from multi_fetch.cli.credentials import credentials
+from multi_fetch.cli.hosts import reach
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.cli.patience import add_patience_flags, patience
+from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
 from multi_fetch.protocol.wire import WIRES
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from multi_fetch.cli.credentials import Credentials
+    from multi_fetch.cli.hosts import Reach
     from multi_fetch.oci.reference import Reference
     from multi_fetch.remotes import Patience
 
@@ -75,6 +78,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         complain("multi-fetch", problem)
         return USAGE
+    try:
+        reached = reach(arguments, ref)
+    except InvalidRequestError as error:
+        complain("multi-fetch", error.message)
+        return USAGE
     settings = Settings(
         software=software(),
         jobs=arguments.jobs,
@@ -86,15 +94,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = FAILURE
     try:
         held, borne = credentials(arguments.authfile), patience(arguments)
-        status = trio.run(_run, ref, settings, held, borne)
+        status = trio.run(_run, ref, settings, held, borne, reached)
     except* OSError as group:
         complain("multi-fetch", stream_failure(group))
     return status
 
 
-async def _run(ref: Reference, settings: Settings, held: Credentials, borne: Patience) -> int:
+async def _run(
+    ref: Reference, settings: Settings, held: Credentials, borne: Patience, reached: Reach
+) -> int:
     with open_reader(STDIN) as reader, open_writer(STDOUT) as writer:
-        async with open_remote(ref, jobs=settings.jobs, patience=borne, **held) as remote:
+        async with open_remote(
+            ref, jobs=settings.jobs, patience=borne, **held, **reached
+        ) as remote:
             return await serve(remote, ref.locator, reader, writer, settings)
 
 
@@ -130,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "remote",
         type=reference,
-        help="the repository, as in docker.io/library/redis, redis or localhost:5000/app",
+        help="the repository, as in docker.io/library/redis, redis or localhost:5000/app; or a"
+        " layout, oci:<folder> or oci-archive:<file>",
     )
     _add_run_flags(parser)
     _add_wire_flags(parser)

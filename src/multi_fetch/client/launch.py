@@ -40,6 +40,12 @@ class Flags(TypedDict, total=False):
         window: requests that are open at the worker; more are queued in the client.
         ordered: whether answers come in the order of the requests.
         authfile: the only file to look for credentials in.
+        hosts_dir: the folder with hosts.toml files, or with Docker's certificates.
+        ca_file: certificates to trust beside the system's.
+        cert_file: a certificate to show to the registry.
+        key_file: its key.
+        insecure: whether anybody's certificate is taken for the registry's.
+        plain_http: whether http is spoken with the registry.
         timeout: for the whole run.
         retries: how often the worker sends a request again after trouble that may pass.
         retry_max_wait: the longest wait before that.
@@ -51,6 +57,12 @@ class Flags(TypedDict, total=False):
     window: int | None
     ordered: bool
     authfile: str | None
+    hosts_dir: str | None
+    ca_file: str | None
+    cert_file: str | None
+    key_file: str | None
+    insecure: bool
+    plain_http: bool
     timeout: float | str | None
     retries: int | None
     retry_max_wait: float | str | None

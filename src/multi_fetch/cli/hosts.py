@@ -1,0 +1,143 @@
+"""Where the command lines learn how a registry is reached: flags, hosts.toml, proxies."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+from typing import TYPE_CHECKING, Final, TypedDict
+
+from msgspec.structs import replace
+
+from multi_fetch.errors import HostsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from multi_fetch.oci.reference import Reference
+    from multi_fetch.registry.hosts import Host
+    from multi_fetch.registry.proxies import Proxies
+
+HTTP_PROXY_VARIABLE: Final = "HTTP_PROXY"
+HTTPS_PROXY_VARIABLE: Final = "HTTPS_PROXY"
+ALL_PROXY_VARIABLE: Final = "ALL_PROXY"
+NO_PROXY_VARIABLE: Final = "NO_PROXY"
+
+# RFC 3875: a server sets this for its CGI programs, and HTTP_PROXY to a request's header "Proxy".
+CGI_VARIABLE_OF_SERVERS: Final = "REQUEST_METHOD"
+
+# Where containerd and Docker keep what they know of registries.
+HOSTS_FOLDERS: Final = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
+
+PROXIES_HELP: Final = f"""\
+  {HTTP_PROXY_VARIABLE}, {HTTPS_PROXY_VARIABLE}, {ALL_PROXY_VARIABLE}, {NO_PROXY_VARIABLE}
+                            proxies and who is asked without one, as curl has them; also in lower
+                            case
+"""
+
+log = logging.getLogger(__name__)
+
+
+class Reach(TypedDict):
+    """As ``open_remote`` takes them."""
+
+    hosts: list[Host]
+    proxies: Proxies
+
+
+def add_host_flags(parser: argparse.ArgumentParser) -> None:
+    """--hosts-dir, --ca-file, --cert-file, --key-file, --insecure, --plain-http."""
+    parser.add_argument(
+        "--hosts-dir",
+        type=_folder,
+        metavar="PATH",
+        help="the folder with <registry>/hosts.toml, as containerd has them, or with Docker's"
+        f" certificates; empty for none (default: {' and '.join(HOSTS_FOLDERS)})",
+    )
+    parser.add_argument(
+        "--ca-file", metavar="PATH", help="certificates to trust beside the system's, in PEM"
+    )
+    parser.add_argument(
+        "--cert-file", metavar="PATH", help="a certificate to show to the registry, in PEM"
+    )
+    parser.add_argument(
+        "--key-file", metavar="PATH", help="its key, where that is not in the same file"
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="take anybody's certificate for the registry's"
+    )
+    parser.add_argument(
+        "--plain-http",
+        action="store_true",
+        help="speak http with the registry, where it is not on this machine either",
+    )
+
+
+def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
+    """How the registry of a reference is reached.
+
+    Raises:
+        HostsError: a file is malformed, or cannot be used.
+    """
+    from multi_fetch.registry.hosts import load_hosts
+
+    folders: Iterable[str] = HOSTS_FOLDERS if arguments.hosts_dir is None else [arguments.hosts_dir]
+    there = [folder for folder in folders if folder and os.path.isdir(folder)]  # noqa: PTH112 - of texts
+    if arguments.key_file and not arguments.cert_file:
+        raise HostsError("--key-file is nothing without --cert-file")
+    hosts: list[Host] = []
+    if not ref.scheme:  # a layout has no host
+        hosts = [_as_told(host, arguments) for host in load_hosts(there, ref.hostname)]
+    for host in hosts:
+        host.tls.check()
+        if not host.tls.is_verified:
+            _warn("the certificate of this host is not verified: anybody can answer for it", host)
+    return {"hosts": hosts, "proxies": _proxies(os.environ)}
+
+
+def _as_told(host: Host, arguments: argparse.Namespace) -> Host:
+    """A host, and what the flags say of it.
+
+    The authorities are for every host; a mirror is shown no certificate but its own.
+    """
+    tls, is_own = host.tls, not host.namespace
+    if arguments.ca_file:
+        tls = replace(tls, ca_files=(*tls.ca_files, arguments.ca_file))
+    if arguments.cert_file and is_own:
+        pair = arguments.cert_file, arguments.key_file or ""
+        tls = replace(tls, client_pairs=(*tls.client_pairs, pair))
+    if arguments.insecure:
+        tls = replace(tls, is_verified=False)
+    is_plain = arguments.plain_http and is_own
+    return replace(host, tls=tls, scheme="http" if is_plain else host.scheme)
+
+
+def _proxies(environment: Mapping[str, str]) -> Proxies:
+    """The environment's: a name in lower case comes first, as with curl and Python."""
+    from multi_fetch.registry.proxies import Proxies
+
+    def value(name: str) -> str:
+        return environment.get(name.lower()) or environment.get(name, "")
+
+    is_cgi = CGI_VARIABLE_OF_SERVERS in environment
+    http = environment.get(HTTP_PROXY_VARIABLE.lower(), "")
+    return Proxies(
+        http=http if is_cgi else value(HTTP_PROXY_VARIABLE),
+        https=value(HTTPS_PROXY_VARIABLE),
+        all=value(ALL_PROXY_VARIABLE),
+        no_proxy=value(NO_PROXY_VARIABLE),
+    )
+
+
+def _folder(text: str) -> str:
+    if text and not os.path.isdir(text):  # noqa: PTH112 - it takes any text, and raises nothing
+        raise argparse.ArgumentTypeError(f"there is no folder {text[:300]!r}")
+    return text
+
+
+def _warn(words: str, host: Host) -> None:
+    """Logs a warning whatever the level is."""
+    record = log.makeRecord(
+        log.name, logging.WARNING, __file__, 0, words, (), None, extra={"url": host.url}
+    )
+    log.handle(record)
