@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multi_fetch.errors import RegistryError
+from multi_fetch.errors import CredentialsError, RegistryError
 from multi_fetch.registry.auth import (
     TokenRequest,
     basic,
@@ -68,6 +68,26 @@ def test_bearer_is_chosen_before_basic_and_others_not_at_all() -> None:
 
 def test_basic_is_in_utf8() -> None:
     assert basic(ALICE).authorization == ALICE_BASIC
+
+
+@pytest.mark.parametrize("token", ["", "t"])
+def test_a_password_that_is_no_utf8_is_sent_as_it_is(token: str) -> None:
+    """As the environment has it: Python reads such a byte as half a character."""
+    credential = Credential(username="alice", password="s3cret\udcff", identity_token=token)
+    login = base64.b64encode(b"alice:s3cret\xff").decode()
+    assert basic(credential).authorization == f"Basic {login}"
+    form = next(each.form for each in questions(bearer(), credential) if each.form)
+    assert ("refresh_token=t" if token else "password=s3cret%FF") in form
+
+
+def test_a_password_that_cannot_be_sent_is_not_shown() -> None:
+    """Neither in the error nor in what was on the way to it."""
+    credential = Credential(username="alice", password="s3cret\ud800")
+    for send in (lambda: basic(credential), lambda: questions(bearer(), credential)):
+        with pytest.raises(CredentialsError) as caught:
+            send()
+        assert "s3cret" not in repr(caught.value)
+        assert caught.value.__context__ is None
 
 
 def test_an_anonymous_token_is_asked_with_service_and_scope() -> None:
@@ -197,8 +217,12 @@ def test_a_registry_on_this_machine_may_name_a_realm_without_https() -> None:
     assert request.authorization == ALICE_BASIC
 
 
-@pytest.mark.parametrize("host", ["localhost", "127.1", "10.0.0.1", "169.254.169.254", "[::1]"])
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "127.1", "10.0.0.1", "169.254.169.254", "[::1]", "\xb927.0.0.1", "l\xbacalhost"],
+)
 def test_a_public_registry_cannot_name_a_realm_inside(host: str) -> None:
+    """Nor by letters that a look-up of names reads as others."""
     with pytest.raises(RegistryError, match="private network"):
         ask(bearer(f"https://{host}/token"))
     assert ask(bearer(f"https://{host}/token"), inside=True).url.startswith(f"https://{host}/")

@@ -14,10 +14,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
-from multi_fetch.errors import RegistryError
+from multi_fetch.errors import CredentialsError, RegistryError
 from multi_fetch.limits import DEFAULT_TOKEN_LIFETIME_SECONDS, TOKEN_RENEWAL_SHARE
 from multi_fetch.registry.api import redacted
+from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
+from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +33,8 @@ CLIENT_ID: Final = "multi-fetch"
 # A token goes into a header: visible ASCII (RFC 6750, section 2.1 allows less; registries use it).
 TOKEN_TEXT = re.compile(r"[!-~]+", re.ASCII)
 
+# Halves of characters, but for those that stand for bytes that are no UTF-8 (PEP 383).
+HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 # Answers to one form of the question after which the other is worth asking. Services that know no
 # OAuth 2 refuse the POST in many ways (containerd's list, and Python's own 501); one that knows
@@ -103,8 +107,19 @@ def basic(credential: Credential) -> Token:
 
 
 def _basic(username: str, password: str) -> str:
-    pair = f"{username}:{password}".encode()
+    pair = _bytes(f"{username}:{password}")
     return f"Basic {base64.b64encode(pair).decode('ascii')}"
+
+
+def _bytes(secret: str) -> bytes:
+    """In UTF-8; bytes of an environment that are none go out as they are.
+
+    Raises:
+        CredentialsError: it has half a character. A UnicodeEncodeError would quote the secret.
+    """
+    if HALVES.search(secret):
+        raise CredentialsError("the user name or the password is no text that can be sent")
+    return secret.encode("utf-8", "surrogateescape")
 
 
 def token_requests(
@@ -129,6 +144,7 @@ def token_requests(
 
     Raises:
         RegistryError: the realm is no URL that a registry at this place may name.
+        CredentialsError: the credential cannot be sent.
     """
     realm = challenge.params.get("realm", "")
     _check_realm(realm, host=host, is_registry_inside=is_registry_inside)
@@ -154,12 +170,13 @@ def _url(realm: str, service: str, scopes: Sequence[str]) -> str:
 
 def _form(credential: Credential, service: str, scopes: Sequence[str]) -> str:
     if credential.identity_token:
-        fields = {"grant_type": "refresh_token", "refresh_token": credential.identity_token}
+        token = _bytes(credential.identity_token)
+        fields = {"grant_type": b"refresh_token", "refresh_token": token}
     else:
         fields = {
-            "grant_type": "password",
-            "username": credential.username,
-            "password": credential.password,
+            "grant_type": b"password",
+            "username": _bytes(credential.username),
+            "password": _bytes(credential.password),
         }
     return urlencode(
         {**fields, "service": service, "client_id": CLIENT_ID, "scope": " ".join(scopes)}
@@ -168,24 +185,24 @@ def _form(credential: Credential, service: str, scopes: Sequence[str]) -> str:
 
 def _check_realm(realm: str, *, host: Host, is_registry_inside: bool) -> None:
     try:
-        parts = urlsplit(realm)
-        target = parts.hostname or ""
-        is_url = parts.scheme in {"http", "https"} and bool(target) and parts.port != 0
-    except ValueError:
-        is_url, parts, target = False, urlsplit(""), ""
-    if not is_url or "@" in parts.netloc:
+        has_user = "@" in urlsplit(realm).netloc
+        # as a connection will read it: a superscript 1 is a 1 there
+        target = parse_url(realm).origin
+    except (ValueError, RegistryError):
+        target, has_user = None, False
+    if target is None or not target.port or has_user:
         shown = realm.rpartition("@")[2][:200]
         raise RegistryError(
             f"{host.authority} names a token service that is no http URL: {shown!r}"
         )
-    if parts.scheme == "http" and host.scheme == "https":
+    where = printable(redacted(realm), 200)
+    if target.scheme == "http" and host.scheme == "https":
         raise RegistryError(
-            f"{host.authority} names a token service without https, {redacted(realm)}:"
-            " nothing is sent there"
+            f"{host.authority} names a token service without https, {where}: nothing is sent there"
         )
-    if is_inside(target) and not is_registry_inside:
+    if is_inside(target.host) and not is_registry_inside:
         raise RegistryError(
-            f"{host.authority} names a token service in a private network, {redacted(realm)}:"
+            f"{host.authority} names a token service in a private network, {where}:"
             " nothing is sent there"
         )
 

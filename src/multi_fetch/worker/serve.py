@@ -146,7 +146,11 @@ class Worker:
                 await self._work(reader)
             except* Exception as found:  # noqa: BLE001 - raised again, after the last frames
                 bug = found
-                self._confess(InternalError(f"a fault of multi-fetch: {_first(found)!r}"))
+                fault = _first(found)
+                # not its repr: a UnicodeError's has all of the text, which may be a secret
+                self._confess(
+                    InternalError(f"a fault of multi-fetch: {type(fault).__name__}: {fault}")
+                )
             self._say(self._bye())
             self._outlet.close()
             await self._outlet.wait_done()
