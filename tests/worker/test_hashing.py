@@ -71,5 +71,14 @@ async def test_the_thread_starts_when_it_is_needed_and_ends_with_its_block() -> 
     assert not threads()
 
 
+async def test_how_large_a_chunk_for_the_thread_is_may_be_chosen() -> None:
+    with HashThread(LEAST_BYTES + 1) as hashes:
+        verifier = Verifier(digest_of(b""), None)
+        await hashes.begin(verifier, bytes(LEAST_BYTES)).wait()
+        assert not threads()
+        await hashes.begin(verifier, bytes(LEAST_BYTES + 1)).wait()
+        assert threads()
+
+
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "hash"]

@@ -53,9 +53,14 @@ class Hashing:
 
 
 class HashThread:
-    """Hashes for as long as it is entered; the thread starts with the first large chunk."""
+    """Hashes for as long as it is entered; the thread starts with the first large chunk.
 
-    def __init__(self) -> None:
+    Args:
+        least_bytes: of a chunk that goes to the thread; a smaller one is hashed in line.
+    """
+
+    def __init__(self, least_bytes: int = LEAST_BYTES) -> None:
+        self._least_bytes = least_bytes
         self._queue: SimpleQueue[Hashing | None] = SimpleQueue()
         self._token: trio.lowlevel.TrioToken | None = None
         self._thread: threading.Thread | None = None
@@ -81,7 +86,7 @@ class HashThread:
         """
         judge.count(chunk)
         hashing = Hashing(judge, chunk)
-        if len(chunk) < LEAST_BYTES:
+        if len(chunk) < self._least_bytes:
             hashing.run(None)
             return hashing
         if self._thread is None:

@@ -36,7 +36,7 @@ from multi_fetch.protocol.request import parse_id
 from multi_fetch.protocol.wire import MessagePackWire, Wire
 from multi_fetch.worker.answer import Answerer
 from multi_fetch.worker.deadlines import Deadlines
-from multi_fetch.worker.hashing import HashThread
+from multi_fetch.worker.hashing import LEAST_BYTES, HashThread
 from multi_fetch.worker.intake import take_in
 from multi_fetch.worker.outlet import Outlet
 from multi_fetch.worker.speaker import Speaker
@@ -64,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         is_ordered: whether frames come in the order of the requests.
         timeout_seconds: for the whole run; None for no limit.
         wire: the form of the frames.
+        hash_thread_bytes: of a chunk that a thread hashes; a smaller one is hashed in line.
     """
 
     software: str
@@ -72,6 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     is_ordered: bool = False
     timeout_seconds: float | None = None
     wire: Wire = MessagePackWire()
+    hash_thread_bytes: int = LEAST_BYTES
 
     @property
     def streams(self) -> int:
@@ -116,7 +118,7 @@ class Worker:
         )
         self._outlet = Outlet(writer, is_ordered=settings.is_ordered)
         self._speaker = Speaker(settings.wire, self._outlet, self._window, self._deadlines)
-        self._hashes = HashThread()
+        self._hashes = HashThread(settings.hash_thread_bytes)
         self._answerer = Answerer(remote, locator, self._speaker, self._window, self._hashes)
         self._intake_scope = trio.CancelScope()
         self._ended_by: int | None = None
