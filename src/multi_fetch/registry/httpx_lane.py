@@ -189,7 +189,7 @@ def translated(asked: str, stall_seconds: float) -> Iterator[None]:
 
 
 def _translation(error: Exception, asked: str, stall_seconds: float) -> MultiFetchError:
-    words = printable(str(error))
+    words = printable(_words(error))
     said = f": {words}" if words else ""
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
         return DeadlineExceededError(f"{asked}: no byte in {stall_seconds:g} s{said}")
@@ -202,6 +202,13 @@ def _translation(error: Exception, asked: str, stall_seconds: float) -> MultiFet
             return leaf(f"{asked}: {text}{said}")
     # a name that no look-up takes, a port beyond 65535, a character that no header takes
     return RegistryError(f"{asked}: cannot be sent or followed{said}")
+
+
+def _words(error: BaseException | None) -> str:
+    """What an error says, or what it comes from: httpcore's are silent of a bad certificate."""
+    while error is not None and not str(error):
+        error = error.__cause__ or error.__context__
+    return "" if error is None else str(error)
 
 
 def _status(words: str) -> int | None:
