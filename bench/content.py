@@ -1,13 +1,15 @@
-"""The content of the bench: blobs, written straight into docker-registry's storage.
+"""The content of the bench: blobs, written straight into the servers' storage.
 
-The layout is that of distribution's filesystem driver (registry/storage/paths.go): a blob is a
-file under ``blobs/``, and a link under the repository makes it a part of that.
+docker-registry's layout is that of distribution's filesystem driver (registry/storage/paths.go): a
+blob is a file under ``blobs/``, and a link under the repository makes it a part of that. For a web
+server that knows no registries, the same files are linked under the very paths of the pull API.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -35,8 +37,8 @@ class Shape:
     size: int
 
 
-FULL: Final = (Shape("small", 2000, 4 * KIB), Shape("mid", 200, MIB), Shape("large", 4, 256 * MIB))
-QUICK: Final = (Shape("small", 200, 4 * KIB), Shape("mid", 20, MIB), Shape("large", 2, 64 * MIB))
+FULL: Final = (Shape("small", 5000, 4 * KIB), Shape("mid", 400, MIB), Shape("large", 8, 256 * MIB))
+QUICK: Final = (Shape("small", 600, 4 * KIB), Shape("mid", 40, MIB), Shape("large", 2, 64 * MIB))
 
 
 @dataclass(frozen=True)
@@ -62,11 +64,24 @@ class Workload:
     def total_bytes(self) -> int:
         return sum(blob.size for blob in self.blobs)
 
+    def first(self, count: int | None) -> Workload:
+        """So many blobs of it, or all: a slow client is given less, and rates are compared."""
+        return Workload(self.name, self.blobs[:count])
+
 
 class Storage:
-    """The root directory of a filesystem driver, with one repository."""
+    """The root directory of a filesystem driver, with one repository.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        root: of docker-registry's storage.
+        static: of a web server; None where there is none. On the same file system.
+    """
+
+    def __init__(self, root: Path, static: Path | None = None) -> None:
+        self._static = None if static is None else static / "v2" / REPOSITORY
+        if self._static is not None:
+            (self._static / "blobs").mkdir(parents=True)
+            (self._static / "manifests").mkdir()
         self._root = root / "docker" / "registry" / "v2"
         self._repository = self._root / "repositories" / REPOSITORY
         self._root.mkdir(parents=True)
@@ -94,6 +109,10 @@ class Storage:
         manifests = self._repository / "_manifests"
         self._link(manifests / "revisions" / "sha256" / manifest.hex, manifest)
         self._link(manifests / "tags" / TAG / "current", manifest)
+        if self._static is not None:
+            blob = self._static / "blobs" / manifest.digest
+            for name in (TAG, manifest.digest):
+                os.link(blob, self._static / "manifests" / name)
 
     def _add(self, chunks: Iterable[bytes]) -> Blob:
         hasher, size, unnamed = hashlib.sha256(), 0, self._root / "unnamed"
@@ -106,7 +125,20 @@ class Storage:
         place.mkdir(parents=True)
         unnamed.rename(place / "data")
         self._link(self._repository / "_layers" / "sha256" / blob.hex, blob)
+        if self._static is not None:
+            os.link(place / "data", self._static / "blobs" / blob.digest)
         return blob
+
+    def add_static(self, shape: Shape) -> Workload:
+        """Blobs for the web server alone: files, and nothing around them."""
+        assert self._static is not None
+        blobs = []
+        for number in range(shape.count):
+            content = b"".join(_content(f"{shape.name} {number}", shape.size))
+            blob = Blob(f"sha256:{hashlib.sha256(content).hexdigest()}", shape.size)
+            (self._static / "blobs" / blob.digest).write_bytes(content)
+            blobs.append(blob)
+        return Workload(shape.name, tuple(blobs))
 
     def _link(self, place: Path, blob: Blob) -> None:
         place.mkdir(parents=True)

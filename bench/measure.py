@@ -32,7 +32,8 @@ class Sample:
     """What one run took.
 
     Attributes:
-        wall_seconds: from the client's start to the end of it and of its reader.
+        wall_seconds: from the client's start to the end of it and of its reader, or to what was
+            waited for.
         cpu_seconds: user and system, of the client and the children that it waited for.
         peak_rss_bytes: of the client.
     """
@@ -50,8 +51,14 @@ class Running:
         self._report = report
         self._stderr = stderr
 
-    def finish(self, reader: subprocess.Popen[bytes] | None = None) -> tuple[Sample, bytes]:
+    def finish(
+        self, reader: subprocess.Popen[bytes] | None = None, *, ended: float | None = None
+    ) -> tuple[Sample, bytes]:
         """Waits for the client, then for the reader of its stdout.
+
+        Args:
+            reader: of stdout.
+            ended: when what is measured had come (time.monotonic); None for the end of all.
 
         Returns:
             The sample, and what the reader wrote.
@@ -61,7 +68,7 @@ class Running:
         """
         fields = self._report.read().split()
         written = b"" if reader is None else reader.communicate()[0]
-        ended = time.monotonic()
+        ended = ended or time.monotonic()
         if fields[1:2] != [b"0"]:
             status = fields[1].decode() if fields else "unknown: it was not started"
             self._stderr.seek(0)
@@ -97,7 +104,9 @@ def running(
         yield Running(argv, report, stderr)
 
 
-def run_piped(argv: Sequence[str], stdin: Path, reader: str) -> tuple[Sample, bytes]:
+def run_piped(
+    argv: Sequence[str], stdin: Path, reader: str, env: Mapping[str, str] | None = None
+) -> tuple[Sample, bytes]:
     """Runs a client with a file as stdin and a pipe as stdout.
 
     Returns:
@@ -112,6 +121,6 @@ def run_piped(argv: Sequence[str], stdin: Path, reader: str) -> tuple[Sample, by
         subprocess.Popen(reader, shell=True, stdin=read_end, stdout=subprocess.PIPE) as drain,
     ):
         os.close(read_end)
-        with running(argv, stdin=lines.fileno(), stdout=write_end) as client:
+        with running(argv, stdin=lines.fileno(), stdout=write_end, env=env) as client:
             os.close(write_end)
             return client.finish(drain)

@@ -1,4 +1,4 @@
-"""The results of a bench, as a table and as JSON."""
+"""The results of a bench as values, and as lines of text."""
 
 from __future__ import annotations
 
@@ -14,23 +14,27 @@ if TYPE_CHECKING:
 
 MEGABYTE: Final = 1_000_000
 HEADER: Final = (
-    f"{'':12} {'wall s (min-max)':>22} {'objects/s':>10} {'MB/s':>7} {'CPU s':>7}"
-    f" {'us/object':>10} {'RSS MB':>7} {'wall':>7} {'CPU':>7}"
+    f"{'':23} {'wall s (min-max)':>22} {'objects/s':>10} {'MB/s':>7} {'CPU s':>7}"
+    f" {'us/object':>10} {'RSS MB':>7} {'wall':>8} {'CPU':>8}"
 )
 
 
 class Row(msgspec.Struct, frozen=True):
-    """All runs of one client on one workload."""
+    """All runs of one client in one experiment."""
 
-    workload: str
+    experiment: str
     client: str
     objects: int
     total_bytes: int
     samples: list[Sample]
 
     @property
+    def walls(self) -> list[float]:
+        return [sample.wall_seconds for sample in self.samples]
+
+    @property
     def wall_seconds(self) -> float:
-        return statistics.median(sample.wall_seconds for sample in self.samples)
+        return statistics.median(self.walls)
 
     @property
     def cpu_seconds(self) -> float:
@@ -40,6 +44,39 @@ class Row(msgspec.Struct, frozen=True):
     def peak_rss_bytes(self) -> int:
         return max(sample.peak_rss_bytes for sample in self.samples)
 
+    @property
+    def objects_a_second(self) -> float:
+        return self.objects / self.wall_seconds
+
+    @property
+    def bytes_a_second(self) -> float:
+        return self.total_bytes / self.wall_seconds
+
+    @property
+    def cpu_for_an_object(self) -> float:
+        """In seconds."""
+        return self.cpu_seconds / self.objects
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """One target, and what became of it.
+
+    Attributes:
+        work: what is done.
+        against: whom or what.
+        floor: what must be reached, in words.
+        goal: what to go for, in words.
+        measured: in words; the reason, where nothing was.
+        met: ``goal``, ``floor``, ``no``, or empty where nothing was measured.
+    """
+
+    work: str
+    against: str
+    floor: str
+    goal: str
+    measured: str
+    met: str
+
 
 class Report(msgspec.Struct, frozen=True):
     """A whole bench.
@@ -47,31 +84,48 @@ class Report(msgspec.Struct, frozen=True):
     Attributes:
         when: the start, in ISO 8601.
         machine: what it ran on, in words.
+        commit: of this project; with a plus where the tree had changes.
+        rounds: that were chosen.
+        is_quick: whether it was a short one, whose figures prove nothing.
         versions: of each client that ran.
         missing: the reason for each that did not.
     """
 
     when: str
     machine: str
+    commit: str
     rounds: int
+    is_quick: bool
     versions: dict[str, str]
     missing: dict[str, str]
+    verdicts: list[Verdict]
     rows: list[Row]
 
 
 def table(rows: Iterable[Row]) -> str:
-    """The rows of one workload; the last two columns are ratios to the first row."""
+    """The rows of one experiment, for a terminal; the last two columns compare with the first.
+
+    Both are for each object, as not every client was given all of them.
+    """
     rows = list(rows)
     return "\n".join([HEADER, *(_line(row, rows[0]) for row in rows)])
 
 
 def _line(row: Row, first: Row) -> str:
-    walls = [sample.wall_seconds for sample in row.samples]
-    wall, cpu = row.wall_seconds, row.cpu_seconds
-    spread = f"{wall:.3f} ({min(walls):.3f}-{max(walls):.3f})"
+    spread = f"{row.wall_seconds:.3f} ({min(row.walls):.3f}-{max(row.walls):.3f})"
+    wall, cpu = ratios(row, first)
     return (
-        f"{row.client:12} {spread:>22} {row.objects / wall:10.0f}"
-        f" {row.total_bytes / wall / MEGABYTE:7.0f} {cpu:7.3f} {cpu / row.objects * 1e6:10.0f}"
-        f" {row.peak_rss_bytes / MEGABYTE:7.1f} {wall / first.wall_seconds:6.2f}x"
-        f" {cpu / first.cpu_seconds:6.2f}x"
+        f"{row.client:23} {spread:>22} {row.objects_a_second:10.0f}"
+        f" {row.bytes_a_second / MEGABYTE:7.0f} {row.cpu_seconds:7.3f}"
+        f" {row.cpu_for_an_object * 1e6:10.0f} {row.peak_rss_bytes / MEGABYTE:7.1f}"
+        f" {wall:7.2f}x {cpu:7.2f}x"
+    )
+
+
+def ratios(row: Row, first: Row) -> tuple[float, float]:
+    """Wall time and CPU time for each byte, beside the first row's."""
+    share = first.total_bytes / row.total_bytes
+    return (
+        share * row.wall_seconds / first.wall_seconds,
+        share * row.cpu_seconds / first.cpu_seconds,
     )

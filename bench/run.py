@@ -1,34 +1,44 @@
-"""multi-fetch beside its peers, on a docker-registry of its own: ``make bench``.
+"""multi-fetch beside its peers, on servers of its own: ``make bench``, ``make bench-quick``.
 
-Each workload is a set of blobs that a client fetches in one run. The rounds are interleaved: every
-client once, then every client again, each round beginning with another one, so that a slow minute
-of the machine hits all alike. Before the first round each client runs once untimed, which warms
-the page cache and shows that it delivers all bytes.
+A static nginx shows what the clients cost; docker-registry, where it is installed, what that is
+worth on a real one. The results go to bench/results: a page with the targets, JSON, plots.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
+import subprocess
 import sys
 import tempfile
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from bench.clients import NAMES, Client, all_clients, reason_missing, version
-from bench.content import FULL, QUICK, Storage, Workload
-from bench.measure import BenchError, Sample
+from bench import nginx
+from bench.clients import peers, reason_missing, version
+from bench.content import Storage
+from bench.experiments import Plan
+from bench.markdown import page
+from bench.measure import BenchError
 from bench.report import Report, Row, table
+from bench.targets import verdicts
 from tests.integration.docker_registry import COMMAND, docker_registry, is_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from bench.experiments import Experiment
 
 RESULTS: Final = Path(__file__).with_name("results")
+RANGES: Final = "--ranges"
+LIBRARIES: Final = ("trio", "httpx", "httptools", "msgspec")
 
 
 class Options(argparse.Namespace):
@@ -40,73 +50,130 @@ class Options(argparse.Namespace):
 
 
 def parse_options(argv: Sequence[str]) -> Options:
-    names = [*NAMES, *(shape.name for shape in FULL)]
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each (default 3)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the objects")
+    parser.add_argument("--rounds", type=int, help="timed runs of each (default 5, quick 2)")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller objects")
     parser.add_argument(
-        "--only", nargs="+", default=[], choices=names, help="these clients, these workloads"
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="these experiments: small, mid, large, start, tls, far, ranges; or a name's begin,"
+        " as in memory, growth, docker-registry",
     )
     options = parser.parse_args(argv, namespace=Options())
+    options.rounds = options.rounds or (2 if options.quick else 5)
     if options.rounds < 1:
         parser.error("--rounds must be 1 or more")
     return options
 
 
-def chosen(names: Sequence[str], only: Sequence[str]) -> set[str]:
-    """The names that ``--only`` gives; all, where it gives none of this kind."""
-    return set(names) & set(only) or set(names)
+def knows_ranges() -> bool:
+    told = subprocess.run(
+        [Path(sys.executable).with_name("multi-fetch"), "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return RANGES in told.stdout
 
 
-def fill(storage: Path, options: Options) -> list[Workload]:
-    shapes = QUICK if options.quick else FULL
-    wanted = chosen([shape.name for shape in shapes], options.only)
-    store = Storage(storage)
-    store.add_image()
-    return [store.add_workload(shape) for shape in shapes if shape.name in wanted]
-
-
-def measure(workload: Workload, clients: Sequence[Client], rounds: int) -> list[Row]:
-    for client in clients:
-        client.check(workload)
-    samples: dict[str, list[Sample]] = {client.name: [] for client in clients}
-    for number in range(rounds):
-        first = number % len(clients)
-        for client in (*clients[first:], *clients[:first]):
-            samples[client.name].append(client.run(workload))
-    objects, total = len(workload.blobs), workload.total_bytes
-    return [Row(workload.name, name, objects, total, taken) for name, taken in samples.items()]
+def experiments(options: Options, directory: Path, missing: dict[str, str]) -> Iterator[Experiment]:
+    """Those that were chosen and can be done, one after the other, with all that they need."""
+    with ExitStack() as stack:
+        web = stack.enter_context(nginx.nginx(directory))
+        registry, root = None, directory / "storage"
+        if is_installed():
+            running = stack.enter_context(docker_registry(directory))
+            registry, root = running.address, running.storage
+        else:
+            missing["docker-registry"] = f"{COMMAND} is not installed"
+        if web.tls_address is None:
+            missing["tls"] = "this machine has a loopback address alone"
+        if not knows_ranges():
+            missing["ranges"] = "not there yet"
+        storage = Storage(root, web.root)
+        storage.add_image()
+        plan = Plan(web, registry, storage, directory, stack, is_quick=options.quick)
+        for name, make in plan.experiments().items():
+            is_chosen = not options.only or any(map(name.startswith, options.only))
+            if is_chosen and name not in missing:
+                yield make()
 
 
 def bench(options: Options, directory: Path) -> Report:
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    machine = f"{os.cpu_count()} CPUs, {platform.platform()}, Python {platform.python_version()}"
-    print(f"{machine}\nfilling the registry ...", flush=True)
-    with docker_registry(directory) as registry:
-        workloads = fill(registry.storage, options)
-        wanted = chosen(NAMES, options.only)
-        clients = [c for c in all_clients(registry.address, directory) if c.name in wanted]
-        missing = {c.name: reason for c in clients if (reason := reason_missing(c)) is not None}
-        clients = [client for client in clients if client.name not in missing]
-        versions = {client.name: version(client) for client in clients}
-        for name, text in {**versions, **missing}.items():
-            print(f"{name}: {text}")
-        if not clients:
-            raise BenchError("there is no client to measure")
-        rows = []
-        for workload in workloads:
-            measured = measure(workload, clients, options.rounds)
-            size = workload.blobs[0].size // 1024
-            print(f"\n{workload.name}: {len(workload.blobs)} blobs of {size} KiB")
-            print(table(measured), flush=True)
-            rows += measured
-    return Report(when, machine, options.rounds, versions, missing, rows)
+    print(machine(), flush=True)
+    missing: dict[str, str] = {}
+    rows: list[Row] = []
+    for experiment in experiments(options, directory, missing):
+        measured = experiment.run(options.rounds)
+        missing |= experiment.skipped
+        print(f"\n{experiment.name}\n{table(measured)}", flush=True)
+        rows += measured
+    return Report(
+        when,
+        machine(),
+        commit(),
+        options.rounds,
+        options.quick,
+        versions(directory),
+        missing,
+        verdicts(rows, missing),
+        rows,
+    )
+
+
+def machine() -> str:
+    model = platform.processor()
+    told = Path("/proc/cpuinfo")
+    if told.exists():
+        named = [line for line in told.read_text().splitlines() if line.startswith("model name")]
+        model = named[0].partition(": ")[2] if named else model
+    return (
+        f"{os.cpu_count()} CPUs ({model}), {platform.system()} {platform.release()},"
+        f" Python {platform.python_version()}"
+    )
+
+
+def commit() -> str:
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty=+"],
+        cwd=RESULTS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip() or "unknown"
+
+
+def versions(directory: Path) -> dict[str, str]:
+    told = {c.name: version(c) for c in peers("", directory) if reason_missing(c) is None}
+    return told | {name: metadata.version(name) for name in LIBRARIES}
+
+
+def write(report: Report) -> Path:
+    folder = RESULTS / "quick" if report.is_quick else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    plots: list[str] = []
+    if importlib.util.find_spec("matplotlib") is None:
+        print("no plots: matplotlib is not installed")
+    else:
+        from bench.plots import draw
+
+        plots = draw(report, folder)
+    (folder / "results.json").write_bytes(
+        msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+    )
+    path = folder / "README.md"
+    path.write_text(page(report, plots))
+    return path
 
 
 def main(argv: Sequence[str]) -> int:
     options = parse_options(argv)
-    if not is_installed():
-        print(f"{COMMAND} is not installed (Debian: apt-get install docker-registry)")
+    if not nginx.is_installed():
+        print(f"{nginx.COMMAND} is not installed (Debian: apt-get install nginx-light)")
         return 1
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         try:
@@ -114,10 +181,16 @@ def main(argv: Sequence[str]) -> int:
         except BenchError as error:
             print(f"the bench stopped: {error}", file=sys.stderr)
             return 1
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{report.when.replace(':', '')}.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
-    print(f"\nwritten: {path}")
+    print()
+    for each in report.verdicts:
+        words = f"{each.work}, against {each.against}" if each.against else each.work
+        aims = f"floor {each.floor}, go for {each.goal}"
+        print(f"{each.met or '-':5} {words}: {each.measured} ({aims})")
+
+    if options.only:
+        print("\nnothing is written: these are not all experiments")
+    else:
+        print(f"\nwritten: {write(report)}")
     return 0
 
 

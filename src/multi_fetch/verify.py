@@ -26,14 +26,14 @@ async def hold(chunks: AsyncIterator[Chunk], judge: Judge, limit: int) -> tuple[
     Raises:
         SizeMismatchError, DigestMismatchError: as the judge does.
     """
-    held = bytearray()  # not a list: chunks may be of two bytes, and each an object of forty
+    held: list[Chunk] = []
     async for chunk in chunks:
         judge.update(chunk)
-        held += chunk
+        held.append(bytes(chunk))
         if judge.received > limit:
-            return bytes(held), False
+            return b"".join(held), False
     judge.finish()
-    return bytes(held), True
+    return b"".join(held), True
 
 
 class Judge(Protocol):
