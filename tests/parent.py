@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import selectors
 import struct
 import subprocess
@@ -215,6 +216,17 @@ class Decoder:
 # --- what was asked -------------------------------------------------------------------------
 
 
+MANIFEST_TYPES: Final = frozenset(
+    {
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.artifact.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+    }
+)
+
+
 @dataclass(frozen=True)
 class Asked:
     """A line that is answered: a request, a control, or one that cannot be read."""
@@ -226,6 +238,27 @@ class Asked:
     def is_content_wanted(self) -> bool:
         return "content:none" not in self.hints
 
+    @property
+    def children(self) -> str:
+        """What is wanted below it: all, manifests, blobs; empty for nothing."""
+        return self._last("children")
+
+    @property
+    def part(self) -> tuple[int, int | None] | None:
+        """The first byte of a range and the last one, if that is told; None without a range."""
+        found = RANGE.fullmatch(self._last("range"))
+        if found is None or not self.is_content_wanted:
+            return None
+        return int(found[1]), int(found[2]) if found[2] else None
+
+    def _last(self, kind: str) -> str:
+        values = [hint.partition(":")[2] for hint in self.hints if hint.startswith(f"{kind}:")]
+        return values[-1] if values else ""
+
+
+RANGE: Final = re.compile(r"(\d+)-(\d*)", re.ASCII)
+CANCEL: Final = re.compile(r"!cancel[ \t]+(-?\d{1,18})", re.ASCII)
+
 
 def asked_by(stdin: bytes) -> dict[int, Asked]:
     """The ids that a worker must answer, for all that was written to it."""
@@ -235,7 +268,7 @@ def asked_by(stdin: bytes) -> dict[int, Asked]:
     asked: dict[int, Asked] = {}
     for number, line in enumerate(lines, start=1):
         text = line.removesuffix(b"\r").strip(b" \t").decode("utf-8", "replace")
-        if not _is_readable(line) or (text and not text.startswith("#")):
+        if not _is_readable(line) or not _is_silent(text, number):
             words = [word for word in text.replace("\t", " ").split(" ") if word]
             asked[number] = Asked(words[0] if words else "", tuple(words[1:]))
     return asked
@@ -249,6 +282,13 @@ def _is_readable(line: bytes) -> bool:
     return len(line) <= 65_536
 
 
+def _is_silent(text: str, number: int) -> bool:
+    """Whether a line that can be read has no answer of its own."""
+    if found := CANCEL.fullmatch(text):
+        return int(found[1]) != 0 and int(found[1]) < number
+    return not text or text.startswith("#")
+
+
 # --- the rules of a stream ------------------------------------------------------------------
 
 
@@ -257,10 +297,15 @@ class Answer:
     """All that came for one id.
 
     ``is_verified`` says that this parent has computed the digest over the content itself, and that
-    it is the one in ``end`` and in ``begin``.
+    it is the one in ``end`` and in ``begin``. ``parent`` is the id in whose content an id below 0
+    was found, ``root`` the one of the line above them all, and ``untold`` how many that were found
+    in its own content have had no frame yet.
     """
 
     id: int
+    parent: int | None = None
+    root: int = 0
+    untold: int = 0
     begin: Begin | None = None
     end: End | None = None
     error: Error | None = None
@@ -278,6 +323,10 @@ class Answer:
     def descriptor(self) -> dict[str, object]:
         assert self.begin is not None, f"request {self.id} has no begin: {self.error}"
         return self.begin.descriptor
+
+    @property
+    def is_manifest(self) -> bool:
+        return self.descriptor["mediaType"] in MANIFEST_TYPES
 
     @property
     def code(self) -> str:
@@ -304,6 +353,9 @@ class Session:
         self._latest = 0
         self._taken = 0
         self._content_bytes = 0
+        # With --ordered: those of which something is still to come below, the deepest last.
+        self._branch: list[Answer] = []
+        self._told: set[tuple[int, str]] = set()
 
     def take(self, frame: Frame) -> None:
         """The next frame of the stream."""
@@ -321,7 +373,7 @@ class Session:
                 self._check_error(frame)
                 self.worker_errors.append(frame)
             case _:
-                answer = self._answer(frame.id)
+                answer = self._answer(frame)
                 self._check_order(answer)
                 self._take_for(answer, frame)
 
@@ -337,32 +389,76 @@ class Session:
     def check_asked(self, asked: Mapping[int, Asked]) -> None:
         """Each answer belongs to a request, and is what that request asked for."""
         for answer in self.answers.values():
-            _check(answer.id in asked, f"nobody asked for request {answer.id}")
-            request = asked[answer.id]
-            if answer.begin is not None:
+            _check(answer.root in asked, f"nobody asked for request {answer.root}")
+            request = asked[answer.root]
+            if answer.begin is not None and answer.parent is None:
                 _check(answer.begin.object == request.object, f"{answer.begin} is not {request}")
-            if answer.end is not None:
+            if answer.end is None:
+                continue
+            why = f"{answer.end} for {request}"
+            _check(not answer.end.children or bool(request.children), f"children: {why}")
+            _check(
+                answer.parent is None or request.children != "manifests" or answer.is_manifest,
+                f"a blob: {why}",
+            )
+            if request.part is not None:
+                _check(answer.end.digest is None, why)
+                _check(answer.received in _sizes(request.part, answer), f"another range: {why}")
+            else:
                 is_sent = answer.end.digest is not None
-                _check(is_sent is request.is_content_wanted, f"{answer.end} for {request}")
+                _check(is_sent is _is_content_due(request, answer), why)
+                _check(is_sent or not answer.received, f"content that was not verified: {why}")
 
     @property
     def open_ids(self) -> list[int]:
         """Ids that have begun and are not closed."""
         return [answer.id for answer in self.answers.values() if not answer.is_closed]
 
-    def _answer(self, number: int) -> Answer:
-        _check(number > 0, f"id {number} is not positive")
-        return self.answers.setdefault(number, Answer(number))
+    def _answer(self, frame: Begin | Data | End | Error) -> Answer:
+        """The answer that a frame belongs to; its first frame opens it."""
+        number = frame.id
+        _check(number != 0, f"id 0 is the worker's: {frame!r:.200}")
+        if number not in self.answers:
+            self.answers[number] = Answer(number, root=number) if number > 0 else self._found(frame)
+        return self.answers[number]
+
+    def _found(self, frame: Begin | Data | End | Error) -> Answer:
+        """An id below 0, taken by the parent that its first frame names."""
+        match frame:
+            case Begin():
+                parent, found = frame.parent, frame.object
+            case Error(detail={"parent": int(parent), "object": str(found)}):
+                pass
+            case _:
+                raise ProtocolViolationError(f"a first frame without a parent: {frame!r:.200}")
+        above = None if parent is None else self.answers.get(parent)
+        if above is None or not above.untold:
+            raise ProtocolViolationError(f"no end has announced it: {frame!r:.200}")
+        above.untold -= 1
+        _check((above.root, found) not in self._told, f"once more below {above.root}: {frame}")
+        self._told.add((above.root, found))
+        return Answer(frame.id, parent=parent, root=above.root)
 
     def _check_order(self, answer: Answer) -> None:
         if not self._is_ordered or answer.id == self._latest:
             return
-        _check(answer.id > self._latest, f"id {answer.id} comes after {self._latest}")
         latest = self.answers.get(self._latest)
         _check(
             latest is None or latest.is_closed,
             f"id {answer.id} comes before {self._latest} is closed",
         )
+        if latest is not None and (latest.untold or answer.parent == latest.id):
+            self._branch.append(latest)
+        above = self._branch[-1] if self._branch else None
+        _check(
+            answer.parent == (None if above is None else above.id),
+            f"id {answer.id} is not below {above and above.id}",
+        )
+        if above is None:
+            last = 0 if latest is None else latest.root
+            _check(answer.id > last, f"id {answer.id} comes after {last}")
+        while self._branch and not self._branch[-1].untold:
+            self._branch.pop()
         self._latest = answer.id
 
     def _take_hello(self, hello: Hello) -> None:
@@ -391,7 +487,11 @@ class Session:
 
     def _take_begin(self, answer: Answer, begin: Begin) -> None:
         _check(answer.begin is None, f"a second begin: {begin}")
-        _check(begin.parent is None, f"a parent: {begin}")
+        _check(begin.parent == answer.parent, f"another parent than {answer.parent}: {begin}")
+        _check(
+            begin.parent is None or begin.object == begin.descriptor["digest"],
+            f"below a root, the object is its digest: {begin}",
+        )
         _check(bool(begin.name) and bool(begin.object), f"an empty name: {begin}")
         algorithm, _, encoded = str(begin.descriptor["digest"]).partition(":")
         _check(bool(algorithm) and bool(encoded), f"no digest: {begin}")
@@ -418,17 +518,16 @@ class Session:
     def _take_end(self, answer: Answer, end: End) -> None:
         _check(answer.begin is not None, f"{end} before begin")
         _check(end.size == answer.received, f"{end} after {answer.received} bytes")
-        _check(end.children == 0, f"children: {end}")
-        if answer.received <= MAX_DATA:
+        _check(end.children >= 0, f"children: {end}")
+        # Where nothing is verified, a range of that size may not be known to be no longer.
+        if answer.received <= MAX_DATA and (end.digest is not None or not answer.received):
             _check(answer.data_frames <= 1, f"{answer.data_frames} data frames before {end}")
             _check(
                 self._taken - answer.began_at == answer.data_frames + 1,
                 f"a small object's frames do not come together: {end}",
             )
         hashed = self._hashes.pop(end.id, None)
-        if end.digest is None:
-            _check(answer.received == 0, f"content that was not verified: {end}")
-        else:
+        if end.digest is not None:
             want = end.digest.partition(":")[2]
             _check(hashed is None or hashed.hexdigest() == want, f"another digest than in {end}")
             _check(end.digest == answer.descriptor["digest"], f"{end} after {answer.begin}")
@@ -436,6 +535,7 @@ class Session:
             _check(size is None or size == end.size, f"{end} after {answer.begin}")
             answer.is_verified = hashed is not None
         answer.end = end
+        answer.untold = end.children
 
     def _check_error(self, error: Error) -> None:
         _check(error.code in CODES, f"an unknown code: {error}")
@@ -443,11 +543,28 @@ class Session:
 
     def _take_bye(self, bye: Bye) -> None:
         _check(not self.open_ids, f"bye while {self.open_ids[:10]} are open")
+        untold = [answer.id for answer in self.answers.values() if answer.untold]
+        _check(not untold, f"bye before all was told that is below {untold[:10]}")
         failed = sum(answer.error is not None for answer in self.answers.values())
         counted = (len(self.answers), len(self.answers) - failed, failed, self._content_bytes)
         said = (bye.requests, bye.succeeded, bye.failed, bye.bytes)
         _check(said == counted, f"{bye}, but these were counted: {counted}")
         self.bye = bye
+
+
+def _is_content_due(request: Asked, answer: Answer) -> bool:
+    """Whether the content of an answer is wanted, and not a part of it alone."""
+    is_named_alone = request.children == "blobs" and answer.is_manifest
+    return request.is_content_wanted and not (answer.parent is not None and is_named_alone)
+
+
+def _sizes(part: tuple[int, int | None], answer: Answer) -> range:
+    """How many bytes a range may have: one number, where the size of the whole is known."""
+    first, last = part
+    whole = answer.descriptor["size"]
+    ends = [end for end in (whole, None if last is None else last + 1) if isinstance(end, int)]
+    longest = max(0, min(ends, default=2**63) - first)
+    return range(longest if isinstance(whole, int) else 1, longest + 1)
 
 
 def _check(is_kept: bool, violation: str) -> None:

@@ -33,8 +33,15 @@ def data(number: int, content: bytes = ABC, offset: int = 0) -> list[object]:
     return ["data", number, offset, content]
 
 
-def end(number: int, size: int = 3, digest: str | None = DIGEST) -> list[object]:
-    return ["end", number, size, digest, 0]
+def end(number: int, size: int = 3, digest: str | None = DIGEST, children: int = 0) -> list[object]:
+    return ["end", number, size, digest, children]
+
+
+def below(number: int, parent: int, content: bytes = ABC, **changes: object) -> list[object]:
+    """The begin of an id below 0."""
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    described = {**DESCRIBED, "digest": digest, "size": len(content), **changes}
+    return ["begin", number, digest, described, "r.example/a", parent]
 
 
 def error(number: int, code: str = "not-found", **detail: object) -> list[object]:
@@ -138,6 +145,103 @@ def test_it_takes_content_none_and_an_empty_object() -> None:
     assert session.answers[2].is_verified
 
 
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+# An object that has two below it.
+TREE = (begin(1), data(1), end(1, children=2))
+
+
+def test_a_tree_is_told_from_its_root_to_its_last_leaf() -> None:
+    session = read_stream(
+        stream(
+            HELLO,
+            *TREE,
+            below(-2, 1, b"m", mediaType=MANIFEST),
+            data(-2, b"m"),
+            end(-2, 1, f"sha256:{hashlib.sha256(b'm').hexdigest()}", 1),
+            error(-1, object=DIGEST, parent=1),
+            error(-3, "cancelled", object="sha256:00", parent=-2),
+            bye(4, 2, 4),
+        ),
+        asked={1: Asked("a", ("children:all",))},
+    )
+    found = [(each.id, each.parent, each.root) for each in session.answers.values()]
+    assert found == [(1, None, 1), (-2, 1, 1), (-1, 1, 1), (-3, -2, 1)]
+    assert session.answers[-2].is_verified
+
+
+def test_the_same_digest_may_be_below_two_roots() -> None:
+    one, two = (
+        [begin(root), data(root), end(root, children=1), error(-root, object="d", parent=root)]
+        for root in (1, 2)
+    )
+    session = read_stream(stream(HELLO, *one, *two, bye(4, 2, 6)))
+    assert session.answers[-2].root == 2
+
+
+NOTHING = f"sha256:{hashlib.sha256(b'').hexdigest()}"
+LISTED = [begin(1), end(1, 0, None, 1), below(-1, 1, mediaType=MANIFEST), end(-1, 0, None)]
+NAMED = [*TREE[:2], end(1, children=1), below(-1, 1, mediaType=MANIFEST), end(-1, 0, None)]
+SENT = [*TREE[:2], end(1, children=1), below(-1, 1, mediaType=MANIFEST), data(-1), end(-1)]
+BLOB = [*TREE[:2], end(1, children=1), below(-1, 1), data(-1), end(-1)]
+
+
+@pytest.mark.parametrize(
+    ("frames", "sent", "hints", "others"),
+    [
+        (LISTED, 0, ("children:all", "content:none"), ("children:all",)),
+        (NAMED, 3, ("children:blobs",), ("children:manifests",)),
+        (SENT, 6, ("children:manifests",), ("children:blobs",)),
+        (BLOB, 6, ("children:all",), ("children:manifests",)),
+        (BLOB, 6, ("children:manifests", "children:blobs"), ()),
+    ],
+)
+def test_below_a_root_comes_what_was_asked_for_and_nothing_else(
+    frames: list[list[object]], sent: int, hints: tuple[str, ...], others: tuple[str, ...]
+) -> None:
+    whole = stream(HELLO, *frames, bye(2, 2, sent))
+    read_stream(whole, asked={1: Asked("a", hints)})
+    with pytest.raises(ProtocolViolationError, match="for Asked"):
+        read_stream(whole, asked={1: Asked("a", others)})
+
+
+@pytest.mark.parametrize(
+    ("hint", "content", "size"),
+    [
+        ("range:0-2", b"abc", 3),
+        ("range:1-", b"bc", 3),
+        ("range:1-1", b"b", 3),
+        ("range:1-90", b"bc", 3),
+        ("range:1-90", b"bc", None),
+        ("range:2-", b"c", None),
+    ],
+)
+def test_a_range_has_its_bytes_and_no_digest(hint: str, content: bytes, size: int | None) -> None:
+    def told(sent: bytes, digest: str | None = None) -> bytes:
+        frames = [begin(1, size=size), data(1, sent), end(1, len(sent), digest)]
+        return stream(HELLO, *frames, bye(1, 1, len(sent)))
+
+    asked = {1: Asked("a", (hint,))}
+    answer = read_stream(told(content), asked=asked).answers[1]
+    assert (bytes(answer.content), answer.is_verified) == (content, False)
+    if size is not None:
+        with pytest.raises(ProtocolViolationError, match="another range"):
+            read_stream(told(content + b"x"), asked=asked)
+        with pytest.raises(ProtocolViolationError, match="for Asked"):
+            read_stream(told(ABC, DIGEST), asked=asked)
+
+
+def test_a_range_longer_than_asked_for_is_refused_where_the_size_is_not_known() -> None:
+    frames = [begin(1, size=None), data(1), end(1, 3, None), bye(1, 1, 3)]
+    with pytest.raises(ProtocolViolationError, match="another range"):
+        read_stream(stream(HELLO, *frames), asked={1: Asked("a", ("range:7-8",))})
+
+
+def test_content_none_beside_a_range_is_stronger() -> None:
+    asked = Asked("a", ("range:0-1", "content:none"))
+    assert asked.part is None
+    read_stream(stream(HELLO, begin(1), end(1, 0, None), bye(1, 1, 0)), asked={1: asked})
+
+
 def test_large_objects_may_interleave_and_may_not_when_ordered() -> None:
     (begin_1, data_1, end_1), (begin_2, data_2, end_2) = large(1), large(2)
     sent = 2 * (parent.MAX_DATA + 1)
@@ -148,6 +252,9 @@ def test_large_objects_may_interleave_and_may_not_when_ordered() -> None:
 
 
 DONE = (begin(1), data(1), end(1))
+LEAF = (below(-1, 1), data(-1), end(-1))
+# A leaf that turns out to be none.
+INNER = (below(-1, 1), data(-1), end(-1, children=1))
 LARGE_BEGIN, LARGE_DATA, LARGE_END = large(1)
 ASKED = {1: Asked("a"), 2: Asked("a")}
 
@@ -182,7 +289,6 @@ BROKEN = {
         "after Begin",
     ),
     "no digest in begin": ([HELLO, begin(1, digest="abc")], "no digest"),
-    "not verified": ([HELLO, begin(1), data(1), end(1, 3, None)], "not verified"),
     "small in two frames": (
         [HELLO, begin(1), data(1, b"ab"), data(1, b"c", 2), end(1)],
         "2 data frames",
@@ -192,10 +298,34 @@ BROKEN = {
         [HELLO, LARGE_BEGIN, data(1, bytes(parent.MAX_DATA + 1)), LARGE_END],
         "in one data frame",
     ),
-    "negative id": ([HELLO, error(-1), bye(1, 0, 0)], "not positive"),
-    "data of the worker": ([HELLO, data(0), bye(0, 0, 3)], "not positive"),
-    "a parent": ([HELLO, [*begin(1)[:-1], 7], data(1), end(1)], "a parent"),
-    "children": ([HELLO, begin(1), data(1), [*end(1)[:-1], 2]], "children"),
+    "data of the worker": ([HELLO, data(0), bye(0, 0, 3)], "the worker's"),
+    "a request has no parent": ([HELLO, [*begin(1)[:-1], 7], data(1), end(1)], "another parent"),
+    "found without a parent": ([HELLO, *TREE, error(-1)], "without a parent"),
+    "found by nobody": ([HELLO, *TREE, begin(-1)], "no end has announced"),
+    "found by who found nothing": ([HELLO, *DONE, below(-1, 1)], "no end has announced"),
+    "found before the end": ([HELLO, begin(1), below(-1, 1)], "no end has announced"),
+    "found by who is not there": ([HELLO, *TREE, below(-1, 7)], "no end has announced"),
+    "found, an error of nobody": (
+        [HELLO, *TREE, error(-1, parent=7, object=DIGEST)],
+        "no end has announced",
+    ),
+    "one more than announced": (
+        [HELLO, *TREE, below(-1, 1), data(-1), end(-1), below(-2, 1, b"x"), below(-3, 1, b"y")],
+        "no end has announced",
+    ),
+    "one less than announced": (
+        [HELLO, *TREE, below(-1, 1), data(-1), end(-1), bye(2, 2, 6)],
+        r"all was told that is below \[1\]",
+    ),
+    "found twice below a root": (
+        [HELLO, *TREE, below(-1, 1), data(-1), end(-1), below(-2, 1)],
+        "once more below 1",
+    ),
+    "found by another name": (
+        [HELLO, *TREE, [*below(-1, 1)[:2], "a", *below(-1, 1)[3:]]],
+        "the object is its digest",
+    ),
+    "fewer than none": ([HELLO, begin(1), data(1), end(1, children=-1)], "children"),
     "unknown code": ([HELLO, error(1, "teapot"), bye(1, 0, 0)], "unknown code"),
     "unknown code of the worker": ([HELLO, error(0, "teapot")], "unknown code"),
     "no message": ([HELLO, ["error", 1, "denied", "", False, {"bytes_sent": 0}]], "0 characters"),
@@ -221,6 +351,20 @@ def test_it_refuses_a_broken_stream(case: str) -> None:
         ([HELLO, *DONE, bye(1, 1, 3)], r"requests \[2\] have no answer"),
         ([HELLO, error(1), error(2), error(3), bye(3, 0, 0)], "nobody asked for request 3"),
         ([HELLO, error(1), begin(2), end(2, 0, None), bye(2, 1, 0)], "for Asked"),
+        ([HELLO, error(1), begin(2), data(2), end(2, 3, None), bye(2, 1, 3)], "for Asked"),
+        (
+            [
+                HELLO,
+                error(1),
+                begin(2),
+                data(2),
+                end(2, children=1),
+                below(-1, 2, b""),
+                end(-1, 0, f"sha256:{hashlib.sha256(b'').hexdigest()}"),
+                bye(3, 2, 3),
+            ],
+            "children: ",
+        ),
         ([HELLO, error(1), ["begin", 2, "b", *begin(2)[3:]], data(2), end(2), bye(2, 1, 3)], "not"),
     ],
 )
@@ -235,6 +379,9 @@ def test_it_refuses_answers_that_are_not_what_was_asked(
     ("frames", "violation"),
     [
         ([HELLO, error(2), error(1)], "id 1 comes after 2"),
+        ([HELLO, *TREE, error(2)], "id 2 is not below 1"),
+        ([HELLO, *TREE, *LEAF, error(2)], "id 2 is not below 1"),
+        ([HELLO, *TREE, *INNER, error(-3, object="d", parent=1)], "id -3 is not below -1"),
         ([HELLO, LARGE_BEGIN, error(2)], "before 1 is closed"),
     ],
 )
@@ -243,6 +390,11 @@ def test_it_refuses_disorder_where_order_was_promised(
 ) -> None:
     with pytest.raises(ProtocolViolationError, match=violation):
         read_stream(stream(*frames), ordered=True)
+
+
+def test_ordered_trees_come_depth_first() -> None:
+    frames = [*TREE, *INNER, error(-2, object="d", parent=-1), error(-3, object="e", parent=1)]
+    read_stream(stream(HELLO, *frames, error(4), bye(5, 2, 6)), ordered=True)
 
 
 def test_it_refuses_a_frame_beyond_what_hello_promised() -> None:
@@ -257,6 +409,29 @@ def test_every_cut_of_a_session_is_refused() -> None:
     for length in range(len(whole)):
         with pytest.raises(ProtocolViolationError):
             read_stream(whole[:length])
+
+
+@pytest.mark.parametrize(
+    ("line", "is_answered"),
+    [
+        ("!cancel 1", False),
+        (" !cancel\t 1 ", False),
+        ("!cancel 02\r", False),
+        ("!cancel -7", False),
+        ("!cancel 3", True),
+        ("!cancel 4", True),
+        ("!cancel 0", True),
+        ("!cancel -0", True),
+        ("!cancel", True),
+        ("!cancel 1 2", True),
+        ("!cancel one", True),
+        ("!Cancel 1", True),
+        ("#\x01", False),
+        ("\x01", True),
+    ],
+)
+def test_a_good_cancel_has_no_answer_of_its_own(line: str, is_answered: bool) -> None:
+    assert sorted(asked_by(f"a\nb\n{line}\n".encode())) == [1, 2, 3][: 2 + is_answered]
 
 
 def test_it_knows_which_lines_are_answered() -> None:
