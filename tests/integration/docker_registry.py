@@ -40,6 +40,10 @@ storage:
 http:
   addr: 127.0.0.1:0
 """
+PROXY = """\
+proxy:
+  remoteurl: {url}
+"""
 HTPASSWD = """\
 auth:
   htpasswd:
@@ -99,11 +103,16 @@ def is_installed() -> bool:
 
 @contextmanager
 def docker_registry(
-    directory: Path, *, account: Account | None = None, auth: str = ""
+    directory: Path,
+    *,
+    account: Account | None = None,
+    auth: str = "",
+    upstream: DockerRegistry | None = None,
 ) -> Iterator[DockerRegistry]:
     """A registry that answers, with its config, storage and log in the directory.
 
-    ``auth`` is the section of that name for its configuration, where there is no account.
+    ``auth`` is the section of that name for its configuration, where there is no account. With an
+    ``upstream`` it is a pull-through cache of that one.
 
     At the end the storage is removed, as pytest keeps the folders of several runs; the log stays.
 
@@ -113,6 +122,8 @@ def docker_registry(
     storage, log, config = directory / "storage", directory / "log", directory / "config.yml"
     storage.mkdir(exist_ok=True)
     text = CONFIG.format(storage=storage) + auth
+    if upstream is not None:
+        text += PROXY.format(url=upstream.url)
     if account is not None:
         users = directory / "htpasswd"
         users.write_text(account.htpasswd + "\n")

@@ -1,0 +1,177 @@
+"""A real mirror: docker-registry as a pull-through cache of another, by way of a hosts.toml."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.integration.docker_registry import READER, docker_registry
+from tests.integration.push import OCI_LAYER, OCI_MANIFEST, SMALL_BYTES
+from tests.parent import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.docker_registry import DockerRegistry
+    from tests.integration.push import Filled
+
+pytestmark = pytest.mark.integration
+
+MULTI_FETCH: Final = str(Path(sys.executable).with_name("multi-fetch"))
+FETCH_OBJECT: Final = str(Path(sys.executable).with_name("fetch-object"))
+
+
+@pytest.fixture
+def mirror(registry: DockerRegistry, tmp_path: Path) -> Iterator[DockerRegistry]:
+    """A cache that has nothing yet."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    with docker_registry(folder, upstream=registry) as running:
+        yield running
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def hosts_dir(tmp_path: Path, registry: str, *mirrors: str, capabilities: str = "pull") -> str:
+    """A folder that names mirrors of a registry."""
+    folder = tmp_path / "certs.d" / f"{registry.replace(':', '_')}_"
+    folder.mkdir(parents=True)
+    tables = (f'[host."{url}"]\ncapabilities = ["{capabilities}"]\n' for url in mirrors)
+    (folder / "hosts.toml").write_text(f'server = "http://{registry}"\n' + "".join(tables))
+    return str(tmp_path / "certs.d")
+
+
+def stored(registry: DockerRegistry, digest: str) -> Path:
+    """Where a registry keeps a blob."""
+    name = digest.partition(":")[2]
+    place = registry.storage / "docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
+    deadline = time.monotonic() + 10  # a cache writes behind its answer
+    while not place.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return place
+
+
+def fetch(
+    folder: str,
+    address: str,
+    filled: Filled,
+    digest: str,
+    *,
+    ok: bool = True,
+    env: dict[str, str] | None = None,
+) -> bytes:
+    """What fetch-object writes."""
+    ref = f"{address}/{filled.repository}@{digest}"
+    done = subprocess.run(
+        [FETCH_OBJECT, "--hosts-dir", folder, ref],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=os.environ | (env or {}),
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode == 0) is ok, done.stderr
+    return done.stdout
+
+
+def small(filled: Filled) -> dict[str, bytes]:
+    """Some blobs of a few KiB each."""
+    found = [each for each in filled.blobs.items() if len(each[1]) == SMALL_BYTES]
+    return dict(found[:50])
+
+
+def test_many_objects_come_by_way_of_the_mirror(
+    registry: DockerRegistry, filled: Filled, mirror: DockerRegistry, tmp_path: Path
+) -> None:
+    folder = hosts_dir(tmp_path, registry.address, mirror.url)
+    blobs, tag = small(filled), next(iter(filled.tags))
+    remote = f"{registry.address}/{filled.repository}"
+    lines = "".join(f"{each} mediatype:{OCI_LAYER}\n" for each in blobs) + f"{tag}\n"
+    done = run([MULTI_FETCH, "--hosts-dir", folder, remote], lines.encode())
+    assert done.status == 0, done.stderr
+    for number, content in enumerate(blobs.values(), start=1):
+        assert done.answers[number].content == content
+    assert done.answers[51].content == filled.tags[tag].content
+    for digest in blobs:
+        assert stored(mirror, digest).read_bytes() == blobs[digest]
+
+
+def test_a_tag_is_resolved_by_a_mirror_that_may_and_its_tree_comes_from_there(
+    registry: DockerRegistry, filled: Filled, mirror: DockerRegistry, tmp_path: Path
+) -> None:
+    folder = hosts_dir(tmp_path, registry.address, mirror.url, capabilities='pull", "resolve')
+    tag, manifest = next(
+        (tag, each) for tag, each in filled.tags.items() if each.media_type == OCI_MANIFEST
+    )
+    remote = f"{registry.address}/{filled.repository}"
+    done = run([MULTI_FETCH, "--hosts-dir", folder, remote], f"{tag} children:all\n".encode())
+    assert done.status == 0, done.stderr
+    assert done.answers[1].content == manifest.content
+    assert len(done.answers) > 2
+    assert stored(mirror, manifest.digest).exists()
+
+
+def test_a_mirror_that_is_dead_costs_little(
+    registry: DockerRegistry, filled: Filled, closed_port: int, tmp_path: Path
+) -> None:
+    folder = hosts_dir(tmp_path, registry.address, f"http://127.0.0.1:{closed_port}")
+    digest, content = next(iter(small(filled).items()))
+    started = time.monotonic()
+    assert fetch(folder, registry.address, filled, digest) == content
+    assert time.monotonic() - started < 5
+
+
+def test_what_is_wrong_on_a_mirrors_disk_comes_from_the_registry(
+    registry: DockerRegistry, filled: Filled, mirror: DockerRegistry, tmp_path: Path
+) -> None:
+    folder = hosts_dir(tmp_path, registry.address, mirror.url)
+    digest, content = next(iter(small(filled).items()))
+    assert fetch(folder, registry.address, filled, digest) == content
+    place = stored(mirror, digest)
+    place.write_bytes(content[::-1])
+    assert fetch(folder, mirror.address, filled, digest, ok=False) == b""
+    assert fetch(folder, registry.address, filled, digest) == content
+
+
+def test_what_is_in_the_mirror_comes_while_the_registry_is_away(
+    registry: DockerRegistry,
+    filled: Filled,
+    mirror: DockerRegistry,
+    closed_port: int,
+    tmp_path: Path,
+) -> None:
+    digest, content = next(iter(small(filled).items()))
+    folder = hosts_dir(tmp_path / "one", registry.address, mirror.url)
+    assert fetch(folder, registry.address, filled, digest) == content
+    assert stored(mirror, digest).exists()
+    away = f"127.0.0.1:{closed_port}"
+    assert fetch(hosts_dir(tmp_path / "two", away, mirror.url), away, filled, digest) == content
+
+
+def test_a_mirror_is_not_told_the_registrys_password(
+    private_registry: DockerRegistry, private_filled: Filled, tmp_path: Path
+) -> None:
+    """Both want the same one; the mirror does not get it, so that it is left for the registry."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    digest, content = next(iter(small(private_filled).items()))
+    with docker_registry(folder, account=READER) as strict:
+        path = hosts_dir(tmp_path, private_registry.address, strict.url)
+        known = {"MULTI_FETCH_USERNAME": READER.username, "MULTI_FETCH_PASSWORD": READER.password}
+        got = fetch(path, private_registry.address, private_filled, digest, env=known)
+    assert got == content
+    log = strict.log.read_text()
+    assert "error authorizing context" in log
+    assert READER.username not in log
