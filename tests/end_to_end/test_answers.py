@@ -55,6 +55,32 @@ def test_each_object_arrives_byte_for_byte(sample: Sample, remote: str, flags: l
         assert done.answers[number].is_verified
 
 
+@pytest.mark.parametrize("flags", [[], ["--ordered"], ["--jobs", "1"]])
+def test_trees_ranges_and_cancels_keep_the_protocols_rules(
+    sample: Sample, remote: str, flags: list[str]
+) -> None:
+    """They are held to them by a parent that does not know how the worker does it."""
+    lines = (
+        "index children:all",
+        "index children:manifests",
+        "index children:blobs",
+        "index children:all content:none",
+        f"{sample.large} range:0-0",
+        f"{sample.large} range:5-",
+        f"{sample.large} range:7-9 content:none",
+        "!cancel 5",
+        "!cancel 99",
+        "!cancel -1",
+        "nope children:all",
+    )
+    stdin = "\n".join(lines).encode()
+    done = run([MULTI_FETCH, *flags, remote], stdin, ordered="--ordered" in flags)
+    assert done.codes.keys() - {5} == {9, 11}
+    assert done.answers[6].content == LARGE[5:]
+    below = [each.root for each in done.answers.values() if each.parent is not None]
+    assert [below.count(root) for root in (1, 2, 3, 4)] == [4, 1, 4, 4]
+
+
 def test_a_familiar_remote_has_its_full_name_in_hello(remote: str) -> None:
     for given, full in (("redis", "docker.io/library/redis"), (remote, remote)):
         done = run([MULTI_FETCH, given], b"")
