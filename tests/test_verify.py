@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnsupportedError
 from multi_fetch.oci.digest import digest_of, parse_digest
-from multi_fetch.verify import Verifier, hold
+from multi_fetch.verify import Counter, Verifier, hold
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable
@@ -132,6 +133,17 @@ async def test_a_chunk_that_is_reused_by_its_source_is_kept_all_the_same() -> No
 
     held, _ = await hold(reusing(), Verifier(digest_of(b"abcdef"), None), 10)
     assert held == b"abcdef"
+
+
+async def test_content_in_tiny_chunks_takes_no_more_memory_than_its_size() -> None:
+    tracemalloc.start()
+    try:
+        content, _ = await hold(chunks_of(b"ab" for _ in range(50_000)), Counter(None), 1 << 20)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(content) == 100_000
+    assert peak_bytes < 4 * len(content)
 
 
 @pytest.mark.parametrize(

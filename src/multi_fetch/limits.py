@@ -67,6 +67,10 @@ MAX_REDIRECTS: Final = 10
 # Objects that one manifest may name. Docker stops at 127 layers; the largest indexes have hundreds.
 MAX_CHILDREN: Final = 4_096
 
+# Fields in a manifest that is looked into, as far as its colons tell: a field of 7 bytes takes 170
+# in memory. An entry of Docker's own indexes has some 30.
+MAX_MANIFEST_COLONS: Final = 65_536
+
 # Objects below one request with children:, all together.
 MAX_TREE: Final = 65_536
 

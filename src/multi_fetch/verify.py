@@ -26,14 +26,14 @@ async def hold(chunks: AsyncIterator[Chunk], judge: Judge, limit: int) -> tuple[
     Raises:
         SizeMismatchError, DigestMismatchError: as the judge does.
     """
-    held: list[Chunk] = []
+    held = bytearray()  # not a list: chunks may be of two bytes, and each an object of forty
     async for chunk in chunks:
         judge.update(chunk)
-        held.append(bytes(chunk))
+        held += chunk
         if judge.received > limit:
-            return b"".join(held), False
+            return bytes(held), False
     judge.finish()
-    return b"".join(held), True
+    return bytes(held), True
 
 
 class Judge(Protocol):

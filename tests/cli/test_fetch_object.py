@@ -6,10 +6,13 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from multi_fetch.cli.fetch_object import main
+from multi_fetch.limits import MAX_INDEX_DEPTH
+from multi_fetch.oci.descriptor import Platform
 from multi_fetch.testing.builder import LayoutBuilder
-from multi_fetch.testing.faults import Fault, flip_byte
+from multi_fetch.testing.faults import Fault, change_body, flip_byte
 from tests.loopback import loopback
 
 if TYPE_CHECKING:
@@ -81,6 +84,41 @@ def test_what_is_not_there_fails_and_what_cannot_be_reached_has_its_own_status(
     assert out == ""
     assert "code=not-found" in err
     assert "code=unavailable" in err
+
+
+def test_the_index_that_is_looked_into_is_the_one_that_was_found(
+    builder: LayoutBuilder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And is held against its digest: what is there under its tag by then is another's."""
+    platform = Platform(os="linux", architecture="amd64")
+    images = [
+        builder.add_image(builder.add_empty(), layers, platform=platform)
+        for layers in ([], [builder.add_blob(CONTENT)])
+    ]
+    asked, other = (builder.add_index([image]) for image in images)
+    builder.tag("multi", asked)
+    content = (builder.folder / "blobs" / "sha256" / other.digest.encoded).read_bytes()
+    moved = Fault(change_body(lambda _: content), method="GET", path="*/manifests/multi")
+    with loopback(builder.finish(), moved) as registry:
+        remote = f"{registry.address}/demo/app"
+        hints = ["platform:linux/amd64", "content:none", f"digest:{asked.digest}"]
+        assert main([remote, "multi", *hints]) == 0
+    out, _ = capfd.readouterr()
+    assert json.loads(out)["digest"] == images[0].digest
+
+
+def test_indexes_of_indexes_come_to_an_end(
+    builder: LayoutBuilder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    platform = Platform(os="linux", architecture="amd64")
+    index = builder.add_index([])
+    for _ in range(MAX_INDEX_DEPTH + 1):
+        index = builder.add_index([replace(index, platform=platform)])
+    with loopback(builder.finish()) as registry:
+        remote = f"{registry.address}/demo/app"
+        words = [remote, index.digest, "platform:linux/amd64"]
+        assert [main(words), main([*words, "content:none"])] == [1, 1]
+    assert capfd.readouterr().err.count("code=unsupported") == 2
 
 
 @pytest.mark.parametrize(

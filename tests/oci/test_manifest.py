@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError, UnsupportedError
-from multi_fetch.limits import MAX_CHILDREN
+from multi_fetch.limits import MAX_CHILDREN, MAX_MANIFEST_COLONS
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.oci.media_types import (
@@ -65,6 +65,7 @@ def test_schema_1_is_unsupported(media_type: str) -> None:
         b"\xff",
         b'{"layers":{}}',
         b'{"config":{"digest":"sha256:00"}}',
+        b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         json.dumps({"layers": [named("a", None)]}).encode(),
         json.dumps({"layers": [named("a", -1)]}).encode(),
         json.dumps({"layers": [named("a", 1.5)]}).encode(),
@@ -81,6 +82,12 @@ def test_more_children_than_the_limit_are_too_large() -> None:
     layers = [named(str(number)) for number in range(MAX_CHILDREN + 1)]
     with pytest.raises(TooLargeError):
         parse_manifest(json.dumps({"layers": layers}).encode(), OCI_MANIFEST)
+
+
+def test_what_says_more_than_memory_should_hold_is_too_large() -> None:
+    annotations = {str(number): "" for number in range(MAX_MANIFEST_COLONS)}
+    with pytest.raises(TooLargeError, match="fields"):
+        parse_manifest(json.dumps({"annotations": annotations}).encode(), OCI_MANIFEST)
 
 
 @given(st.binary())

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch.errors import RegistryError
-from multi_fetch.oci.manifest_type import declared_type, fields_of, schema_version, type_by_shape
+from multi_fetch.oci.manifest_type import (
+    Fields,
+    declared_type,
+    fields_of,
+    schema_version,
+    type_by_shape,
+)
 from multi_fetch.oci.media_types import DOCKER_SCHEMA1, OCI_INDEX, OCI_MANIFEST
 
 
@@ -56,8 +64,21 @@ def test_without_a_declared_type_the_fields_decide(content: bytes, media_type: s
 
 
 def test_the_version_is_as_it_is_written() -> None:
-    assert schema_version(fields_of(b'{"schemaVersion": 2}') or {}) == b"2"
-    assert schema_version({}) == b""
+    assert schema_version(fields_of(b'{"schemaVersion": 2}') or Fields()) == b"2"
+    assert schema_version(Fields()) == b""
+
+
+def test_a_document_of_many_other_fields_takes_no_memory() -> None:
+    content = b'{"layers":[]' + b"".join(b',"%x":0' % number for number in range(50_000)) + b"}"
+    tracemalloc.start()
+    try:
+        fields = fields_of(content)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert fields is not None
+    assert type_by_shape(fields) == OCI_MANIFEST
+    assert peak_bytes < len(content)
 
 
 @given(st.binary())

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from multi_fetch.limits import MAX_DATA_BYTES, MAX_INDEX_DEPTH
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import digest_of, parse_digest
-from multi_fetch.oci.media_types import DOCKER_SCHEMA1_SIGNED, OCI_MANIFEST
+from multi_fetch.oci.media_types import DOCKER_SCHEMA1_SIGNED, OCI_INDEX, OCI_MANIFEST
 from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, Frame
 from multi_fetch.worker.serve import Settings
 from tests.worker.harness import answers, content, ids, running, terminals
@@ -464,3 +464,23 @@ async def test_a_small_range_of_a_large_object_is_a_small_object(remote: MemoryR
         for gate in remote.gates.values():
             gate.set()
         run.reader.feed_eof()
+
+
+@pytest.mark.parametrize(
+    "hint",
+    [
+        "",
+        " content:none platform:linux/amd64",
+        " children:all",
+        " content:none children:all",
+        " platform:linux/amd64",
+    ],
+)
+async def test_a_manifest_beyond_the_limit_is_too_large_whatever_is_wanted_of_it(
+    remote: MemoryRemote, hint: str
+) -> None:
+    """A registry may have it among its blobs; then it is not refused before it comes."""
+    remote.add(b"{}" + b" " * MAX_MANIFEST_BYTES, "wide", media_type=OCI_INDEX)
+    _, frames = await answers(remote, f"wide{hint}\namd64\n".encode())
+    assert failure(frames).code == "too-large"
+    assert content(frames, 2) == remote.objects["amd64"]

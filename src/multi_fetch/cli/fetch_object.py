@@ -36,14 +36,16 @@ from multi_fetch.errors import (
     MultiFetchError,
     ObjectRequiredError,
     RequestCancelledError,
+    UnsupportedError,
 )
-from multi_fetch.limits import MAX_MANIFEST_BYTES
+from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
 from multi_fetch.oci.descriptor import encode_hook
+from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import Children, Request, parse_request
 from multi_fetch.remotes import open_remote
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.job import Target
-from multi_fetch.worker.judge import check_pin, check_verifiable, held_limit, judge_of
+from multi_fetch.worker.judge import check_held, check_pin, check_verifiable, held_limit, judge_of
 from multi_fetch.worker.pipes import STDOUT_NAME, open_writer
 from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
 from multi_fetch.worker.tree import branch, is_index
@@ -53,7 +55,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from multi_fetch.cli.hosts import Reach
-    from multi_fetch.oci.reference import Reference
     from multi_fetch.remotes import Remote
     from multi_fetch.worker.pipes import Writer
 
@@ -181,12 +182,17 @@ async def _fetch(
 
 async def _copy(remote: Remote, locator: str, request: Request, writer: Writer) -> None:
     check_verifiable(request)
-    target: Target | None = Target.of(request, locator)
+    target = Target.of(request, locator)
     pinned: Request | None = request
-    while target is not None:
+    for _ in range(MAX_INDEX_DEPTH + 1):
         step = _copy_content if request.is_content_wanted else _describe
-        target = await step(remote, target, request, writer, pinned)
-        pinned = None
+        further = await step(remote, target, request, writer, pinned)
+        if further is None:
+            return
+        target, pinned = further, None
+    raise UnsupportedError(
+        f"{request.object} is an index of indexes, more than {MAX_INDEX_DEPTH} deep"
+    )
 
 
 async def _describe(
@@ -197,9 +203,14 @@ async def _describe(
     if pinned is not None:
         check_pin(pinned, descriptor)
     if request.platform is not None and is_index(descriptor):
-        async with remote.open(target.ref, media_types=target.media_types) as opened:
+        # By its digest: a tag may have moved since it was resolved.
+        ref = Reference(target.ref.locator, f"@{descriptor.digest}")
+        async with remote.open(
+            ref, media_types=(descriptor.media_type,), size=descriptor.size
+        ) as opened:
             verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
-            content, _ = await hold(opened.chunks, verifier, limit=MAX_MANIFEST_BYTES)
+            content, is_whole = await hold(opened.chunks, verifier, limit=MAX_MANIFEST_BYTES)
+        check_held(descriptor, is_whole=is_whole)
         return branch(target, descriptor, content, request.platform)
     document = msgspec.json.encode(descriptor, enc_hook=encode_hook)
     await writer.write([document, b"\n"])
@@ -219,6 +230,8 @@ async def _copy_content(
             check_pin(pinned, opened.descriptor)
         judge = judge_of(opened.descriptor, request.byte_range)
         held, is_whole = await hold(opened.chunks, judge, limit=held_limit(opened.descriptor))
+        if request.byte_range is None:
+            check_held(opened.descriptor, is_whole=is_whole)
         if is_whole and request.platform is not None and is_index(opened.descriptor):
             return branch(target, opened.descriptor, held, request.platform)
         await writer.write([held])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from multi_fetch.errors import InvalidDigestError, RegistryError, TooLargeError, UnsupportedError
-from multi_fetch.limits import MAX_CHILDREN, MAX_MEDIA_TYPE_CHARACTERS
+from multi_fetch.limits import MAX_CHILDREN, MAX_MANIFEST_COLONS, MAX_MEDIA_TYPE_CHARACTERS
 from multi_fetch.oci.descriptor import Descriptor, decode_hook
 from multi_fetch.oci.media_types import MANIFEST_TYPES, SCHEMA1_TYPES
 
@@ -55,13 +55,15 @@ def parse_manifest(content: Chunk, media_type: str) -> Manifest:
     Raises:
         UnsupportedError: it is of schema 1.
         RegistryError: it is no manifest, or a descriptor in it is none.
-        TooLargeError: it names more than MAX_CHILDREN objects.
+        TooLargeError: it names more than MAX_CHILDREN objects, or says too much of them.
     """
     if media_type in SCHEMA1_TYPES:
         raise UnsupportedError(f"{media_type} is Docker's schema 1, which is not supported")
+    if bytes(content).count(b":") > MAX_MANIFEST_COLONS:
+        raise TooLargeError(f"the manifest has more than {MAX_MANIFEST_COLONS} fields")
     try:
         manifest = _decoder.decode(content)
-    except (msgspec.DecodeError, InvalidDigestError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, InvalidDigestError, UnicodeDecodeError, RecursionError) as error:
         raise RegistryError(f"the manifest cannot be read: {error}") from error
     children = manifest.children()
     if len(children) > MAX_CHILDREN:

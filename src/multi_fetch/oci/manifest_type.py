@@ -5,7 +5,7 @@ A manifest of OCI's may lack ``mediaType`` (image-spec, manifest.md); Docker's h
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -15,8 +15,19 @@ from multi_fetch.oci.media_types import DOCKER_SCHEMA1, OCI_INDEX, OCI_MANIFEST,
 if TYPE_CHECKING:
     from multi_fetch.oci.digest import Chunk
 
-# A JSON object's fields, not decoded further.
-Fields: TypeAlias = dict[str, msgspec.Raw]
+_NOTHING: Final = msgspec.Raw()
+
+
+class Fields(msgspec.Struct, frozen=True, rename="camel"):
+    """Those fields of a JSON object that tell its type, not decoded further; empty if missing.
+
+    What else it has is passed over, so it takes no memory, however much that is.
+    """
+
+    media_type: msgspec.Raw = _NOTHING
+    schema_version: msgspec.Raw = _NOTHING
+    manifests: msgspec.Raw = _NOTHING
+    layers: msgspec.Raw = _NOTHING
 
 
 def fields_of(content: Chunk) -> Fields | None:
@@ -33,8 +44,8 @@ def declared_type(fields: Fields) -> str:
     Raises:
         RegistryError: it is no media type.
     """
-    raw = fields.get("mediaType")
-    if raw is None:
+    raw = fields.media_type
+    if _is_missing(raw):
         return ""
     try:
         value: object = msgspec.json.decode(raw)
@@ -49,11 +60,15 @@ def type_by_shape(fields: Fields) -> str:
     """What a document is that has no ``mediaType``; empty where that cannot be seen."""
     if schema_version(fields) == b"1":
         return DOCKER_SCHEMA1
-    if "manifests" in fields:
+    if not _is_missing(fields.manifests):
         return OCI_INDEX
-    return OCI_MANIFEST if "layers" in fields else ""
+    return "" if _is_missing(fields.layers) else OCI_MANIFEST
 
 
 def schema_version(fields: Fields) -> bytes:
     """The ``schemaVersion`` as it is written; empty where there is none."""
-    return bytes(fields.get("schemaVersion", b"")).strip()
+    return bytes(fields.schema_version).strip()
+
+
+def _is_missing(raw: msgspec.Raw) -> bool:
+    return not memoryview(raw).nbytes

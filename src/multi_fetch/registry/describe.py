@@ -20,7 +20,7 @@ from multi_fetch.errors import (
 from multi_fetch.limits import MAX_MANIFEST_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest, digest_of, new_hasher
-from multi_fetch.oci.manifest_type import declared_type, fields_of, type_by_shape
+from multi_fetch.oci.manifest_type import Fields, declared_type, fields_of, type_by_shape
 from multi_fetch.oci.media_types import OCTET_STREAM, SCHEMA1_TYPES
 from multi_fetch.registry.api import Endpoint, content_digest, content_length, content_type
 
@@ -122,7 +122,7 @@ def describe_manifest(wanted: Wanted, headers: Mapping[str, str], body: bytes) -
             " distribution-spec wants it rejected"
         )
     if media_type in VAGUE_TYPES:
-        media_type = own_type or type_by_shape(fields or {}) or media_type or OCTET_STREAM
+        media_type = own_type or type_by_shape(fields or Fields()) or media_type or OCTET_STREAM
         _refuse_schema1(media_type)
     digest = wanted.digest or _known_digest(headers) or digest_of(body)
     return Descriptor(media_type=media_type, digest=digest, size=len(body))

@@ -21,7 +21,7 @@ from multi_fetch.protocol.frames import Begin
 from multi_fetch.protocol.request import Children
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.job import Target
-from multi_fetch.worker.judge import check_pin, check_verifiable, held_limit, judge_of
+from multi_fetch.worker.judge import check_held, check_pin, check_verifiable, held_limit, judge_of
 from multi_fetch.worker.tree import Trees, branch, is_index
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class Answerer:
         ) as opened:
             verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
             content, is_whole = await hold(opened.chunks, verifier, MAX_MANIFEST_BYTES)
-        assert is_whole, "a remote gives no larger manifest"
+        check_held(descriptor, is_whole=is_whole)
         return content
 
     async def _send(
@@ -181,6 +181,8 @@ class Answerer:
                 held, is_whole = await hold(
                     opened.chunks, judge, held_limit(descriptor, request.byte_range)
                 )
+            if request.byte_range is None:
+                check_held(descriptor, is_whole=is_whole)
             if not is_whole:
                 self._window.seal(flight)
                 await self._stream(flight, target, opened, held, judge)

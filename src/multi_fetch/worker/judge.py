@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from multi_fetch.errors import DigestMismatchError, UnsupportedError
+from multi_fetch.errors import DigestMismatchError, TooLargeError, UnsupportedError
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import new_hasher
 from multi_fetch.oci.manifest import is_manifest
@@ -58,3 +58,17 @@ def held_limit(descriptor: Descriptor, byte_range: ByteRange | None = None) -> i
         return MAX_MANIFEST_BYTES
     size = descriptor.size if byte_range is None else byte_range.most_bytes(descriptor.size)
     return MAX_DATA_BYTES if size is None or size <= MAX_DATA_BYTES else 0
+
+
+def check_held(descriptor: Descriptor, *, is_whole: bool) -> None:
+    """Refuses a manifest that cannot be held: nobody could look into it, and say what it names.
+
+    A registry that has it among its blobs may send such a one.
+
+    Raises:
+        TooLargeError: it is a manifest, and there is more of it.
+    """
+    if not is_whole and is_manifest(descriptor.media_type):
+        raise TooLargeError(
+            f"the manifest has more than {MAX_MANIFEST_BYTES} bytes, which is the limit"
+        )
