@@ -47,9 +47,8 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     """
     if not ref.repository:
         raise InvalidReferenceError(f"{ref} names no repository: write <host>/<repository>")
-    credential = None
-    if username or password:
-        credential = Credential(username=username, password=password)
+    has_login = bool(username or password)
+    credential = Credential(username=username, password=password) if has_login else None
     hosts = hosts or [default_host(ref.hostname)]
     last = {_last(hosts, "may_pull"), _last(hosts, "may_resolve")}
     async with AsyncExitStack() as stack:
@@ -60,8 +59,7 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
                     host, jobs=jobs, patience=patience, proxies=proxies, is_last=number in last
                 )
             )
-            # What is for the registry is for no mirror.
-            own = None if host.namespace else credential
+            own = None if host.namespace else credential  # no mirror is told the registry's
             session = Session(exchange, host, own, ref.repository, keychain=keychain)
             remotes.append(RegistryRemote(session, ref))
         if len(remotes) == 1 and hosts[0].may_pull and hosts[0].may_resolve:

@@ -48,14 +48,11 @@ async def open_exchange(
     connect_seconds = host.connect_seconds or CONNECT_TIMEOUT_SECONDS
     if not is_last:
         connect_seconds = host.connect_seconds or MIRROR_CONNECT_TIMEOUT_SECONDS
-        patience = replace(
-            patience, retries=0, stall_seconds=min(patience.stall_seconds, MIRROR_STALL_SECONDS)
-        )
+        patience = _less(patience)
     if host.proxy:
         proxies = Proxies(all=host.proxy, loopback=True)
     proxies = proxies or NO_PROXIES
-    trust = Trust(host.tls, origin)
-    stall_seconds = patience.stall_seconds
+    trust, stall_seconds = Trust(host.tls, origin), patience.stall_seconds
     general = GeneralLane(
         jobs=jobs,
         stall_seconds=stall_seconds,
@@ -72,3 +69,9 @@ async def open_exchange(
     finally:
         fast.close()
         await general.aclose()
+
+
+def _less(patience: Patience) -> Patience:
+    """With a host in whose place another can be asked."""
+    stall_seconds = min(patience.stall_seconds, MIRROR_STALL_SECONDS)
+    return replace(patience, retries=0, stall_seconds=stall_seconds)
