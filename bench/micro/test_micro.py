@@ -15,7 +15,8 @@ from multi_fetch.protocol.frames import Begin, Data, End
 from multi_fetch.protocol.framing import NEED_DATA, FrameDecoder
 from multi_fetch.protocol.request import parse_line
 from multi_fetch.protocol.wire import MessagePackWire
-from multi_fetch.registry.connection import _ChunkedBody, _parse_head
+from multi_fetch.registry.connection import _ChunkedBody
+from multi_fetch.registry.head import parse_head
 from multi_fetch.registry.url import join, parse_url
 from multi_fetch.verify import Verifier
 
@@ -60,7 +61,7 @@ def test_a_reference(benchmark: Benchmark) -> None:
 
 
 def test_a_head(benchmark: Benchmark) -> None:
-    assert benchmark(_parse_head, memoryview(HEAD), "GET x").length == 4096
+    assert benchmark(parse_head, memoryview(HEAD), "GET x").length == 4096
 
 
 def test_a_chunked_body(benchmark: Benchmark) -> None:
