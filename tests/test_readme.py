@@ -6,6 +6,7 @@ Fenced blocks, in their order, in one folder that has ``examples`` in it:
 - ``python`` is run as a script; one whose first line is ``# <name>.py`` is saved by that name
 - ``text`` is what the block before it printed; ``...`` in it stands for anything in a line
 - ``console`` is not run (it needs a network, or these tests themselves); its commands must parse
+- ``toml`` is a hosts.toml
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ import pytest
 from multi_fetch.cli import arguments, credentials, hosts
 from multi_fetch.protocol.frames import FEATURES
 from multi_fetch.registry import credential_places
+from multi_fetch.registry.hosts import default_host
+from multi_fetch.registry.hosts_file import parse_hosts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +40,7 @@ ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text("utf-8")
 PORT = "5001"
 COMMANDS = {"multi-fetch": "multi_fetch", "fetch-object": "fetch_object"}
-LANGUAGES = {"sh", "python", "text", "console"}
+LANGUAGES = {"sh", "python", "text", "console", "toml"}
 
 
 class Block(NamedTuple):
@@ -151,6 +154,15 @@ def test_every_block_that_is_shown_runs_and_prints_what_is_shown(reader: Reader)
 
 def test_every_block_has_a_language_that_says_how_it_is_tested() -> None:
     assert {block.language for block in blocks()} == LANGUAGES
+
+
+def test_the_hosts_file_is_understood() -> None:
+    (text,) = (block.text for block in blocks() if block.language == "toml")
+    own = default_host("docker.io")
+    mirror, last = parse_hosts(text.encode(), "/hosts.toml", "docker.io", own)
+    assert (mirror.url, mirror.may_resolve) == ("https://mirror.example", False)
+    assert mirror.tls.ca_files == ("/mirror.pem",)
+    assert last == own
 
 
 def console_lines() -> list[str]:
