@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from msgspec.structs import replace
 
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
     from multi_fetch.registry.hosts import Host
     from multi_fetch.remotes import Patience
+
+
+class _Waits(TypedDict):
+    """As both lanes take them."""
+
+    stall_seconds: float
+    connect_seconds: float
 
 
 @asynccontextmanager
@@ -49,20 +56,12 @@ async def open_exchange(
     if not is_last:
         connect_seconds = host.connect_seconds or MIRROR_CONNECT_TIMEOUT_SECONDS
         patience = _less(patience)
-    if host.proxy:
-        proxies = Proxies(all=host.proxy, loopback=True)
-    proxies = proxies or NO_PROXIES
-    trust, stall_seconds = Trust(host.tls, origin), patience.stall_seconds
-    general = GeneralLane(
-        jobs=jobs,
-        stall_seconds=stall_seconds,
-        connect_seconds=connect_seconds,
-        trust=trust,
-        proxies=proxies,
-    )
-    fast = FastLane(
-        trust.context, jobs=jobs, stall_seconds=stall_seconds, connect_seconds=connect_seconds
-    )
+    own_proxy = Proxies(all=host.proxy, loopback=True) if host.proxy else None
+    proxies = own_proxy or proxies or NO_PROXIES
+    trust = Trust(host.tls, origin)
+    waits = _Waits(stall_seconds=patience.stall_seconds, connect_seconds=connect_seconds)
+    general = GeneralLane(jobs=jobs, trust=trust, proxies=proxies, **waits)
+    fast = FastLane(trust.context, jobs=jobs, **waits)
     own = (origin, dict(host.headers)) if host.headers else None
     try:
         yield Exchange(general, jobs=jobs, patience=patience, fast=fast, proxies=proxies, own=own)
