@@ -156,9 +156,10 @@ async def _run(arguments: argparse.Namespace, request: Request, reached: Reach) 
         )
     if error is None:
         return SUCCESS
+    asked = Target.of(request, ref.locator).ref
     log.error(
         "fetch failed",
-        extra={"ref": str(ref), "code": error.code, "error": error.message, **error.detail()},
+        extra={"ref": str(asked), "code": error.code, "error": error.message, **error.detail()},
     )
     if ended_by:
         return 128 + ended_by

@@ -49,7 +49,7 @@ Fetch many objects from one repository of a registry. Each line of stdin asks fo
   <object> [<hint>...]      a tag, a digest, @<digest> or <tag>@<digest>, then hints:
     mediatype:<type>   what it is             size:<bytes>       how large it is
     platform:<os/arch[/variant]>              the manifest of an index for that platform
-    digest:<digest>    what it must be        range:<from>-[to]  a part of a blob, unverified
+    digest:<digest>    what it must be        range:<from>-[to]  a part of it, unverified
     children:all       what is below it too (or manifests, or blobs)
     content:none       the descriptor alone   deadline:<30s>     for this request
 
