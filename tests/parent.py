@@ -120,25 +120,50 @@ KINDS: Final[Mapping[str, type[Frame]]] = {kind.__name__.lower(): kind for kind 
 
 
 def _is_int(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _is_text(value: object) -> TypeGuard[str]:
+    # A byte that is no UTF-8 was read as a surrogate.
+    return isinstance(value, str) and re.search("[\ud800-\udfff]", value) is None
 
 
-def _is_map(value: object) -> bool:
+def _is_map(value: object) -> TypeGuard[Map]:
     return isinstance(value, dict) and all(map(_is_text, value))
 
 
+# Fields of a descriptor, each with its types.
+_FIELDS: Final[Mapping[str, Callable[[object], bool]]] = {
+    "mediaType": _is_text,
+    "digest": _is_text,
+    "size": lambda value: value is None or _is_int(value),
+    "urls": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "annotations": lambda value: _is_map(value) and all(map(_is_text, value.values())),
+    "data": _is_text,
+    "artifactType": _is_text,
+    "platform": _is_map,
+}
+
+
+def _is_fact(value: object) -> bool:
+    return _is_int(value) or isinstance(value, float) or _is_text(value)
+
+
+def _known(name: str, value: object) -> object:
+    """An element, without the fields of a descriptor and keys of a detail that are ignored."""
+    if name == "descriptor" and isinstance(value, dict):
+        return {key: each for key, each in value.items() if key in _FIELDS and _FIELDS[key](each)}
+    if name == "detail" and _is_map(value):
+        return {
+            key: each
+            for key, each in value.items()
+            if _is_fact(each) or (_is_map(each) and all(map(_is_fact, each.values())))
+        }
+    return value
+
+
 def _is_descriptor(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and _is_text(value.get("mediaType"))
-        and _is_text(value.get("digest"))
-        and "size" in value
-        and (value["size"] is None or _is_int(value["size"]))
-    )
+    return isinstance(value, dict) and value.keys() >= {"mediaType", "digest", "size"}
 
 
 # By the annotations above, as they are written.
@@ -157,10 +182,10 @@ _TYPES: Final[Mapping[str, Callable[[object], bool]]] = {
 def read_payload(payload: bytes) -> Frame | None:
     """One frame's MessagePack array; None for a kind that is not known."""
     try:
-        value = msgpack.unpackb(payload, raw=False, strict_map_key=False)
+        value = msgpack.unpackb(payload, strict_map_key=False, unicode_errors="surrogateescape")
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
         raise ProtocolViolationError(f"no MessagePack: {error!r}") from error
-    if not isinstance(value, list) or not value or not isinstance(value[0], str):
+    if not isinstance(value, list) or not value or not _is_text(value[0]):
         raise ProtocolViolationError("no array with a kind in front")
     kind = KINDS.get(value[0])
     if kind is None:
@@ -170,6 +195,7 @@ def read_payload(payload: bytes) -> Frame | None:
         raise ProtocolViolationError(f"{value[0]} has {len(value) - 1} of {len(named)} elements")
     for position, element in enumerate(named, start=1):
         is_right = _is_descriptor if element.name == "descriptor" else _TYPES[str(element.type)]
+        value[position] = _known(element.name, value[position])
         if not is_right(value[position]):
             raise ProtocolViolationError(f"{value[0]}: {element.name} is {value[position]!r:.80}")
     return kind(*value[1 : len(named) + 1])

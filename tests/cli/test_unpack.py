@@ -246,7 +246,7 @@ def large_stream(ids: int, pieces: int) -> Sequence[bytes]:
             for number in range(pieces)
             for value in opened
         ),
-        *(frame(End(value.id, pieces * len(piece), content)) for value in opened),
+        *(frame(End(value.id, pieces * len(piece), content, 0)) for value in opened),
         frame(BYE),
     ]
 

@@ -59,8 +59,8 @@ def test_objects_that_interleave_are_each_put_together_in_order() -> None:
         Data(2, 0, b"x"),
         Data(1, 2, b"cd"),
         Data(2, 1, b"y"),
-        End(2, 2, digest_of(b"xy")),
-        End(1, 4, digest_of(b"abcd")),
+        End(2, 2, digest_of(b"xy"), 0),
+        End(1, 4, digest_of(b"abcd"), 0),
         BYE,
     )
     assert done.sink.kept == {1: b"abcd", 2: b"xy"}
@@ -98,7 +98,11 @@ def test_an_error_of_the_worker_itself_is_a_failure() -> None:
 
 
 def test_content_that_was_altered_in_the_pipe_is_not_kept() -> None:
-    altered: list[Frame] = [begin(1, b"abcd"), Data(1, 0, b"abcX"), End(1, 4, digest_of(b"abcd"))]
+    altered: list[Frame] = [
+        begin(1, b"abcd"),
+        Data(1, 0, b"abcX"),
+        End(1, 4, digest_of(b"abcd"), 0),
+    ]
     done = Taken(HELLO, *altered, *whole(2, b"fine"), BYE)
     assert done.sink.kept == {2: b"fine"}
     assert done.sink.errors() == [(1, "digest-mismatch")]
@@ -107,8 +111,8 @@ def test_content_that_was_altered_in_the_pipe_is_not_kept() -> None:
 @pytest.mark.parametrize(
     ("end", "code"),
     [
-        (End(1, 3, digest_of(b"abcd")), "size-mismatch"),
-        (End(1, 4, digest_of(b"other")), "digest-mismatch"),
+        (End(1, 3, digest_of(b"abcd"), 0), "size-mismatch"),
+        (End(1, 4, digest_of(b"other"), 0), "digest-mismatch"),
     ],
 )
 def test_an_end_that_does_not_fit_its_content_fails_the_object(end: End, code: str) -> None:
@@ -119,20 +123,20 @@ def test_an_end_that_does_not_fit_its_content_fails_the_object(end: End, code: s
 
 def test_a_digest_that_cannot_be_computed_here_is_not_believed() -> None:
     opened = begin(1, b"abcd", digest="md+5.x:abc_-=")
-    done = Taken(HELLO, opened, Data(1, 0, b"abcd"), End(1, 4, opened.descriptor.digest), BYE)
+    done = Taken(HELLO, opened, Data(1, 0, b"abcd"), End(1, 4, opened.descriptor.digest, 0), BYE)
     assert done.sink.kept == {}
     assert done.sink.errors() == [(1, "unsupported")]
 
 
 def test_a_range_is_kept_though_nobody_can_verify_it() -> None:
     opened = begin(1, b"abcd", digest="md+5.x:abc_-=")
-    done = Taken(HELLO, opened, Data(1, 0, b"bc"), End(1, 2, None), BYE)
+    done = Taken(HELLO, opened, Data(1, 0, b"bc"), End(1, 2, None, 0), BYE)
     assert done.sink.kept == {1: b"bc"}
     assert done.unpacker.failed == 0
 
 
 def test_what_cannot_be_written_costs_its_object_alone_and_is_told_once() -> None:
-    content: list[Frame] = [Data(1, 0, b"ab"), Data(1, 2, b"cd"), End(1, 4, digest_of(b"abcd"))]
+    content: list[Frame] = [Data(1, 0, b"ab"), Data(1, 2, b"cd"), End(1, 4, digest_of(b"abcd"), 0)]
     done = Taken(HELLO, begin(1, b"abcd"), *content, *whole(2, b"fine"), BYE, full_for=1)
     assert done.sink.kept == {2: b"fine"}
     assert done.said == [f"1 ({digest_of(b'abcd')}): internal: No space left on device"]
@@ -163,11 +167,11 @@ AGAIN = Begin(1, ONE.object, ONE.descriptor, ONE.name, None)
         [HELLO, ONE, AGAIN],
         [HELLO, begin(0, b"")],
         [HELLO, Data(1, 0, b"x")],
-        [HELLO, End(1, 0, None)],
+        [HELLO, End(1, 0, None, 0)],
         [HELLO, ONE, Data(1, 1, b"x")],
         [HELLO, ONE, Data(1, 0, b"x"), Data(1, 0, b"x")],
         [HELLO, *whole(1, b"x"), Data(1, 1, b"y")],
-        [HELLO, *whole(1, b"x"), End(1, 1, None)],
+        [HELLO, *whole(1, b"x"), End(1, 1, None, 0)],
         [HELLO, ONE, BYE],
         [HELLO, BYE, BYE],
         [HELLO, BYE, ONE],

@@ -79,7 +79,7 @@ def test_what_is_not_verified_is_named_by_its_id(opened: Begin, by: NameBy) -> N
 
 def test_no_content_is_no_file_and_empty_content_is_an_empty_one(tmp_path: Path) -> None:
     empty = digest_of(b"").encoded
-    stream = session(begin(1, b"abcd"), End(1, 0, None), *whole(2, b""))
+    stream = session(begin(1, b"abcd"), End(1, 0, None, 0), *whole(2, b""))
     assert fill(tmp_path, stream) == []
     assert files(tmp_path) == {f"blobs/sha256/{empty}": b""}
 
@@ -90,7 +90,7 @@ def test_a_stream_that_is_cut_anywhere_leaves_whole_files_alone(tmp_path: Path) 
         Data(1, 0, b"ab"),
         *whole(2, b"xy"),
         Data(1, 2, b"cd"),
-        End(1, 4, BLOB),
+        End(1, 4, BLOB, 0),
         NOT_FOUND,
     )
     whole_files = {"ids/1": b"abcd", "ids/2": b"xy"}

@@ -31,7 +31,7 @@ def whole(
     request_id: int, content: bytes, name: str = "", *, parent: int | None = None
 ) -> list[Frame]:
     data = [Data(request_id, 0, content)] if content else []
-    end = End(request_id, len(content), digest_of(content))
+    end = End(request_id, len(content), digest_of(content), 0)
     return [begin(request_id, content, name, parent=parent), *data, end]
 
 

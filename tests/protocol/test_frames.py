@@ -34,7 +34,7 @@ SAMPLES: list[tuple[Frame, list[object]]] = [
         ["hello", 1, "h/r", 8, 589_824, [*FEATURES], "s"],
     ),
     (
-        Begin(1, "latest", DESCRIBED, "h/r:latest"),
+        Begin(1, "latest", DESCRIBED, "h/r:latest", None),
         [
             "begin",
             1,
@@ -45,7 +45,7 @@ SAMPLES: list[tuple[Frame, list[object]]] = [
         ],
     ),
     (Data(1, 5, b"\x00\xff"), ["data", 1, 5, b"\x00\xff"]),
-    (End(1, 3, DIGEST), ["end", 1, 3, str(DIGEST), 0]),
+    (End(1, 3, DIGEST, 0), ["end", 1, 3, str(DIGEST), 0]),
     (End(-1, 0, None, 2), ["end", -1, 0, None, 2]),
     (
         Error(0, "internal", "ö", retryable=False, detail={"status": 500, "retry_after": 1.5}),
@@ -76,7 +76,10 @@ def test_there_is_a_sample_of_each_kind() -> None:
 
 
 def test_digests_come_back_as_digests() -> None:
-    end, begin = decode(encode(End(1, 3, DIGEST))), decode(encode(Begin(1, "a", DESCRIBED, "b")))
+    end, begin = (
+        decode(encode(End(1, 3, DIGEST, 0))),
+        decode(encode(Begin(1, "a", DESCRIBED, "b", None))),
+    )
     assert isinstance(end, End)
     assert isinstance(end.digest, Digest)
     assert isinstance(begin, Begin)
@@ -90,8 +93,8 @@ def test_elements_beyond_the_known_are_ignored(frame: Frame, array: list[object]
 
 @pytest.mark.parametrize(("frame", "array"), SAMPLES)
 def test_each_required_element_is_missed(frame: Frame, array: list[object]) -> None:
-    optional = len(type(frame).__struct_defaults__)
-    for length in range(1, len(array) - optional):
+    assert not type(frame).__struct_defaults__
+    for length in range(1, len(array)):
         with pytest.raises(MalformedFrameError):
             decode(msgpack.packb(array[:length]))
 
@@ -101,6 +104,39 @@ def test_an_element_of_a_wrong_type_is_refused(frame: Frame, array: list[object]
     for position in range(1, len(array)):
         with pytest.raises(MalformedFrameError):
             decode(msgpack.packb([*array[:position], [[]], *array[position + 1 :]]))
+
+
+OTHERS: list[object] = [None, True, b"x", [1], {"a": {"b": 1}}, 2**63, msgpack.ExtType(5, b"x")]
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_what_is_no_detail_is_left_out_of_the_details(other: object) -> None:
+    for frame, array in SAMPLES[-2:]:
+        told = array[-1]
+        assert isinstance(told, dict)
+        assert decode(msgpack.packb([*array[:-1], {"a": other, **told, "b": other}])) == frame
+
+
+@pytest.mark.parametrize("other", [*OTHERS, "x"])
+def test_a_field_that_is_none_of_a_descriptor_is_left_out(other: object) -> None:
+    described = {"mediaType": "a/b", "digest": str(DIGEST), "size": None}
+    for name in ("urls", "platform", "later"):
+        packed = msgpack.packb(
+            ["begin", 1, "latest", {**described, name: other}, "h/r:latest", None]
+        )
+        assert decode(packed) == SAMPLES[1][0]
+
+
+@pytest.mark.parametrize(("frame", "array"), SAMPLES)
+def test_an_integer_has_at_most_64_bits_with_a_sign(frame: Frame, array: list[object]) -> None:
+    numbers = [at for at, value in enumerate(array) if type(value) is int]
+    for at in numbers:
+        for most in (2**63 - 1, -(2**63)):
+            assert isinstance(
+                decode(msgpack.packb([*array[:at], most, *array[at + 1 :]])), type(frame)
+            )
+        with pytest.raises(MalformedFrameError):
+            decode(msgpack.packb([*array[:at], 2**63, *array[at + 1 :]]))
 
 
 @pytest.mark.parametrize(("frame", "array"), SAMPLES)

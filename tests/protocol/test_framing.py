@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FRAMES: list[Frame] = [
     Data(1, 0, b"abc"),
     Data(1, 3, b""),
-    End(1, 3, digest_of(b"abc")),
+    End(1, 3, digest_of(b"abc"), 0),
     Error(2, "not-found", "no", retryable=False, detail={"status": 404}),
     Bye(2, 1, 1, 3, {}),
 ]

@@ -32,6 +32,9 @@ MALFORMED: Final = "malformed"
 TOO_LONG: Final = "too-long"
 CUT: Final = "cut"
 
+# As a str.
+NO_UTF8: Final = b"\xa2\xc3\x28"
+
 
 class Vector(NamedTuple):
     """A stream: its bytes, the frames that they mean, and the error that ends it, if one does."""
@@ -63,6 +66,13 @@ def spelled(about: str, frame: Meaning, *elements: bytes, head: bytes = b"") -> 
     assert isinstance(known, list)
     assert known[: len(frame)] == frame, f"{known} is not {frame}"
     return Vector(about, framed(payload), [frame])
+
+
+def with_map(frame: Meaning, known: dict[str, object], entry: bytes) -> bytes:
+    """A frame whose map has one more entry, of bytes that msgpack would not write."""
+    packed = bytes([0x80 | (len(known) + 1)]) + pack(known)[1:] + entry
+    elements = [packed if isinstance(element, dict) else pack(element) for element in frame]
+    return bytes([0x90 | len(frame)]) + b"".join(elements)
 
 
 def refused(about: str, payload: bytes, error: str = MALFORMED) -> Vector:
@@ -348,9 +358,9 @@ def ignored() -> dict[str, Vector]:
     """What a decoder must not stumble over."""
     end: Meaning = ["end", 1, 0, None, 0]
 
-    def around(about: str, payload: bytes) -> Vector:
+    def around(about: str, payload: bytes, meaning: Sequence[Meaning] = ()) -> Vector:
         stream = framed(pack(end)) + framed(payload) + framed(pack(end))
-        return Vector(about, stream, [end, end])
+        return Vector(about, stream, [end, *meaning, end])
 
     extra_of_each: list[tuple[Meaning, int]] = [
         (HELLO, 7),
@@ -362,6 +372,23 @@ def ignored() -> dict[str, Vector]:
     ]
     extended = [[*frame, "more", {"a": [None, 1.5]}, b"\x00"] for frame, _ in extra_of_each]
     key = {**descriptor(), "org.example.new": {"deep": [1, None, True]}}
+    wrong = {
+        "urls": "https://registry.example/a",
+        "annotations": ["a"],
+        "data": 5,
+        "artifactType": None,
+        "platform": 5,
+    }
+    strange = {
+        "ext": msgpack.ExtType(5, b"abc"),
+        "nil": None,
+        "bool": True,
+        "bin": b"abc",
+        "array": [1, ["a"]],
+        "deep": {"a": {"b": 1}},
+        "wide": 2**63,
+    }
+    details = [[*NOT_FOUND[:5], {**strange, "bytes_sent": 0}], ["bye", 0, 0, 0, 0, strange]]
     return {
         "unknown-kind": around("a kind of a later version", pack(["progress", 1, 0.5])),
         "unknown-kind-alone": around("nothing but a kind", pack(["ping"])),
@@ -369,6 +396,10 @@ def ignored() -> dict[str, Vector]:
         "unknown-kind-any-types": around(
             "elements of every type, ext and timestamp among them",
             pack(["x", None, True, -1, 2.5, b"b", [[]], {"k": {}}, msgpack.ExtType(5, b"abc")]),
+        ),
+        "unknown-kind-utf8": around(
+            "strings that are no UTF-8, and keys that are no strings",
+            b"\x93" + pack("x") + NO_UTF8 + b"\x83" + NO_UTF8 * 2 + b"\x01\x02" + b"\xc0" * 2,
         ),
         "unknown-kind-case": around("kinds are case-sensitive", pack(["END", 1, 0, None, 0])),
         "unknown-kind-largest": around(
@@ -384,6 +415,45 @@ def ignored() -> dict[str, Vector]:
             "a descriptor field that is not known",
             framed(pack(begin(1, "latest", key))),
             [begin(1, "latest", descriptor())],
+        ),
+        "extra-elements-any-types": around(
+            "an ext and a string that is no UTF-8 behind the elements that are known",
+            b"\x97" + pack(end)[1:] + pack(msgpack.ExtType(5, b"abc")) + NO_UTF8,
+            [end],
+        ),
+        "extra-descriptor-field-any-types": Vector(
+            "descriptor fields that are not known: an ext, and a string that is no UTF-8",
+            framed(
+                with_map(
+                    begin(1, "latest", {}),
+                    {**descriptor(), "new": msgpack.ExtType(5, b"abc")},
+                    pack("newer") + NO_UTF8,
+                )
+            ),
+            [begin(1, "latest", descriptor())],
+        ),
+        "wrong-descriptor-fields": Vector(
+            "descriptor fields of other types than they should have: left out, as if not known",
+            framed(pack(begin(1, "latest", {**descriptor(), **wrong}))),
+            [begin(1, "latest", descriptor())],
+        ),
+        "extra-detail-keys": Vector(
+            "details that are no int, float, str or map of these: left out",
+            b"".join(framed(pack(frame)) for frame in details),
+            [[*NOT_FOUND[:5], {"bytes_sent": 0}], bye(0, 0, 0)],
+        ),
+        "extra-detail-key-utf8": Vector(
+            "a detail that is no UTF-8: left out",
+            framed(with_map(NOT_FOUND, {"bytes_sent": 0}, pack("new") + NO_UTF8)),
+            [[*NOT_FOUND[:5], {"bytes_sent": 0}]],
+        ),
+        "values-without-sense": plain(
+            "a decoder judges types alone: that these values cannot be is for the parent to see",
+            ["hello", 0, "", 0, MAX_FRAME, [], ""],
+            ["data", 0, -1, b"x"],
+            begin(0, "latest", {**descriptor(), "size": -1}),
+            ["end", 0, -1, None, -1],
+            ["bye", -1, -1, -1, -1, {}],
         ),
         "unknown-error-code": plain(
             "the decoder hands on any code; what it means is the parent's affair",
@@ -401,6 +471,7 @@ def refusals() -> dict[str, Vector]:
         "digest-missing": {"mediaType": BLOB_TYPE, "size": 0},
         "size-missing": {"mediaType": BLOB_TYPE, "digest": sha256(b"")},
         "size-text": {**descriptor(), "size": "19"},
+        "size-wide": {**descriptor(), "size": 2**63},
     }
     found = {
         "refuse-length-cut": Vector("two bytes of a length", whole + b"\x00\x00", [good], CUT),
@@ -448,13 +519,23 @@ def refusals() -> dict[str, Vector]:
         ),
         "refuse-missing-hello": refused("hello without software", pack(HELLO[:-1])),
         "refuse-missing-begin": refused("begin without a name", pack(["begin", 1, "latest", {}])),
+        "refuse-missing-begin-parent": refused(
+            "begin without a parent", pack(begin(1, "latest", descriptor())[:-1])
+        ),
         "refuse-missing-data": refused("data without content", pack(["data", 1, 0])),
         "refuse-missing-end": refused("end without a digest", pack(["end", 1, 0])),
+        "refuse-missing-end-children": refused("end without children", pack(good[:-1])),
         "refuse-missing-error": refused("error without detail", pack(NOT_FOUND[:-1])),
         "refuse-missing-bye": refused("bye without detail", pack(["bye", 0, 0, 0, 0])),
         "refuse-type-id-str": refused("an id that is a string", pack(["data", "1", 0, b""])),
         "refuse-type-id-float": refused("an id that is a float", pack(["data", 1.0, 0, b""])),
         "refuse-type-id-bool": refused("an id that is a boolean", pack(["data", True, 0, b""])),
+        "refuse-type-id-wide": refused(
+            "an id of 2^63: an int has 64 bits with a sign", pack(["end", 2**63, 0, None, 0])
+        ),
+        "refuse-type-offset-wide": refused(
+            "an offset of 2^64-1", pack(["data", 1, 2**64 - 1, b"x"])
+        ),
         "refuse-type-id-nil": refused("an id that is nil", pack(["end", None, 0, None, 0])),
         "refuse-type-offset-nil": refused("an offset that is nil", pack(["data", 1, None, b""])),
         "refuse-type-content-str": refused("content in a string", pack(["data", 1, 0, "abc"])),
@@ -464,6 +545,12 @@ def refusals() -> dict[str, Vector]:
         "refuse-type-features-str": refused("features in one string", pack([*HELLO[:5], "", ""])),
         "refuse-type-descriptor-array": refused("no map", pack(["begin", 1, "a", [], "a", None])),
     }
+    found["refuse-descriptor-mediatype-utf8"] = refused(
+        "a media type that is no UTF-8",
+        with_map(
+            begin(1, "latest", {}), {"digest": sha256(b""), "size": 0}, pack("mediaType") + NO_UTF8
+        ),
+    )
     for name, described in bad_begin.items():
         found[f"refuse-descriptor-{name}"] = refused(
             f"a descriptor: {name}", pack(["begin", 1, "a", described, "a", None])

@@ -10,19 +10,16 @@
 import { spawn } from "node:child_process";
 import { createHash, getHashes } from "node:crypto";
 import { decode } from "@msgpack/msgpack";
-import { shape, refuse, KINDS, FIELDS } from "./shape.mjs";
+import { shape, refuse, KINDS } from "./shape.mjs";
 
 function parse(payload) { // a frame as [kind, ...elements], or null if its kind is unknown
-  const kind = shape(payload);
-  if (kind === null) return null;
-  const frame = decode(payload, { useBigInt64: true }).slice(0, 1 + KINDS[kind].length).map((value) =>
+  const known = shape(payload);
+  if (known === null) return null;
+  const types = KINDS[known.kind];
+  const frame = decode(payload, { useBigInt64: true }).slice(0, 1 + types.length).map((value) =>
     typeof value === "bigint" && Number.isSafeInteger(Number(value)) ? Number(value) : value);
-  if (kind === "begin") {
-    const { mediaType, digest, size } = frame[3];
-    const isWhole = size === null || typeof size === "bigint" || Number.isInteger(size);
-    if (typeof mediaType !== "string" || typeof digest !== "string" || !isWhole) refuse("descriptor");
-    frame[3] = Object.fromEntries(Object.entries(frame[3]).filter(([name]) => FIELDS.has(name)));
-  }
+  const at = 1 + types.indexOf("map");
+  if (at) frame[at] = Object.fromEntries(Object.entries(frame[at]).filter(([name]) => known.names.has(name)));
   return frame;
 }
 

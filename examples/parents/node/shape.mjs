@@ -9,13 +9,17 @@ export const KINDS = {
   error: ["int", "str", "str", "bool", "map"],
   bye: ["int", "int", "int", "int", "map"],
 };
-export const FIELDS = new Set(
-  ["mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"]);
+const FIELDS = {
+  mediaType: "str", digest: "str", size: "int/nil",
+  urls: "array", annotations: "map", data: "str", artifactType: "str", platform: "map",
+};
+const FACT = "int/float/str";
 
 export const refuse = (why) => { throw new Error(`stream refused: ${why}`); };
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-// The kind of the frame in `payload`, or null if it is unknown. Throws if it is no frame.
+// The kind of the frame in `payload`, and which names count in its map if it has one; or null if
+// its kind is unknown. Throws if it is no frame.
 export function shape(payload) {
   let at = 0;
   let kind = "";
@@ -26,7 +30,11 @@ export function shape(payload) {
   const number = (width) => take(width).readUIntBE(0, width);
   const text = (size) => {
     const bytes = take(size);
-    return kind === null ? "" : utf8.decode(bytes);
+    try {
+      return ["str", utf8.decode(bytes)];
+    } catch {
+      return ["no UTF-8"]; // which does no harm where nothing is known
+    }
   };
   // Goes over one value; gives its family, and of a str its text, of an array its elements.
   function value(depth) {
@@ -45,7 +53,7 @@ export function shape(payload) {
     if (first < 0x80 || first >= 0xe0) return ["int"];
     if (first < 0x90) return many("map", 2 * (first & 15));
     if (first < 0xa0) return many("array", first & 15);
-    if (first < 0xc0) return ["str", text(first & 31)];
+    if (first < 0xc0) return text(first & 31);
     if (first === 0xc0) return ["nil"];
     if (first === 0xc1) return refuse("the reserved byte");
     if (first < 0xc4) return ["bool"];
@@ -54,16 +62,24 @@ export function shape(payload) {
     if (first < 0xcc) return ["float", take(4 << (first - 0xca))];
     if (first < 0xd4) return first === 0xcf && payload[at] > 127 ? [take(8) && "big"] : [take(1 << (first & 3)) && "int"];
     if (first < 0xd9) return ["ext", take((1 << (first - 0xd4)) + 1)];
-    if (first < 0xdc) return ["str", text(number(1 << (first - 0xd9)))];
+    if (first < 0xdc) return text(number(1 << (first - 0xd9)));
     return many(first < 0xde ? "array" : "map", number(2 << (first & 1)) * (first < 0xde ? 1 : 2));
   }
   const [family, elements] = value(0);
   if (family !== "array" || !elements.length || at !== payload.length) refuse("a payload is no frame");
   if (kind === null) return null;
+  const is = ([found], wanted) => wanted.split("/").includes(found);
   KINDS[kind].forEach((wanted, index) => {
-    const found = elements[index + 1]?.[0];
-    if (!wanted.split("/").includes(found)) refuse(`${kind} has ${found}, not ${wanted}`);
+    if (!is(elements[index + 1] ?? ["nothing"], wanted)) refuse(`${kind} has no ${wanted} at ${index}`);
   });
-  if (kind === "hello" && elements[5][1].some(([of]) => of !== "str")) refuse("features");
-  return kind;
+  if (kind === "hello" && !elements[5][1].every((feature) => is(feature, "str"))) refuse("features");
+  const isKnown = kind === "begin"
+    ? (name, found) => Object.hasOwn(FIELDS, name) && is(found, FIELDS[name])
+    : (_, found) => is(found, FACT) || (found[0] === "map" && found[1].every((each) => is(each, FACT)));
+  const entries = elements[1 + KINDS[kind].indexOf("map")][1];
+  const names = new Set(Array.isArray(entries) ? entries.flatMap(([of, name], index) =>
+    index % 2 === 0 && of === "str" && isKnown(name, entries[index + 1]) ? [name] : []) : []);
+  const missing = ["mediaType", "digest", "size"].filter((name) => kind === "begin" && !names.has(name));
+  if (missing.length) refuse(`a descriptor without ${missing}`);
+  return { kind, names };
 }

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
 import msgspec
 
 from multi_fetch.errors import InvalidDigestError
 from multi_fetch.oci.digest import Digest, parse_digest
+
+# image-spec, descriptor.md: a size is an int64; so is every integer of a frame.
+Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,7 +38,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     media_type: str
     digest: Digest
-    size: int | None
+    size: Int64 | None
     urls: tuple[str, ...] = ()
     annotations: dict[str, str] = {}
     data: str = ""

@@ -1,7 +1,7 @@
 //! protocol.md, section 3: a stream of bytes becomes frames.
 
-use crate::msgpack::read;
 use crate::msgpack::Value::{self, *};
+use crate::msgpack::{family, read};
 use std::io::Read;
 
 const KINDS: [(&str, &[&str]); 6] = [
@@ -12,8 +12,13 @@ const KINDS: [(&str, &[&str]); 6] = [
     ("error", &["int", "str", "str", "bool", "map"]),
     ("bye", &["int", "int", "int", "int", "map"]),
 ];
-const DESCRIPTOR: [&str; 8] =
-    ["mediaType", "digest", "size", "urls", "annotations", "data", "artifactType", "platform"];
+const DESCRIPTOR: [(&str, &[&str]); 4] = [
+    ("str", &["mediaType", "digest", "data", "artifactType"]),
+    ("int nil", &["size"]),
+    ("array", &["urls"]),
+    ("map", &["annotations", "platform"]),
+];
+const FACT: &str = "int float str";
 
 /// Calls `each` with every frame of a known kind, as `[kind, element, ...]`.
 pub fn each_frame(
@@ -60,53 +65,44 @@ fn parse(payload: &[u8]) -> Result<Option<Vec<Value<'_>>>, String> {
     let kind = *kind;
     let Some((_, types)) = KINDS.iter().find(|(name, _)| *name == kind) else { return Ok(None) };
     frame.truncate(1 + types.len());
-    let is_typed = |(index, types): (usize, &&str)| {
-        frame.get(index + 1).is_some_and(|value| types.split(' ').any(|name| name == family(value)))
-    };
-    if !types.iter().enumerate().all(is_typed) || !frame.iter().all(is_known) {
+    let is_typed =
+        |(index, types): (usize, &&str)| frame.get(index + 1).is_some_and(|value| is_one_of(value, types));
+    if !types.iter().enumerate().all(is_typed) {
         return Err(format!("a frame {kind} has a wrong element"));
     }
     match &mut frame[..] {
         [Str("begin"), _, _, Map(descriptor), ..] => {
-            descriptor.retain(|(name, _)| matches!(name, Str(name) if DESCRIPTOR.contains(name)));
-            let has = |wanted: &str, types: &[&str]| {
-                let is_it = |(name, value): &(Value, Value)| {
-                    matches!(name, Str(name) if *name == wanted) && types.contains(&family(value))
-                };
-                descriptor.iter().any(is_it)
-            };
-            if !has("mediaType", &["str"]) || !has("digest", &["str"]) || !has("size", &["int", "nil"]) {
+            descriptor.retain(is_field);
+            let has =
+                |wanted| descriptor.iter().any(|(name, _)| matches!(name, Str(name) if *name == wanted));
+            if !has("mediaType") || !has("digest") || !has("size") {
                 return Err("a descriptor lacks a field".into());
             }
         }
         [Str("hello"), _, _, _, _, Array(features), _] if !features.iter().all(|f| family(f) == "str") => {
             return Err("a feature is no str".into());
         }
+        [.., Map(detail)] => detail.retain(is_fact),
         _ => {}
     }
     Ok(Some(frame))
 }
 
-fn family(value: &Value) -> &'static str {
-    match value {
-        Nil => "nil",
-        Bool(_) => "bool",
-        Int(_) => "int",
-        Float(_) => "float",
-        Str(_) => "str",
-        Bin(_) => "bin",
-        Array(_) => "array",
-        Map(_) => "map",
-        Other => "other",
-    }
+fn is_one_of(value: &Value, types: &str) -> bool {
+    types.split(' ').any(|name| name == family(value))
 }
 
-fn is_known(value: &Value) -> bool {
-    match value {
-        Array(values) => values.iter().all(is_known),
-        Map(pairs) => pairs.iter().all(|(name, value)| family(name) == "str" && is_known(value)),
-        other => family(other) != "other",
-    }
+fn is_field((name, value): &(Value, Value)) -> bool {
+    let is_it = |(types, names): &(&str, &[&str])| {
+        matches!(name, Str(name) if names.contains(name)) && is_one_of(value, types)
+    };
+    DESCRIPTOR.iter().any(is_it)
+}
+
+fn is_fact((name, value): &(Value, Value)) -> bool {
+    let of_one = |value: &Value| is_one_of(value, FACT);
+    let of_all = |value: &Value| matches!(value, Map(all) if all.iter().all(|(_, each)| of_one(each)));
+    family(name) == "str" && (of_one(value) || of_all(value))
 }
 
 /// A descriptor's field, if it is text.

@@ -15,6 +15,21 @@ pub enum Value<'a> {
 
 use Value::{Array, Bin, Bool, Float, Int, Map, Nil, Other, Str};
 
+/// What protocol.md calls a type.
+pub fn family(value: &Value) -> &'static str {
+    match value {
+        Nil => "nil",
+        Bool(_) => "bool",
+        Int(_) => "int",
+        Float(_) => "float",
+        Str(_) => "str",
+        Bin(_) => "bin",
+        Array(_) => "array",
+        Map(_) => "map",
+        Other => "other",
+    }
+}
+
 /// The one value that is all of `payload`.
 pub fn read(payload: &[u8]) -> Result<Value<'_>, String> {
     let mut reader = Reader(payload);
