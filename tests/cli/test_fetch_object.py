@@ -125,7 +125,8 @@ def test_indexes_of_indexes_come_to_an_end(
     ("words", "part"),
     [
         (["redis"], "names no object"),
-        (["redis:7", "8"], "names an object already"),
+        (["redis:7", "8"], "names an object already: leave out '8'"),
+        (["redis:7", "size:1"], "write 'fetch-object docker.io/library/redis 7 size:1'"),
         (["redis", "a/b"], "a/b"),
         (["redis", "7", "no-hint"], "no-hint"),
     ],

@@ -117,9 +117,10 @@ def _request(ref: Reference, words: list[str]) -> Request:
             )
         return parse_request(ref.object, [])
     if ref.object:
+        asked, word = f"{ref.tag}@{ref.digest}".strip("@"), words[0][:80]
         raise InvalidRequestError(
-            f"{ref} names an object already: write 'fetch-object {ref.locator} {words[0][:80]}',"
-            " or leave out what stands behind"
+            f"{ref} names an object already: leave out {word!r}, or, if it is a hint, write"
+            f" 'fetch-object {ref.locator} {asked} {word}'"
         )
     request = parse_request(words[0], words[1:])
     if request.children is not Children.NONE:
