@@ -29,6 +29,10 @@ MAX_WINDOW: Final = 1_000_000
 DEFAULT_JOBS: Final = 16
 MAX_JOBS: Final = 1_024
 
+# Media types of one request: they go into its Accept header, and a whole window of requests is in
+# memory. There are five for manifests.
+MAX_MEDIA_TYPES: Final = 16
+
 # --- names ----------------------------------------------------------------------------------
 
 # distribution-spec, "Pulling manifests": a tag is at most 128 characters.
@@ -122,6 +126,10 @@ FIRST_RETRY_WAIT_SECONDS: Final = 1.0
 
 # An error's body is words: who drips them is not listened to for longer.
 ERROR_BODY_SECONDS: Final = 5.0
+
+# A token's answer, from its head to its end: every request of the repository waits for it, so who
+# drips it is not listened to for longer.
+TOKEN_BODY_SECONDS: Final = 30.0
 
 # Hosts that are held back at the same time because they answered 429. A registry has a few.
 MAX_PACED_HOSTS: Final = 64

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
@@ -37,6 +38,7 @@ def without_time(line: str) -> str:
         ({"error": "two words"}, ' error="two words"'),
         ({"error": 'a "quote"'}, ' error="a \\"quote\\""'),
         ({"error": "line\nbreak\x1b[31m"}, ' error="line\\nbreak\\u001b[31m"'),
+        ({"error": "\x7f\x9b31m\u202e"}, ' error="\\u007f\\u009b31m\\u202e"'),
         ({"error": "caf\xe9"}, ' error="caf\xe9"'),
         ({"url": "http://h/?a=b"}, ' url="http://h/?a=b"'),
         ({"status": None, "digest": ""}, ""),
@@ -49,6 +51,13 @@ def test_a_text_line_has_time_level_message_and_its_known_fields(
     line = TextFormatter().format(a_record(fields))
     assert without_time(line) == f"ERROR request failed{text}"
     assert "\n" not in line
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+def test_no_line_controls_a_terminal_whatever_it_is_made_of(formatter: logging.Formatter) -> None:
+    evil = "\x9b31m\x7f\u2028\u202e\x1b[2J\n2026-01-31T12:00:00.123Z ERROR forged"
+    line = formatter.format(a_record({"error": evil, "digest": evil}, f"again: {evil}"))
+    assert not any(unicodedata.category(each) in {"Cc", "Cf", "Zl"} for each in line)
 
 
 def test_a_json_line_is_one_object_with_the_fields_behind_the_message() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.oci.descriptor import Descriptor, Platform
 from multi_fetch.oci.digest import digest_of
-from multi_fetch.oci.platform import normalised, parse_platform, select
+from multi_fetch.oci.platform import names, normalised, parse_platform, select
 
 
 @pytest.mark.parametrize(
@@ -86,6 +87,17 @@ def test_the_newest_variant_that_runs_there_serves(
 ) -> None:
     found = select([manifest(each) for each in offered], parse_platform(wanted))
     assert found == (None if best is None else manifest(best))
+
+
+def test_names_for_messages_are_sorted_and_have_nothing_that_a_terminal_obeys() -> None:
+    odd = [Platform(os=os, architecture="z") for os in ("x\x1b[31m", "a\nb", "\x9b", "y" * 65)]
+    manifests = [
+        manifest("linux/arm/v7"),
+        manifest("linux/amd64"),
+        manifest("linux/amd64"),
+        *(replace(manifest("linux/amd64"), platform=each) for each in odd),
+    ]
+    assert names(manifests) == ["linux/amd64", "linux/arm/v7"]
 
 
 def test_of_equals_the_first_serves_and_what_names_no_platform_never_does() -> None:

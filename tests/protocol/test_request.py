@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from multi_fetch.errors import InvalidDigestError, InvalidRequestError
-from multi_fetch.limits import MAX_LINE_BYTES
+from multi_fetch.limits import MAX_LINE_BYTES, MAX_MEDIA_TYPES
 from multi_fetch.oci.digest import Digest
 from multi_fetch.protocol.request import Control, Request, parse_line, parse_request
 
@@ -130,6 +130,13 @@ def test_what_is_not_utf_8_is_refused(line: bytes) -> None:
 def test_media_types_are_kept_in_order_and_in_lower_case() -> None:
     request = request_of(b"latest mediatype:A/B mediatype:c/d+json")
     assert request.media_types == ("a/b", "c/d+json")
+
+
+def test_media_types_have_a_limit() -> None:
+    line = b"latest" + b" mediatype:a/b" * MAX_MEDIA_TYPES
+    assert len(request_of(line).media_types) == MAX_MEDIA_TYPES
+    with pytest.raises(InvalidRequestError, match="more than 16 times"):
+        parse_line(line + b" mediatype:c/d")
 
 
 def test_a_size_is_bytes_and_may_be_repeated_but_not_changed() -> None:

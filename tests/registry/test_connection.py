@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -216,6 +216,25 @@ async def test_a_head_that_does_not_end_is_refused_and_so_are_endless_1xx(endles
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(
+    "begin", [b"2;", b"000", b"2\r\nab\r\n2;a=", b"0\r\n", b"2\r\nab\r\n0\r\nX: "]
+)
+async def test_chunks_without_content_are_refused_before_they_are_endless(begin: bytes) -> None:
+    """A chunk's size, its extensions, trailers."""
+    filler = b"X: y\r\n" * 200 if begin.endswith(b"0\r\n") else b"0" * 1024
+
+    async def pour(server: trio.SocketStream) -> None:
+        await server.send_all(CHUNKED + begin)
+        while True:
+            await server.send_all(filler)
+
+    async with connected() as (connection, server), trio.open_nursery() as nursery:
+        nursery.start_soon(pour, server)
+        with pytest.raises(RegistryError):
+            await ask(connection)
+        nursery.cancel_scope.cancel()
+
+
 # --- where it breaks off ----------------------------------------------------------------------
 
 
@@ -391,6 +410,38 @@ async def test_a_head_that_is_dripped_has_one_deadline_and_a_body_one_for_each_w
             _, body = await ask(connection)
         assert body == b"x" * 50
         assert trio.current_time() - begun > 10 * STALL_SECONDS
+
+
+@pytest.mark.parametrize("begin", [b"5;", b"0", b"2\r\nab\r\n0\r\nX: ", b"2\r\nab\r\n2;"])
+async def test_what_no_content_is_in_extends_no_deadline_of_chunks(begin: bytes) -> None:
+    async def drip(server: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await server.send_all(b"0")
+                await trio.sleep(STALL_SECONDS / 4)
+
+    async with (
+        connected(stall_seconds=STALL_SECONDS) as (connection, server),
+        trio.open_nursery() as nursery,
+    ):
+        await server.send_all(CHUNKED + begin)
+        nursery.start_soon(drip, server)
+        with pytest.raises(DeadlineExceededError):
+            await ask(connection)
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_deadline_of_chunks_stands_still_while_they_are_consumed() -> None:
+    async with connected(stall_seconds=STALL_SECONDS) as (connection, server):
+        await server.send_all(CHUNKED + b"2;a\r\nab\r\n2;")
+        head = await connection.exchange(REQUEST, ASKED, has_body=True)
+        body = b""
+        async with aclosing(connection.body(head)) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                await trio.sleep(2 * STALL_SECONDS)
+                await server.send_all(b"a\r\ncd\r\n0\r\n\r\n" if len(body) == 2 else b"")
+    assert body == b"abcd"
 
 
 async def test_a_server_that_takes_no_byte_runs_into_the_deadline() -> None:

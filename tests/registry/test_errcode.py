@@ -124,4 +124,5 @@ def test_any_body_and_any_retry_after_make_an_error(body: bytes, retry_after: st
 
 def test_printable_cuts_and_cleans() -> None:
     assert printable(" a\x00\x01b ", 10) == "a b"
+    assert printable("a\x9b\u202eb\u2028", 10) == "a b"
     assert printable("abcdef", 3) == "abc..."

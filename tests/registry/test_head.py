@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from multi_fetch.errors import RegistryError
@@ -17,6 +19,18 @@ def test_names_are_in_lower_case_and_fields_of_a_name_are_joined() -> None:
     assert head.status == 206
     assert head.headers == {"link": "a, b", "docker-ratelimit-source": "\xe4"}
     assert head.has_ratelimit
+
+
+def test_long_names_are_not_kept() -> None:
+    size = 50_000
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            assert len(parsed("HTTP/1.1 200 OK", f"{number:0{size}}: a").headers) == 1
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept_bytes < 4 * size
 
 
 @pytest.mark.parametrize(

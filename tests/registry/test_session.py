@@ -24,7 +24,7 @@ from multi_fetch.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from multi_fetch.limits import MAX_REDIRECTS, MAX_TOKEN_BODY_BYTES
+from multi_fetch.limits import MAX_REDIRECTS, MAX_TOKEN_BODY_BYTES, TOKEN_BODY_SECONDS
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.transport import new_client
 from tests.registry.conftest import RawServer, StartServer, new_session, raw_answer
@@ -215,6 +215,25 @@ async def test_a_token_service_that_fails_fails_the_request_and_says_where(
     assert type(error) is leaf
     assert REALM in error.message
     assert "s3cret" not in error.message
+
+
+class Dripping(httpx.AsyncByteStream):
+    """A body without end, a byte every now and then."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await trio.sleep(TOKEN_BODY_SECONDS / 4)
+            yield b" "
+
+
+async def test_a_token_that_is_dripped_is_not_waited_for_without_end(
+    respx_mock: respx.MockRouter, autojump_clock: trio.testing.MockClock
+) -> None:
+    respx_mock.get(URL).respond(401, headers=CHALLENGE)
+    respx_mock.get(REALM).respond(stream=Dripping())
+    error = await failure()
+    assert isinstance(error, DeadlineExceededError)
+    assert error.message.startswith(f"GET {REALM}")
 
 
 async def test_a_login_does_not_follow_a_token_services_redirect(

@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from multi_fetch.errors import RegistryError
+from multi_fetch.registry.answer import Asked
 from multi_fetch.registry.url import HOST, MAX_URL_CHARACTERS, Origin, Url, join, parse_url, shown
 
 BASE = parse_url("https://registry.example:5000/v2/a/blobs/sha256:ab?from=here")
@@ -161,6 +162,12 @@ def test_what_is_shown_controls_no_terminal_and_has_an_end(text: str) -> None:
 def test_what_is_shown_has_neither_login_nor_query() -> None:
     for text in ("http://user:secret@[::1/?token=secret", "https://user:secret@a.example/x?secret"):
         assert "secret" not in shown(text)
+
+
+def test_a_signature_is_in_what_is_sent_and_not_in_what_is_shown() -> None:
+    url = parse_url("https://a.example/x?sig=secret")
+    assert str(url).endswith("?sig=secret")
+    assert "secret" not in repr(Asked("GET", url))
 
 
 def test_nothing_of_a_target_is_lost() -> None:

@@ -7,6 +7,7 @@ those that come out.
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from typing import Final
@@ -33,6 +34,10 @@ FIELDS: Final = (
     "error",
 )
 
+# C0, DEL and C1 control a terminal; separators of lines and what turns the direction of writing
+# make a line look like another.
+UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
 
 def set_up_logging(level: str, form: str) -> None:
     """Sends the project's records of a level and above to stderr.
@@ -57,7 +62,8 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         fields = (f"{name}={_quoted(value)}" for name, value in _fields(record).items())
-        line = " ".join([_time(record), record.levelname, record.getMessage(), *fields])
+        message = _visible(record.getMessage())
+        line = " ".join([_time(record), record.levelname, message, *fields])
         return (
             line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
         )
@@ -77,7 +83,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info is not None:
             document["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(document, enc_hook=str).decode()
+        return _visible(msgspec.json.encode(document, enc_hook=str).decode())
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -94,4 +100,9 @@ def _quoted(value: object) -> str:
     text = str(value)
     if text and text.isascii() and text.isprintable() and not set(text) & set(' "=\\'):
         return text
-    return msgspec.json.encode(text).decode()
+    return _visible(msgspec.json.encode(text).decode())
+
+
+def _visible(text: str) -> str:
+    """Without what a terminal would obey; as JSON writes it, so that JSON stays what it says."""
+    return UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

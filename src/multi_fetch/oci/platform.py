@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # containerd, platforms.go, specifierRe: each component is [A-Za-z0-9_-]+; dots stand in variants
 # such as v8.1.
 COMPONENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+PLATFORM = re.compile(rf"{COMPONENT.pattern}(?:/{COMPONENT.pattern}){{1,2}}")
 VERSION = re.compile(r"v?([0-9]{1,2})(?:\.([0-9]{1,2}))?")
 
 # containerd, database.go: normalizeOS and normalizeArch
@@ -86,6 +87,12 @@ def select(manifests: Sequence[Descriptor], wanted: Platform) -> Descriptor | No
         if rank is not None and (best_rank is None or rank > best_rank):
             best, best_rank = manifest, rank
     return best
+
+
+def names(manifests: Sequence[Descriptor]) -> list[str]:
+    """The platforms of an index, sorted, for messages; without what is no platform's name."""
+    written = {str(each.platform) for each in manifests if each.platform is not None}
+    return sorted(text for text in written if PLATFORM.fullmatch(text))
 
 
 def _rank(offered: Platform, wanted: Platform) -> tuple[int, int] | None:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from multi_fetch.errors import InvalidRequestError
-from multi_fetch.limits import MAX_LINE_BYTES
+from multi_fetch.limits import MAX_LINE_BYTES, MAX_MEDIA_TYPES
 from multi_fetch.oci.descriptor import Platform
 from multi_fetch.oci.digest import Digest, parse_digest
 from multi_fetch.oci.media_types import is_media_type
@@ -175,6 +175,8 @@ def _parse_object(text: str) -> tuple[str, Digest | None]:
 def _media_type(request: Request, content: str) -> Request:
     if not is_media_type(content):
         raise InvalidRequestError(f"{quote(content)} is not a media type: write <type>/<subtype>")
+    if len(request.media_types) >= MAX_MEDIA_TYPES:
+        raise InvalidRequestError(f"the hint mediatype: is given more than {MAX_MEDIA_TYPES} times")
     return replace(request, media_types=(*request.media_types, content.lower()))
 
 

@@ -105,7 +105,7 @@ class Connection:
         self.may_persist = False
         await self._send(request)
         # The answer is not there yet, and 1xx answers do not extend what its head may take.
-        self._deadline = trio.current_time() + self._stall_seconds
+        self._deadline = self._stalls_at()
         await self._wait_readable()
         while True:
             head = await self._receive_head()
@@ -175,6 +175,7 @@ class Connection:
 
     async def _chunked_body(self, *, may_persist: bool) -> AsyncGenerator[bytes, None]:
         body = _ChunkedBody()
+        idle_bytes = 0  # since the last content: a chunk's head, its extensions, trailers
         while not body.is_complete:
             if self._start == self._end:
                 self._start = self._end = 0
@@ -190,8 +191,17 @@ class Connection:
                 if not body.is_complete:
                     raise RegistryError(f"{self._what}: the answer breaks HTTP: {error}") from error
                 may_persist = False  # it is no HTTP that stands behind the last chunk
-            for chunk in body.take():
+            chunks = body.take()
+            idle_bytes = 0 if chunks else idle_bytes + len(received)
+            if idle_bytes > MAX_HEAD_BYTES:
+                raise RegistryError(
+                    f"{self._what}: {MAX_HEAD_BYTES} bytes of the body's chunks have no content"
+                )
+            # Neither do they extend the time that content may take to come.
+            self._deadline = None if chunks else self._deadline or self._stalls_at()
+            for chunk in chunks:
                 yield chunk
+        self._deadline = None
         self.may_persist = may_persist and not body.has_more
 
     async def _receive_head(self) -> Head:
@@ -237,8 +247,11 @@ class Connection:
         self._end += received
         return received
 
+    def _stalls_at(self) -> float:
+        return trio.current_time() + self._stall_seconds
+
     async def _wait_readable(self) -> None:
-        deadline = self._deadline or trio.current_time() + self._stall_seconds
+        deadline = self._deadline or self._stalls_at()
         with trio.move_on_at(deadline) as scope:
             await trio.lowlevel.wait_readable(self._sock)
         if scope.cancelled_caught:

@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 # RFC 9110, section 10.2.3: Retry-After = HTTP-date / delay-seconds
 DELAY_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
 
-# C0, DEL and C1: they would reach a terminal by way of a log.
-CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+# C0, DEL and C1, ends of lines, and what turns the direction of writing: they would reach a
+# terminal by way of a log.
+CONTROL_CHARACTERS = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]+"
+)
 TAGS = re.compile(r"<[^<>]{0,1000}>")
 
 # A message of the registry's own; ours stands around it.

@@ -113,7 +113,9 @@ class FastLane:
 
     def _close_oldest(self) -> None:
         """So that those of an origin that is asked no more are not in the way for ever."""
-        stack = min(filter(None, self._idle.values()), key=lambda stack: stack[0][0])
+        # Nor are the origins: a registry that redirects has a store of any name.
+        self._idle = {origin: stack for origin, stack in self._idle.items() if stack}
+        stack = min(self._idle.values(), key=lambda stack: stack[0][0])
         _, connection = stack.pop(0)
         connection.close()
         self._idle_count -= 1

@@ -7,7 +7,7 @@ whether the connection may be used again.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httptools
 
@@ -17,10 +17,16 @@ if TYPE_CHECKING:
     from multi_fetch.registry.answer import Asked
 
 
-@lru_cache(maxsize=256)
+# A longer one is not worth a place in memory: nothing here is named so.
+MAX_KNOWN_NAME_BYTES: Final = 64
+
+
 def _field_name(name: bytes) -> str:
-    """A field's name in lower case: servers send the same few again and again."""
     return name.decode("latin-1").lower()
+
+
+# In lower case: servers send the same few again and again.
+_known_field_name = lru_cache(maxsize=256)(_field_name)
 
 
 class Head:
@@ -47,7 +53,7 @@ class Head:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser for each field."""
-        key = _field_name(name)
+        key = (_known_field_name if len(name) <= MAX_KNOWN_NAME_BYTES else _field_name)(name)
         if "ratelimit" in key:
             self.has_ratelimit = True
         text = value.decode("latin-1")

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from multi_fetch.errors import (
+    DeadlineExceededError,
     MultiFetchError,
     NotFoundError,
     RegistryError,
     TooLargeError,
 )
-from multi_fetch.limits import MAX_TOKEN_BODY_BYTES
+from multi_fetch.limits import MAX_TOKEN_BODY_BYTES, TOKEN_BODY_SECONDS
 from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.login import Login
 from multi_fetch.registry.retry import delay_seconds, is_passing, is_passing_status
@@ -198,7 +199,7 @@ class Session:
         )
         try:
             if answer.status == 200:
-                return await answer.read(MAX_TOKEN_BODY_BYTES)
+                return await _token_body(answer)
             error = await answer.error()
         except TooLargeError as large:
             raise RegistryError(f"no token: {large}") from large
@@ -207,6 +208,12 @@ class Session:
         if isinstance(error, NotFoundError):  # no token service is not: no such object
             raise RegistryError(error.message, status=error.status)
         raise error
+
+
+async def _token_body(answer: Answer) -> bytes:
+    with trio.move_on_after(TOKEN_BODY_SECONDS):
+        return await answer.read(MAX_TOKEN_BODY_BYTES)
+    raise DeadlineExceededError(f"{answer.what}: no whole token in {TOKEN_BODY_SECONDS:g} s")
 
 
 def _may_change(answer: Answer, url: Url, *, is_first: bool) -> bool:

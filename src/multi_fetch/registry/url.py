@@ -57,6 +57,9 @@ class Url(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.origin}{self.target}"
 
+    def __repr__(self) -> str:
+        return f"Url({redacted(str(self))!r})"  # a signature stands in the query
+
 
 def parse_url(text: str) -> Url:
     """Reads an http or https URL; user name and fragment are dropped.

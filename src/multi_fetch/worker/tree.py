@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -11,13 +11,17 @@ from multi_fetch.errors import NotFoundError, TooLargeError
 from multi_fetch.limits import MAX_TREE
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.oci.media_types import INDEX_TYPES, is_media_type
-from multi_fetch.oci.platform import select
+from multi_fetch.oci.platform import names, select
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import Children, Request
 from multi_fetch.worker.job import Job, Target, Tree
 
 if TYPE_CHECKING:
     from multi_fetch.oci.descriptor import Descriptor, Platform
+
+
+# Of the platforms that there are: the largest indexes have some ten.
+MAX_SHOWN_CHARACTERS: Final = 1_000
 
 
 class Trees:
@@ -87,10 +91,9 @@ def branch(target: Target, index: Descriptor, content: bytes, wanted: Platform) 
     manifests = parse_manifest(content, index.media_type).manifests or ()
     found = select(manifests, wanted)
     if found is None:
-        there = sorted({str(each.platform) for each in manifests if each.platform is not None})
+        there = ", ".join(names(manifests)) or "none that names a platform"
         raise NotFoundError(
-            f"{target.ref} has no manifest for {wanted}; it has"
-            f" {', '.join(there) or 'none that names a platform'}"
+            f"{target.ref} has no manifest for {wanted}; it has {there[:MAX_SHOWN_CHARACTERS]}"
         )
     return Target(
         ref=Reference(target.ref.locator, f"@{found.digest}"),
