@@ -16,6 +16,9 @@ MAX_DATA_BYTES: Final = 512 * 1024
 MAX_FRAME_OVERHEAD_BYTES: Final = 64 * 1024
 MAX_FRAME_BYTES: Final = MAX_DATA_BYTES + MAX_FRAME_OVERHEAD_BYTES
 
+# A frame as a JSON line: base64 takes four bytes for three, which makes 699,052 of content.
+MAX_JSON_LINE_BYTES: Final = 700_000
+
 # Messages are cut to this: a registry's error text ends up in them.
 MAX_MESSAGE_CHARACTERS: Final = 2_000
 
@@ -77,6 +80,11 @@ MAX_MANIFEST_COLONS: Final = 65_536
 
 # Objects below one request with children:, all together.
 MAX_TREE: Final = 65_536
+
+# Content that a manifest has within itself, which is kept until its turn comes: each, and below one
+# request. image-spec embeds the empty config, of 2 bytes; a signature has some 2 KiB.
+MAX_EMBEDDED_BYTES: Final = 16 * 1024
+MAX_TREE_EMBEDDED_BYTES: Final = 1024 * 1024
 
 # An index in an index in an index: containerd and crane follow without limit; nobody nests more.
 MAX_INDEX_DEPTH: Final = 4

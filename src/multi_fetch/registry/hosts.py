@@ -89,7 +89,8 @@ def load_hosts(
 
     Args:
         hosts_dir: containerd's ``certs.d`` with ``<registry>/hosts.toml``, or Docker's with
-            ``<registry>/*.crt``; of several the first that knows the registry decides.
+            ``<registry>/*.crt``; of several the first that knows the registry decides. Empty for
+            none.
         registry: as in references: ``docker.io``, ``registry.example:5000``.
 
     Returns:
@@ -99,9 +100,11 @@ def load_hosts(
         HostsError: a file cannot be read or understood; names it, and the key in it.
         InvalidReferenceError: no host can have this name or port.
     """
+    own = default_host(registry)
+    if not hosts_dir:
+        return [own]
     from multi_fetch.registry.hosts_file import find_folder, read_folder
 
-    own = default_host(registry)
     folder = find_folder(hosts_dir, registry)
     return [own] if folder is None else read_folder(folder, registry, own)
 

@@ -19,18 +19,19 @@ from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.frames import Begin
 from multi_fetch.protocol.request import Children
+from multi_fetch.remotes import Opened
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.job import Target
 from multi_fetch.worker.judge import check_held, check_pin, check_verifiable, held_limit, judge_of
 from multi_fetch.worker.tree import Trees, branch, is_index
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.digest import Chunk, Digest
     from multi_fetch.protocol.request import Request
-    from multi_fetch.remotes import Opened, Remote
+    from multi_fetch.remotes import Remote
     from multi_fetch.verify import Judge
     from multi_fetch.worker.hashing import HashThread
     from multi_fetch.worker.job import Flight, Job
@@ -115,6 +116,9 @@ class Answerer:
         assert request is not None
         check_verifiable(request)
         target = Target.of(request, self._locator)
+        if job.embedded is not None:
+            await self._send_embedded(flight, target, job, job.embedded)
+            return
         for depth in range(MAX_INDEX_DEPTH + 1):
             step = self._send if request.is_content_wanted else self._describe
             further = await step(flight, request, target, is_first=depth == 0)
@@ -198,6 +202,16 @@ class Answerer:
         await self._send_whole(flight, target, opened, held, proved)
         return None
 
+    async def _send_embedded(
+        self, flight: Flight, target: Target, job: Job, content: bytes
+    ) -> None:
+        """Answers with what was found within a manifest; the remote is not asked."""
+        assert job.described is not None, "what is embedded is described"
+        await trio.lowlevel.checkpoint()
+        opened = Opened(str(target.ref), job.described, _nothing(), content)
+        self._window.seal(flight)
+        await self._send_whole(flight, target, opened, content, job.described.digest)
+
     async def _send_whole(
         self, flight: Flight, target: Target, opened: Opened, held: bytes, proved: Digest | None
     ) -> None:
@@ -230,3 +244,10 @@ class Answerer:
         parent = None if job.parent is None else job.parent.id
         described = target.described or job.described or descriptor
         return Begin(job.id, job.request.object, described, name, parent)
+
+
+async def _nothing() -> AsyncGenerator[Chunk, None]:
+    """For content that is there as a whole."""
+    nothing: tuple[Chunk, ...] = ()
+    for chunk in nothing:
+        yield chunk

@@ -22,10 +22,12 @@ class Tree(msgspec.Struct, eq=False, kw_only=True):
     Attributes:
         is_content_wanted: as the root's request says; a node that is only passed through has none.
         seen: the digests that were found, each of which is fetched once.
+        embedded_bytes: of content that was found within manifests, so far.
     """
 
     is_content_wanted: bool
     seen: set[Digest]
+    embedded_bytes: int = 0
 
 
 class Job(msgspec.Struct, eq=False, kw_only=True):
@@ -36,6 +38,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         request: what is asked for; None where the line could not be read.
         parent: the job in whose content it was found.
         described: how that content describes it.
+        embedded: its content, verified, where that was found there too.
         key: what it shares a fetch by, once it is open; None for never.
         is_large: whether its content is known to be beyond one data frame, once it is open.
         tree: what it has in common with all that is found below the same root.
@@ -52,6 +55,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     request: Request | None
     parent: Job | None = None
     described: Descriptor | None = None
+    embedded: bytes | None = None
     key: Key | None = None
     is_large: bool = False
     tree: Tree | None = None

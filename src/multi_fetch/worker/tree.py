@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from multi_fetch.errors import NotFoundError, TooLargeError
-from multi_fetch.limits import MAX_TREE
+from multi_fetch.limits import MAX_TREE, MAX_TREE_EMBEDDED_BYTES
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.oci.media_types import INDEX_TYPES, is_media_type
 from multi_fetch.oci.platform import names, select
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import Children, Request
+from multi_fetch.worker.embedded import embedded_content
 from multi_fetch.worker.job import Job, Target, Tree
 
 if TYPE_CHECKING:
@@ -71,12 +72,17 @@ class Trees:
             children=above.children if has_children else Children.NONE,
             deadline_seconds=above.deadline_seconds,
         )
+        embedded = None
+        if request.is_content_wanted and tree.embedded_bytes < MAX_TREE_EMBEDDED_BYTES:
+            embedded = embedded_content(child)
+            tree.embedded_bytes += len(embedded or b"")
         return Job(
             id=-next(self._ids),
             request=request,
             parent=parent,
             # What is embedded can be as large as the manifest, and is sent as content anyway.
             described=replace(child, data=""),
+            embedded=embedded,
             tree=tree,
         )
 
