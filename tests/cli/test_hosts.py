@@ -123,7 +123,10 @@ def test_plain_http_is_for_the_registry_alone(tmp_path: Path) -> None:
 def test_who_is_not_verified_is_told_of_at_any_level(
     tmp_path: Path, records: list[logging.LogRecord]
 ) -> None:
-    folder = put(tmp_path / "x", '[host."https://m.example"]\nskip_verify = true')
+    text = "".join(
+        f'[host."{each}://m.example"]\nskip_verify = true\n' for each in ("https", "http")
+    )
+    folder = put(tmp_path / "x", text)
     told("--hosts-dir", folder)
     assert [vars(record)["url"] for record in records] == ["https://m.example"]
     assert records[0].levelname == "WARNING"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
+import re
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +20,7 @@ from multi_fetch.errors import (
     MultiFetchError,
     NotFoundError,
     RateLimitedError,
+    UnauthorizedError,
     UnavailableError,
     UnsupportedError,
 )
@@ -26,6 +30,8 @@ from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
+from multi_fetch.registry import open_registry
+from multi_fetch.registry.credentials import Keychain
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.mirrors import MirroredRemote
 from tests.fakes.consumer import QUICK
@@ -33,6 +39,7 @@ from tests.registry.mirror_set import LOCATOR, content_of, opened, shelves
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.registry.conftest import StartServer
     from tests.registry.mirror_set import Shelf
@@ -279,6 +286,49 @@ async def test_the_limits_that_are_told_are_those_of_the_last_that_has_any(
         mirror.status = 404
         await content_of(remote, DIGEST, **AS_BLOB)
         assert remote.report().ratelimit == {"ratelimit-limit": "2"}
+
+
+# --- secrets --------------------------------------------------------------------------------
+
+
+async def test_each_host_is_told_its_own_login_and_no_other(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    mirror, upstream = await two(start_server)
+    for shelf in (mirror, upstream):
+        shelf.status, shelf.headers = 401, {"WWW_Authenticate": "Basic realm=r"}
+    hosts = mirror.host(), upstream.host(namespace="")
+    path = tmp_path / "config.json"
+    held = {host.authority: {"auth": pair(f"kept-{n}")} for n, host in enumerate(hosts)}
+    path.write_text(json.dumps({"auths": held}))
+    ref = Reference(LOCATOR, f"@{DIGEST}")
+    for given, expected in (("", "kept-1"), ("given", "given")):
+        mirror.heads.clear()
+        upstream.heads.clear()
+        async with open_registry(
+            ref,
+            username="me" if given else "",
+            password=given,
+            keychain=Keychain([path]),
+            hosts=hosts,
+            patience=QUICK,
+        ) as remote:
+            with pytest.raises(UnauthorizedError):
+                await remote.resolve(ref, media_types=[OCTET_STREAM])
+        assert logins(mirror) == {f"Basic {pair('kept-0')}"}
+        assert logins(upstream) == {f"Basic {pair(expected)}"}
+
+
+def pair(password: str) -> str:
+    return base64.b64encode(f"me:{password}".encode()).decode()
+
+
+def logins(shelf: Shelf) -> set[str]:
+    found = (
+        re.search(r"^authorization: (.+)", head, re.IGNORECASE | re.MULTILINE)
+        for head in shelf.heads
+    )
+    return {each[1].strip() for each in found if each is not None}
 
 
 # --- wrong bytes ----------------------------------------------------------------------------

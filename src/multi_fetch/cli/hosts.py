@@ -90,7 +90,7 @@ def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
         hosts = [_as_told(host, arguments) for host in load_hosts(there, ref.hostname)]
     for host in hosts:
         host.tls.check()
-        if not host.tls.is_verified:
+        if host.scheme == "https" and not host.tls.is_verified:
             _warn("the certificate of this host is not verified: anybody can answer for it", host)
     return {"hosts": hosts, "proxies": _proxies(os.environ)}
 
