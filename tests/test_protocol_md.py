@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from multi_fetch import errors, limits
-from multi_fetch.cli.multi_fetch import main
+from multi_fetch.cli.arguments import FAILURE, SUCCESS, UNUSABLE, USAGE
+from multi_fetch.cli.multi_fetch import _parser, main
 from multi_fetch.errors import InvalidRequestError, MultiFetchError
 from multi_fetch.oci import manifest, platform
 from multi_fetch.oci.descriptor import encode_hook
@@ -25,12 +26,14 @@ from multi_fetch.protocol.framing import END_OF_STREAM, FrameDecoder
 from multi_fetch.protocol.request import Control, Request, parse_line
 from multi_fetch.protocol.wire import JsonLinesWire
 from multi_fetch.remotes import Report
+from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
 from tests import parent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TEXT = (Path(__file__).parent.parent / "protocol.md").read_text("utf-8")
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "protocol.md").read_text("utf-8")
 EXAMPLES = [
     (bytes.fromhex(found[1]), [json.loads(line) for line in found[2].splitlines()])
     for found in re.finditer(r"```hex\n(.*?)```\n\n```json\n(.*?)```", TEXT, re.DOTALL)
@@ -167,6 +170,7 @@ LIMITS = {
     "content of a data frame": limits.MAX_DATA_BYTES,
     "payload of any other frame": limits.MAX_FRAME_OVERHEAD_BYTES,
     "payload of any frame (`max_frame`)": limits.MAX_FRAME_BYTES,
+    "JSON line, with its LF": limits.MAX_JSON_LINE_BYTES,
     "message": limits.MAX_MESSAGE_CHARACTERS,
     "manifest": limits.MAX_MANIFEST_BYTES,
     "part of a platform": 64,
@@ -296,6 +300,61 @@ def test_the_flags_are_those_of_the_command(capsys: pytest.CaptureFixture[str]) 
     assert all(flag in told for flag in flags)
 
 
+# What is for people, or about how a registry is reached.
+OTHER_FLAGS = {
+    *("--help", "--version", "--force", "--log-level", "--log-format"),
+    *("--hosts-dir", "--ca-file", "--cert-file", "--key-file", "--insecure", "--plain-http"),
+}
+
+
+def test_the_flags_to_start_with_have_the_defaults_of_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    rows = {
+        bare(flag): bare(default)
+        for flag, _, default in table(section("Starting the worker"), "flag")
+    }
+    assert rows.keys() | OTHER_FLAGS == set(re.findall(r"\[?(--[a-z-]+)", usage(capsys)))
+    for flag, default in rows.items():
+        if re.fullmatch(r"\w+", default):
+            assert _parser().parse_args(["x", flag, default]) == _parser().parse_args(["x"])
+
+
+def usage(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out.partition("\noptions:\n")[2].partition("\nexit status:\n")[0]
+
+
+def test_the_exit_statuses_are_those_of_the_command() -> None:
+    rows = table(section("7. The end, and exit statuses"), "exit status")
+    *plain, (form, meaning) = rows
+    assert [int(status) for status, _ in plain] == [SUCCESS, FAILURE, USAGE, UNUSABLE]
+    assert form == "128+n"
+    by_signal = {STDOUT_CLOSED_STATUS, *(128 + number for number in SIGNALS)}
+    assert {int(found) for found in re.findall(r"\d+", meaning)} == by_signal
+
+
+def test_control_characters_are_allowed_where_the_document_says() -> None:
+    for code in range(0xA0):
+        character = chr(code)
+        if character == "\n":
+            continue
+        assert parse_line(f"# a{character}b".encode()) is None
+        is_control = code < 0x20 or code == 0x7F
+        wanted = "request" if character == "\t" or not is_control else "invalid"
+        assert what_it_is(f"latest a:{character} b:".encode()) == wanted, code
+
+
+@pytest.mark.parametrize("hint", ["platform:x", "range:x", "children:x", "digest:x", "deadline:x"])
+def test_a_hint_that_does_not_count_must_be_readable_too(hint: str) -> None:
+    good = {"platform": "linux/amd64", "range": "0-", "children": "all", "deadline": "1s"}
+    good["digest"] = f"sha256:{'0' * 64}"
+    kind = hint.removesuffix("x")
+    assert what_it_is(f"latest {kind}{good[kind[:-1]]}".encode()) == "request"
+    assert what_it_is(f"latest {hint} {kind}{good[kind[:-1]]}".encode()) == "invalid"
+
+
 def test_the_version_is_that_of_the_code() -> None:
     assert TEXT.startswith(f"# The multi-fetch protocol, version {frames.PROTOCOL_VERSION}\n")
 
@@ -304,5 +363,6 @@ def test_the_links_within_the_document_lead_somewhere() -> None:
     headings = re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
     anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     assert set(re.findall(r"\]\(#(.*?)\)", TEXT)) <= anchors
-    for path in re.findall(r"\]\(([^#].*?)\)", TEXT):
-        assert (Path(__file__).parent.parent / path).exists(), path
+    for path, anchor in re.findall(r"\]\(([^#)]+)(?:#([^)]*))?\)", TEXT):
+        other = (ROOT / path).read_text("utf-8")
+        assert not anchor or f"\n## {anchor.capitalize()}\n" in other, (path, anchor)

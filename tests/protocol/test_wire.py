@@ -8,6 +8,8 @@ import json
 import msgpack  # type: ignore[import-untyped]
 import pytest
 
+from multi_fetch.errors import InternalError
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_JSON_LINE_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, Frame, Hello
@@ -53,3 +55,14 @@ def test_data_in_pieces_is_the_whole_frame(
 def test_messagepack_content_is_not_copied() -> None:
     content = bytes(1_000)
     assert MessagePackWire().data(1, 0, content)[-1] is content
+
+
+def test_a_json_line_has_room_for_all_of_a_data_frame() -> None:
+    longest = JsonLinesWire().frame(Data(-(2**63), 2**63 - 1, bytes(MAX_DATA_BYTES)))
+    assert len(longest) <= MAX_JSON_LINE_BYTES
+
+
+def test_a_json_line_that_is_too_long_is_not_written() -> None:
+    told = "\0" * (MAX_JSON_LINE_BYTES // 6)
+    with pytest.raises(InternalError, match="exceeds 700000"):
+        JsonLinesWire().frame(Error(1, "internal", told, False, {}))

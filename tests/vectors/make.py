@@ -465,6 +465,7 @@ def ignored() -> dict[str, Vector]:
 def refusals() -> dict[str, Vector]:
     """What a decoder must refuse, and with it the rest of the stream."""
     good: Meaning = ["end", 1, 0, None, 0]
+    small: Meaning = ["hello", 1, "r", 1, 100, [], "s"]
     whole = framed(pack(good))
     bad_begin = {
         "mediatype-missing": {"digest": sha256(b""), "size": 0},
@@ -484,6 +485,12 @@ def refusals() -> dict[str, Vector]:
             "one byte more than max_frame: refused at the length, nothing is waited for",
             whole + struct.pack(">I", MAX_FRAME + 1),
             [good],
+            TOO_LONG,
+        ),
+        "refuse-length-max-frame": Vector(
+            "a frame of max_frame bytes, and one of a byte more, where hello says 100",
+            framed(pack(small)) + framed(pack(["x", bytes(95)])) + struct.pack(">I", 101),
+            [small],
             TOO_LONG,
         ),
         "refuse-length-text": Vector(

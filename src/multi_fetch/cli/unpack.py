@@ -19,7 +19,7 @@ from multi_fetch import __version__
 from multi_fetch.cli.unpack_session import Unpacker, reason
 from multi_fetch.cli.unpack_sinks import STDOUT, Folder, Listing
 from multi_fetch.errors import CutStreamError, MalformedFrameError
-from multi_fetch.protocol.frames import Data, Hello
+from multi_fetch.protocol.frames import Data
 from multi_fetch.protocol.framing import END_OF_STREAM, NEED_DATA, FrameDecoder
 
 if TYPE_CHECKING:
@@ -174,8 +174,6 @@ def _frames(flush: Callable[[], None]) -> Iterator[Frame]:
             else:
                 decoder.feed_eof()
             continue
-        if isinstance(found, Hello):
-            decoder.max_frame_bytes = min(decoder.max_frame_bytes, found.max_frame)
         yield found
 
 

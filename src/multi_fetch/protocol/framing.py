@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from multi_fetch.errors import CutStreamError, InternalError, MalformedFrameError
 from multi_fetch.limits import MAX_FRAME_BYTES, MAX_FRAME_OVERHEAD_BYTES
-from multi_fetch.protocol.frames import Data, Frame, decode, encode
+from multi_fetch.protocol.frames import Data, Frame, Hello, decode, encode
 
 if TYPE_CHECKING:
     from multi_fetch.oci.digest import Chunk
@@ -84,7 +84,7 @@ class FrameDecoder:
     ``feed_eof`` it says END_OF_STREAM once all is taken. An error is final.
 
     Args:
-        max_frame_bytes: the longest frame to accept; a parent may raise it to what hello says.
+        max_frame_bytes: the longest frame to accept; hello may make it less.
     """
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
@@ -116,6 +116,8 @@ class FrameDecoder:
             if isinstance(payload, _Need):
                 return payload
             found = decode(payload)
+            if isinstance(found, Hello):
+                self.max_frame_bytes = min(self.max_frame_bytes, found.max_frame)
             if found is not None:
                 return found
 

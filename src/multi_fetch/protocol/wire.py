@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from multi_fetch.errors import InternalError
+from multi_fetch.limits import MAX_JSON_LINE_BYTES
 from multi_fetch.oci.descriptor import encode_hook
 from multi_fetch.protocol.framing import data_head, frame
 
@@ -21,7 +23,11 @@ class Wire(Protocol):
     """How a frame becomes bytes."""
 
     def frame(self, value: Frame) -> bytes:
-        """A whole frame."""
+        """A whole frame.
+
+        Raises:
+            InternalError: it is longer than every parent was told to expect.
+        """
 
     def data(self, request_id: int, offset: int, content: Chunk) -> tuple[Chunk, ...]:
         """A data frame, in pieces, so that content need not be copied."""
@@ -59,7 +65,10 @@ class JsonLinesWire:
 
 
 def _json_line(document: Mapping[str, object]) -> bytes:
-    return msgspec.json.encode(document, enc_hook=encode_hook) + b"\n"
+    line = msgspec.json.encode(document, enc_hook=encode_hook) + b"\n"
+    if len(line) > MAX_JSON_LINE_BYTES:
+        raise InternalError(f"a line of {len(line)} bytes exceeds {MAX_JSON_LINE_BYTES}")
+    return line
 
 
 WIRES: Final[Mapping[str, type[MessagePackWire | JsonLinesWire]]] = {
