@@ -84,3 +84,21 @@ def test_a_worker_that_closes_stdout_alone_keeps_its_exit_status() -> None:
     assert isinstance(exchange.failure, WorkerDiedError)
     assert exchange.failure.exit_status == 9
     pump.close()
+
+
+def test_what_a_worker_leaves_behind_cannot_keep_it_open_by_writing_to_stderr() -> None:
+    script = """
+if not os.fork():
+    os.close(0), os.close(1)
+    try:
+        while True:
+            os.write(2, b"x" * 65_536)
+    except OSError:
+        os._exit(0)
+hello()
+os._exit(3)
+"""
+    pump = start(script)
+    wait_started(pump)
+    pump.close()
+    assert not pump._thread.is_alive()

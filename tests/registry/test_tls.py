@@ -45,6 +45,7 @@ def test_by_default_name_and_certificate_are_checked_with_tls_12_at_least() -> N
     assert context.verify_mode is ssl.CERT_REQUIRED
     assert context.check_hostname
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.options & ssl.OP_NO_RENEGOTIATION
 
 
 def test_roots_of_ones_own_come_in_addition_to_the_systems(

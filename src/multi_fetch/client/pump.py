@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from multi_fetch.client.exchange import Exchange
     from multi_fetch.client.launch import Launch
 
+# Of stderr, once the worker has ended: more than a pipe holds.
+MAX_LAST_READS: Final = 8
+
 THREAD_NAME: Final = "multi-fetch client"
 
 
@@ -167,8 +170,9 @@ class Pump:
             # A worker that closed its stdout is about to exit, with a status of its own.
             patience = self._patience_seconds if self._is_eof else 0.0
             self._exit_status = self._process.end(patience_seconds=patience)
-            while data := self._process.read_stderr():
-                self._stderr.feed(data)
+            # What is left there; not what a process of its own may go on writing.
+            for _ in range(MAX_LAST_READS):
+                self._stderr.feed(self._process.read_stderr() or b"")
         finally:
             self._finish()
             self._process.stderr.close()

@@ -95,6 +95,8 @@ def new_context(tls: Tls = DEFAULT_TLS, *, is_own: bool = False) -> ssl.SSLConte
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # As in Go: TLS 1.3 has none, and in the middle of one a write may wait for what is to be read.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if tls.is_verified:
         _load_roots(context)
     else:
