@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import select
 import sys
 import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
 
-from multi_fetch.cli.logs import FIELDS, JsonFormatter, TextFormatter, set_up_logging
+from multi_fetch.cli.logs import (
+    FIELDS,
+    JsonFormatter,
+    PatientHandler,
+    TextFormatter,
+    set_up_logging,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,3 +114,22 @@ def test_a_stderr_that_is_closed_harms_nobody(monkeypatch: pytest.MonkeyPatch) -
 
 def test_fields_do_not_collide_with_those_of_logging() -> None:
     assert not set(FIELDS) & vars(log.makeRecord("", 0, "", 0, "", (), None)).keys()
+
+
+def test_a_stderr_that_nobody_reads_loses_lines_and_tells_how_many() -> None:
+    """A process that waited there would hear no signal."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", 0) as unread, os.fdopen(writer, "w") as stderr:
+        handler = PatientHandler(stderr, patience_seconds=0.01)
+        handler.setFormatter(TextFormatter())
+        for _ in range(2_000):
+            handler.handle(a_record({"error": "x" * 100}))
+        written = b""
+        while select.select([unread], [], [], 0)[0]:
+            written += unread.read(65_536)
+        count = written.count(b"\n")
+        handler.handle(a_record({"id": 7}))
+        told, last = unread.read(65_536).decode().splitlines()
+    assert 0 < count < 2_000
+    assert without_time(told) == f"ERROR {2_000 - count} lines were lost: nobody read stderr"
+    assert without_time(last) == "ERROR request failed id=7"

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
+import select
 import sys
 import time
-from typing import Final
+from typing import Final, TextIO
 
 import msgspec
+
+from multi_fetch.limits import STDERR_SECONDS
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("text", "json")
@@ -46,7 +49,7 @@ def set_up_logging(level: str, form: str) -> None:
         level: one of LEVELS.
         form: one of FORMATS.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = PatientHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logger = logging.getLogger("multi_fetch")
     logger.handlers = [handler]
@@ -54,6 +57,44 @@ def set_up_logging(level: str, form: str) -> None:
     logger.propagate = False
     # A stderr that is closed is nobody's to be told of.
     logging.raiseExceptions = False
+
+
+class PatientHandler(logging.StreamHandler[TextIO]):
+    """Writes to a pipe that its reader may leave full: then records are lost, not the process.
+
+    The first is waited for a while, those behind it not at all; how many were lost is told once
+    there is room. A record that is longer than what a pipe takes at once may still wait.
+
+    Args:
+        stream: stderr.
+        patience_seconds: for a reader that is slow.
+    """
+
+    def __init__(self, stream: TextIO, *, patience_seconds: float = STDERR_SECONDS) -> None:
+        super().__init__(stream)
+        self._patience_seconds = patience_seconds
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes a record, if that does not block."""
+        if self._is_full():
+            self._lost += 1
+            return
+        if self._lost:
+            facts = {"msg": f"{self._lost} lines were lost: nobody read stderr", "args": ()}
+            self._lost = 0
+            super().emit(logging.makeLogRecord({**vars(record), **dict.fromkeys(FIELDS), **facts}))
+        super().emit(record)
+
+    def _is_full(self) -> bool:
+        if not hasattr(select, "poll"):
+            return False
+        try:
+            poll = select.poll()
+            poll.register(self.stream, select.POLLOUT)
+        except (AttributeError, OSError, TypeError, ValueError):  # it is closed, or no file
+            return False
+        return not poll.poll(0 if self._lost else self._patience_seconds * 1_000)
 
 
 class TextFormatter(logging.Formatter):
