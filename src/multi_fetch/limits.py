@@ -78,6 +78,9 @@ MAX_CHILDREN: Final = 4_096
 # in memory. An entry of Docker's own indexes has some 30.
 MAX_MANIFEST_COLONS: Final = 65_536
 
+# Annotations of all that a manifest names: they are kept until each object's turn comes.
+MAX_MANIFEST_ANNOTATIONS: Final = 16_384
+
 # Objects below one request with children:, all together.
 MAX_TREE: Final = 65_536
 

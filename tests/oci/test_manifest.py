@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError, UnsupportedError
-from multi_fetch.limits import MAX_CHILDREN, MAX_MANIFEST_COLONS
+from multi_fetch.limits import MAX_CHILDREN, MAX_MANIFEST_ANNOTATIONS, MAX_MANIFEST_COLONS
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.oci.media_types import (
@@ -81,6 +81,15 @@ def test_what_is_no_manifest_is_the_registrys_error(content: bytes) -> None:
 def test_more_children_than_the_limit_are_too_large() -> None:
     layers = [named(str(number)) for number in range(MAX_CHILDREN + 1)]
     with pytest.raises(TooLargeError):
+        parse_manifest(json.dumps({"layers": layers}).encode(), OCI_MANIFEST)
+
+
+def test_more_annotations_of_children_than_the_limit_are_too_large() -> None:
+    annotations = {str(number): "" for number in range(MAX_MANIFEST_ANNOTATIONS)}
+    layers = [named("a") | {"annotations": annotations}]
+    assert parse_manifest(json.dumps({"layers": layers}).encode(), OCI_MANIFEST).layers
+    layers.append(named("b") | {"annotations": {"one": "more"}})
+    with pytest.raises(TooLargeError, match="annotations"):
         parse_manifest(json.dumps({"layers": layers}).encode(), OCI_MANIFEST)
 
 

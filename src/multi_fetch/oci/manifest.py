@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from multi_fetch.errors import InvalidDigestError, RegistryError, TooLargeError, UnsupportedError
-from multi_fetch.limits import MAX_CHILDREN, MAX_MANIFEST_COLONS, MAX_MEDIA_TYPE_CHARACTERS
+from multi_fetch.limits import (
+    MAX_CHILDREN,
+    MAX_MANIFEST_ANNOTATIONS,
+    MAX_MANIFEST_COLONS,
+    MAX_MEDIA_TYPE_CHARACTERS,
+)
 from multi_fetch.oci.descriptor import Descriptor, decode_hook
 from multi_fetch.oci.media_types import MANIFEST_TYPES, SCHEMA1_TYPES
 
@@ -68,6 +73,10 @@ def parse_manifest(content: Chunk, media_type: str) -> Manifest:
     children = manifest.children()
     if len(children) > MAX_CHILDREN:
         raise TooLargeError(f"the manifest names {len(children)} objects, more than {MAX_CHILDREN}")
+    if sum(len(child.annotations) for child in children) > MAX_MANIFEST_ANNOTATIONS:
+        raise TooLargeError(
+            f"the manifest has more than {MAX_MANIFEST_ANNOTATIONS} annotations of what it names"
+        )
     for child in children:
         check_named(child, "the manifest")
     return manifest
