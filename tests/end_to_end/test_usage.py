@@ -73,7 +73,7 @@ def test_a_remote_with_an_object_is_told_what_to_write_instead(ref: str, line: s
     [
         ([], "required: remote"),
         (["redis"], "docker.io/library/redis names no object: write"),
-        (["redis:latest", "v2"], "write 'fetch-object docker.io/library/redis v2'"),
+        (["redis:latest", "v2"], "leave out 'v2'"),
         (["redis", "not/an/object"], "not/an/object"),
         (["redis", "latest", "size:many"], "many"),
         (["redis", "latest", "no-hint"], "no-hint"),
