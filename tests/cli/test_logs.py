@@ -16,7 +16,7 @@ import pytest
 from multi_fetch.cli.logs import (
     FIELDS,
     JsonFormatter,
-    PatientHandler,
+    StderrLog,
     TextFormatter,
     set_up_logging,
 )
@@ -120,7 +120,7 @@ def test_a_stderr_that_nobody_reads_loses_lines_and_tells_how_many() -> None:
     """A process that waited there would hear no signal."""
     reader, writer = os.pipe()
     with os.fdopen(reader, "rb", 0) as unread, os.fdopen(writer, "w") as stderr:
-        handler = PatientHandler(stderr, patience_seconds=0.01)
+        handler = StderrLog(stderr, patience_seconds=0.01)
         handler.setFormatter(TextFormatter())
         for _ in range(2_000):
             handler.handle(a_record({"error": "x" * 100}))

@@ -49,7 +49,7 @@ def set_up_logging(level: str, form: str) -> None:
         level: one of LEVELS.
         form: one of FORMATS.
     """
-    handler = PatientHandler(sys.stderr)
+    handler = StderrLog(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logger = logging.getLogger("multi_fetch")
     logger.handlers = [handler]
@@ -59,7 +59,7 @@ def set_up_logging(level: str, form: str) -> None:
     logging.raiseExceptions = False
 
 
-class PatientHandler(logging.StreamHandler[TextIO]):
+class StderrLog(logging.StreamHandler[TextIO]):
     """Writes to a pipe that its reader may leave full: then records are lost, not the process.
 
     The first is waited for a while, those behind it not at all; how many were lost is told once
