@@ -5,6 +5,7 @@ Both are real servers on loopback. What the registry was asked, and what the sto
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
@@ -294,10 +295,11 @@ async def test_each_detour_has_its_verdict(start_server: StartServer, case: Case
 async def test_a_store_that_is_not_there_is_borne_like_a_registry(
     start_server: StartServer,
 ) -> None:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    await listener.aclose()
-    registry = await start(start_server, [sends_to(f"http://127.0.0.1:{port}/x"), WHOLE])
-    verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{registry.port}")
+    # Bound and not listening: it refuses, and nobody else can take the port meanwhile.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        registry = await start(start_server, [sends_to(f"http://127.0.0.1:{port}/x"), WHOLE])
+        verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{registry.port}")
     assert verdict.error is None
     assert asked(registry) == [GET_BLOB] * 2
