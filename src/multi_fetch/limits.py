@@ -196,6 +196,9 @@ MIRROR_STALL_SECONDS: Final = 10.0
 # A mirror in trouble is left alone for so long; then one request tries it.
 MIRROR_REST_SECONDS: Final = 30.0
 
+# Foreign URLs of one object that are tried; a manifest may name thousands. Real ones name one.
+MAX_FOREIGN_URLS: Final = 4
+
 # Objects that a mirror is not asked for again, as it had wrong bytes for them.
 MAX_DISTRUSTED: Final = 4_096
 

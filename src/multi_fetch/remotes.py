@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import msgspec
 
@@ -158,6 +158,31 @@ class Remote(Resolver, Protocol):
         """What there is to say so far."""
 
 
+@runtime_checkable
+class Foreign(Protocol):
+    """What a Remote may be besides: one that also fetches what it does not have itself."""
+
+    def open_foreign(
+        self,
+        ref: Reference,
+        urls: Sequence[str],
+        *,
+        media_types: Sequence[str] = (),
+        size: int | None = None,
+    ) -> AbstractAsyncContextManager[Opened]:
+        """Opens an object at the first of these URLs that has it.
+
+        Args:
+            ref: with a digest.
+            urls: as a descriptor names them (image-spec, descriptor.md).
+            media_types: what the descriptor says that it is.
+            size: the same.
+
+        Raises:
+            MultiFetchError: the last URL's, on entering or while iterating.
+        """
+
+
 # Where a remote's scheme is served, module and function. The layers below do not import those
 # above, so these are names that are looked up when a remote is opened; what has no scheme is a
 # registry's repository.
@@ -180,21 +205,21 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
     patience: Patience = DEFAULT_PATIENCE,
     hosts: Sequence[Host] = (),
     proxies: Proxies | None = None,
+    foreign_urls: bool = False,
 ) -> AsyncIterator[Remote]:
     """The remote of a reference: it is asked for nothing before an object is wanted.
 
     Args:
-        ref: the repository or layout; an object in it is of no matter here. For a layout, all
-            other arguments are of no matter either.
+        ref: the repository, or a layout, for which all else is of no matter; as is its object.
         username: for Basic authentication, and for the token service.
         password: the same.
-        keychain: where credentials are looked for once the registry wants some, if neither a user
-            name nor a password is given; None for anonymous access.
+        keychain: where credentials are looked for once the registry wants some, if none are given;
+            None for anonymous access.
         jobs: how many objects will be open at the same time, at most.
         patience: with a remote in trouble.
-        hosts: where the registry's objects are, in the order in which they are asked, as
-            ``multi_fetch.registry.hosts.load_hosts`` finds them; by default the registry alone.
+        hosts: in the order of asking, as ``registry.hosts.load_hosts`` finds them; or the registry.
         proxies: through which hosts are reached; None for none.
+        foreign_urls: whether the remote is a ``Foreign`` too.
     """
     module, function = _ROOMS[ref.scheme]
     open_room = getattr(importlib.import_module(module), function)
@@ -207,5 +232,6 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
         patience=patience,
         hosts=hosts,
         proxies=proxies,
+        foreign_urls=foreign_urls,
     ) as remote:
         yield remote

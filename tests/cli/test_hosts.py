@@ -79,7 +79,15 @@ def pem(tmp_path: Path) -> str:
 
 
 def test_without_flags_and_folders_the_registry_is_its_own_host() -> None:
-    assert told() == {"hosts": [default_host("registry.example")], "proxies": NO_PROXIES}
+    assert told() == {
+        "hosts": [default_host("registry.example")],
+        "proxies": NO_PROXIES,
+        "foreign_urls": False,
+    }
+
+
+def test_foreign_urls_are_asked_only_with_a_flag() -> None:
+    assert told("--foreign-urls")["foreign_urls"] is True
 
 
 def test_a_layout_has_no_host() -> None:

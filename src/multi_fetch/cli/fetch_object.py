@@ -44,6 +44,7 @@ from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import Children, Request, parse_request
 from multi_fetch.remotes import open_remote
 from multi_fetch.verify import Verifier, hold
+from multi_fetch.worker.foreign import describe_target, open_target
 from multi_fetch.worker.job import Target
 from multi_fetch.worker.judge import check_held, check_pin, check_verifiable, held_limit, judge_of
 from multi_fetch.worker.pipes import STDOUT_NAME, open_writer
@@ -200,8 +201,8 @@ async def _copy(remote: Remote, locator: str, request: Request, writer: Writer) 
 async def _describe(
     remote: Remote, target: Target, request: Request, writer: Writer, pinned: Request | None
 ) -> Target | None:
-    resolved = await remote.resolve(target.ref, media_types=target.media_types, size=target.size)
-    descriptor = target.described or resolved.descriptor
+    _, found = await describe_target(remote, target)
+    descriptor = target.described or found
     if pinned is not None:
         check_pin(pinned, descriptor)
     if request.platform is not None and is_index(descriptor):
@@ -222,12 +223,7 @@ async def _describe(
 async def _copy_content(
     remote: Remote, target: Target, request: Request, writer: Writer, pinned: Request | None
 ) -> Target | None:
-    async with remote.open(
-        target.ref,
-        media_types=target.media_types,
-        size=target.size,
-        byte_range=request.byte_range,
-    ) as opened:
+    async with open_target(remote, target, request.byte_range) as opened:
         if pinned is not None:
             check_pin(pinned, opened.descriptor)
         judge = judge_of(opened.descriptor, request.byte_range)

@@ -43,10 +43,11 @@ class Reach(TypedDict):
 
     hosts: list[Host]
     proxies: Proxies
+    foreign_urls: bool
 
 
 def add_host_flags(parser: argparse.ArgumentParser) -> None:
-    """--hosts-dir, --ca-file, --cert-file, --key-file, --insecure, --plain-http."""
+    """--hosts-dir, --ca-file, --cert-file, --key-file, --insecure, --plain-http, --foreign-urls."""
     parser.add_argument(
         "--hosts-dir",
         type=_folder,
@@ -71,6 +72,11 @@ def add_host_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="speak http with the registry, where it is not on this machine either",
     )
+    parser.add_argument(
+        "--foreign-urls",
+        action="store_true",
+        help="fetch what the registry does not have from the URLs that manifests name for it",
+    )
 
 
 def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
@@ -92,7 +98,11 @@ def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
         host.tls.check()
         if host.scheme == "https" and not host.tls.is_verified:
             _warn("the certificate of this host is not verified: anybody can answer for it", host)
-    return {"hosts": hosts, "proxies": _proxies(os.environ)}
+    return {
+        "hosts": hosts,
+        "proxies": _proxies(os.environ),
+        "foreign_urls": arguments.foreign_urls,
+    }
 
 
 def _as_told(host: Host, arguments: argparse.Namespace) -> Host:

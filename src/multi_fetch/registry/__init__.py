@@ -7,6 +7,7 @@ From the outside in: ``open_registry`` makes a ``RegistryRemote`` (resolver.py),
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from multi_fetch.errors import InvalidReferenceError
@@ -39,6 +40,7 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     patience: Patience = DEFAULT_PATIENCE,
     hosts: Sequence[Host] = (),
     proxies: Proxies | None = None,
+    foreign_urls: bool = False,
 ) -> AsyncIterator[Remote]:
     """The remote of a reference's repository; arguments as for ``remotes.open_remote``.
 
@@ -51,24 +53,37 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     credential = Credential(username=username, password=password) if has_login else None
     hosts = hosts or [default_host(ref.hostname)]
     last = {_last(hosts, "may_pull"), _last(hosts, "may_resolve")}
+    opening = partial(open_exchange, jobs=jobs, patience=patience, proxies=proxies)
     async with AsyncExitStack() as stack:
         remotes = []
         for number, host in enumerate(hosts):
-            exchange = await stack.enter_async_context(
-                open_exchange(
-                    host, jobs=jobs, patience=patience, proxies=proxies, is_last=number in last
-                )
-            )
+            exchange = await stack.enter_async_context(opening(host, is_last=number in last))
             own = None if host.namespace else credential  # no mirror is told the registry's
             session = Session(exchange, host, own, ref.repository, keychain=keychain)
             remotes.append(RegistryRemote(session, ref))
-        if len(remotes) == 1 and hosts[0].may_pull and hosts[0].may_resolve:
-            yield remotes[0]
-        else:
-            from multi_fetch.registry.mirrors import MirroredRemote
-            from multi_fetch.registry.source import Source
+        remote = _together(hosts, remotes, ref)
+        if foreign_urls:
+            from multi_fetch.registry.foreign import ForeignRemote, stranger
 
-            yield MirroredRemote(list(map(Source, hosts, remotes)), ref.locator)
+            registry = _registry(hosts, ref)
+            exchange = await stack.enter_async_context(opening(stranger(registry)))
+            remote = ForeignRemote(remote, exchange, registry)
+        yield remote
+
+
+def _together(hosts: Sequence[Host], remotes: Sequence[RegistryRemote], ref: Reference) -> Remote:
+    """The hosts' remotes as one."""
+    if len(remotes) == 1 and hosts[0].may_pull and hosts[0].may_resolve:
+        return remotes[0]
+    from multi_fetch.registry.mirrors import MirroredRemote
+    from multi_fetch.registry.source import Source
+
+    return MirroredRemote(list(map(Source, hosts, remotes)), ref.locator)
+
+
+def _registry(hosts: Sequence[Host], ref: Reference) -> Host:
+    """The registry itself, among its mirrors or not."""
+    return next((host for host in hosts if not host.namespace), default_host(ref.hostname))
 
 
 def _last(hosts: Sequence[Host], capability: str) -> int:

@@ -162,6 +162,10 @@ class Download:
         finally:
             await self._answer.aclose()
 
+    async def aclose(self) -> None:
+        """Closes the answer that is read."""
+        await self._answer.aclose()
+
     async def _give_way(self, count: int) -> None:
         """Lets others run, and a cancellation through: what has been received is not waited for."""
         self._since_others_ran += count

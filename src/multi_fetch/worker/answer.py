@@ -21,6 +21,7 @@ from multi_fetch.protocol.frames import Begin
 from multi_fetch.protocol.request import Children
 from multi_fetch.remotes import Opened
 from multi_fetch.verify import Verifier, hold
+from multi_fetch.worker.foreign import describe_target, open_target
 from multi_fetch.worker.job import Target
 from multi_fetch.worker.judge import check_held, check_pin, check_verifiable, held_limit, judge_of
 from multi_fetch.worker.tree import Trees, branch, is_index
@@ -115,7 +116,7 @@ class Answerer:
         request = job.request
         assert request is not None
         check_verifiable(request)
-        target = Target.of(request, self._locator)
+        target = Target.of(request, self._locator, job.urls)
         if job.embedded is not None:
             await self._send_embedded(flight, target, job, job.embedded)
             return
@@ -133,31 +134,31 @@ class Answerer:
         self, flight: Flight, request: Request, target: Target, *, is_first: bool
     ) -> Target | None:
         """Answers with the descriptor alone; content is fetched only to look into it."""
-        resolved = await self._remote.resolve(
-            target.ref, media_types=target.media_types, size=target.size
-        )
-        descriptor = resolved.descriptor
+        name, descriptor = await describe_target(self._remote, target)
         if is_first:
             check_pin(request, descriptor)
         content = b""
         leads_on = request.platform is not None and is_index(descriptor)
         has_children = request.children is not Children.NONE and is_manifest(descriptor.media_type)
         if leads_on or has_children:
-            content = await self._read(descriptor)
+            content = await self._read(descriptor, target.urls)
         if request.platform is not None and leads_on:
             return branch(target, descriptor, content, request.platform)
         for job in list(flight.members):
-            begin = self._begin(job, target, descriptor, resolved.name)
+            begin = self._begin(job, target, descriptor, name)
             find = partial(self._trees.below, job, descriptor, content)
             await self._speaker.answer(job, begin, b"", None, find)
         return None
 
-    async def _read(self, descriptor: Descriptor) -> bytes:
-        # By its digest: a tag may have moved since it was resolved.
-        ref = Reference(self._locator, f"@{descriptor.digest}")
-        async with self._remote.open(
-            ref, media_types=(descriptor.media_type,), size=descriptor.size
-        ) as opened:
+    async def _read(self, descriptor: Descriptor, urls: tuple[str, ...]) -> bytes:
+        target = Target(
+            # By its digest: a tag may have moved since it was resolved.
+            ref=Reference(self._locator, f"@{descriptor.digest}"),
+            media_types=(descriptor.media_type,),
+            size=descriptor.size,
+            urls=urls,
+        )
+        async with open_target(self._remote, target) as opened:
             verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
             content, is_whole = await hold(opened.chunks, verifier, MAX_MANIFEST_BYTES)
         check_held(descriptor, is_whole=is_whole)
@@ -167,12 +168,7 @@ class Answerer:
         self, flight: Flight, request: Request, target: Target, *, is_first: bool
     ) -> Target | None:
         """Answers with content; returns where an index leads on to, where that is wanted."""
-        async with self._remote.open(
-            target.ref,
-            media_types=target.media_types,
-            size=target.size,
-            byte_range=request.byte_range,
-        ) as opened:
+        async with open_target(self._remote, target, request.byte_range) as opened:
             descriptor = opened.descriptor
             if is_first:
                 check_pin(request, descriptor)

@@ -67,6 +67,11 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     deadline: float | None = None
     turn: trio.Event | None = None
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Where else its object may be."""
+        return () if self.described is None else self.described.urls
+
     def is_below(self, root_id: int) -> bool:
         """Whether it is the request of that id, or was found below it."""
         job: Job | None = self
@@ -88,6 +93,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
             request.size,
             request.platform,
             request.pin,
+            self.urls,
         )
 
 
@@ -108,16 +114,24 @@ class Flight(msgspec.Struct, eq=False, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What is asked of the remote: a request's object, or what an index led to from there."""
+    """What is asked of the remote: a request's object, or what an index led to from there.
+
+    Attributes:
+        urls: where else it may be.
+    """
 
     ref: Reference
     media_types: tuple[str, ...] = ()
     size: int | None = None
     described: Descriptor | None = None
+    urls: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, request: Request, locator: str) -> Target:
+    def of(cls, request: Request, locator: str, urls: tuple[str, ...] = ()) -> Target:
         """A request's own object."""
         return cls(
-            ref=request.reference(locator), media_types=request.media_types, size=request.size
+            ref=request.reference(locator),
+            media_types=request.media_types,
+            size=request.size,
+            urls=urls,
         )

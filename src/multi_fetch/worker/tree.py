@@ -105,6 +105,7 @@ def branch(target: Target, index: Descriptor, content: bytes, wanted: Platform) 
         ref=Reference(target.ref.locator, f"@{found.digest}"),
         media_types=(found.media_type,) if is_media_type(found.media_type) else (),
         size=found.size,
+        urls=found.urls,
         described=replace(found, data=""),
     )
 
