@@ -40,7 +40,6 @@ http {{
   sendfile on;
   tcp_nopush on;
   keepalive_requests 1000000;
-  open_file_cache max=300000 inactive=600s;
   types {{ }}
   default_type application/octet-stream;
   client_body_temp_path {directory}/body;
