@@ -72,8 +72,8 @@ def _open_foreign(
 ) -> AbstractAsyncContextManager[Opened]:
     if not isinstance(remote, Foreign):
         raise NotFoundError(
-            f"{missing.message}; its descriptor names foreign URLs, which are asked only with"
-            " --foreign-urls",
+            f"{missing.message}; its descriptor names foreign URLs, which --foreign-urls allows"
+            " for what a registry does not have",
             status=missing.status,
             registry_code=missing.registry_code,
             attempts=missing.attempts,
