@@ -74,11 +74,12 @@ MAX_REDIRECTS: Final = 10
 # Objects that one manifest may name. Docker stops at 127 layers; the largest indexes have hundreds.
 MAX_CHILDREN: Final = 4_096
 
-# Fields in a manifest that is looked into, as far as its colons tell: a field of 7 bytes takes 170
-# in memory. An entry of Docker's own indexes has some 30.
+# Fields in a manifest that is looked into, as far as its colons and commas tell: a field of 7 bytes
+# takes 170 in memory. An entry of Docker's own indexes has some 30.
 MAX_MANIFEST_COLONS: Final = 65_536
 
-# Annotations of all that a manifest names: they are kept until each object's turn comes.
+# Annotations of all that a manifest names, and URLs and features of platforms: they are kept until
+# each object's turn comes.
 MAX_MANIFEST_ANNOTATIONS: Final = 16_384
 
 # Objects below one request with children:, all together.

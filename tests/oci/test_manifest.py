@@ -97,6 +97,12 @@ def test_what_says_more_than_memory_should_hold_is_too_large() -> None:
     annotations = {str(number): "" for number in range(MAX_MANIFEST_COLONS)}
     with pytest.raises(TooLargeError, match="fields"):
         parse_manifest(json.dumps({"annotations": annotations}).encode(), OCI_MANIFEST)
+    urls = ["aa"] * MAX_MANIFEST_COLONS
+    with pytest.raises(TooLargeError, match="fields"):
+        parse_manifest(json.dumps({"layers": [named("a") | {"urls": urls}]}).encode(), OCI_MANIFEST)
+    layers = [named("a") | {"urls": urls[: MAX_MANIFEST_ANNOTATIONS + 1]}]
+    with pytest.raises(TooLargeError, match="annotations"):
+        parse_manifest(json.dumps({"layers": layers}).encode(), OCI_MANIFEST)
 
 
 @given(st.binary())

@@ -64,7 +64,8 @@ def parse_manifest(content: Chunk, media_type: str) -> Manifest:
     """
     if media_type in SCHEMA1_TYPES:
         raise UnsupportedError(f"{media_type} is Docker's schema 1, which is not supported")
-    if bytes(content).count(b":") > MAX_MANIFEST_COLONS:
+    text = bytes(content)
+    if max(text.count(b":"), text.count(b",")) > MAX_MANIFEST_COLONS:
         raise TooLargeError(f"the manifest has more than {MAX_MANIFEST_COLONS} fields")
     try:
         manifest = _decoder.decode(content)
@@ -73,13 +74,19 @@ def parse_manifest(content: Chunk, media_type: str) -> Manifest:
     children = manifest.children()
     if len(children) > MAX_CHILDREN:
         raise TooLargeError(f"the manifest names {len(children)} objects, more than {MAX_CHILDREN}")
-    if sum(len(child.annotations) for child in children) > MAX_MANIFEST_ANNOTATIONS:
+    if sum(map(_extras, children)) > MAX_MANIFEST_ANNOTATIONS:
         raise TooLargeError(
             f"the manifest has more than {MAX_MANIFEST_ANNOTATIONS} annotations of what it names"
         )
     for child in children:
         check_named(child, "the manifest")
     return manifest
+
+
+def _extras(child: Descriptor) -> int:
+    """What a descriptor says in lists of any length."""
+    features = () if child.platform is None else child.platform.os_features
+    return len(child.annotations) + len(child.urls) + len(features)
 
 
 def check_named(descriptor: Descriptor, where: str) -> None:
