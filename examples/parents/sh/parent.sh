@@ -8,17 +8,14 @@
 #   parent.sh --decode < stream        prints one JSON line a frame
 #
 # Exit status: 0 all succeeded, 1 something failed, 2 usage, or what the worker ended with.
-# The programs are $MULTI_FETCH and $MULTI_FETCH_UNPACK, or those on the PATH.
 set -u
-worker=${MULTI_FETCH:-multi-fetch}
-unpack=${MULTI_FETCH_UNPACK:-multi-fetch-unpack}
 
 usage() {
     echo "usage: parent.sh <remote> <request line>... | parent.sh --decode" >&2
     exit 2
 }
 
-[ "${1-}" != --decode ] || exec "$unpack" --frames
+[ "${1-}" != --decode ] || exec multi-fetch-unpack --frames
 [ $# -ge 2 ] || usage
 remote=$1
 shift
@@ -42,8 +39,8 @@ exec 4>&1
 statuses=$(
     {
         printf '%s\n' "$@" |
-            { "$worker" "$remote" 3>&- 4>&-; echo "worker=$?" >&3; } |
-            { "$unpack" --list 3>&- 4>&-; echo "unpack=$?" >&3; } |
+            { multi-fetch --protocol-version 1 "$remote" 3>&- 4>&-; echo "worker=$?" >&3; } |
+            { multi-fetch-unpack --list 3>&- 4>&-; echo "unpack=$?" >&3; } |
             sed -n "$show" 3>&- >&4
     } 3>&1
 )
