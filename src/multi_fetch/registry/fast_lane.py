@@ -56,7 +56,7 @@ class FastLane:
 
     def is_open(self) -> bool:
         """Whether requests may go this way: not while httpx or httpcore is mocked."""
-        return "httpcore" not in sys.modules or not is_mocked()
+        return sys.modules.keys().isdisjoint(MOCKABLE) or not is_mocked()
 
     async def send(
         self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
@@ -230,6 +230,7 @@ MOCKED_PLACES: Final = (
     ("httpx", "AsyncHTTPTransport", "handle_async_request"),
     ("httpcore", "AsyncConnectionPool", "handle_async_request"),
 )
+MOCKABLE: Final = frozenset(library for library, _, _ in MOCKED_PLACES)
 
 
 def is_mocked() -> bool:
