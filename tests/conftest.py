@@ -1,6 +1,12 @@
 from __future__ import annotations
 
+import signal
+
 from hypothesis import settings
+
+# A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("multi-fetch", deadline=None)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 
 
 def multi_fetch() -> int:
     """``multi-fetch``; returns its exit status."""
     _let_sigint_end_it()
+    _have_stderr()
     from multi_fetch.cli.multi_fetch import main
 
     return main()
@@ -16,6 +19,7 @@ def multi_fetch() -> int:
 def fetch_object() -> int:
     """``fetch-object``; returns its exit status."""
     _let_sigint_end_it()
+    _have_stderr()
     from multi_fetch.cli.fetch_object import main
 
     return main()
@@ -24,9 +28,16 @@ def fetch_object() -> int:
 def multi_fetch_unpack() -> int:
     """``multi-fetch-unpack``; returns its exit status."""
     _let_sigint_end_it()
+    _have_stderr()
     from multi_fetch.cli.unpack import main
 
     return main()
+
+
+def _have_stderr() -> None:
+    """Where stderr is closed, Python has none, and not every argparse bears that."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - kept open
 
 
 def _let_sigint_end_it() -> None:

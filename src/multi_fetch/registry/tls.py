@@ -97,6 +97,8 @@ def new_context(tls: Tls = DEFAULT_TLS, *, is_own: bool = False) -> ssl.SSLConte
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # As in Go: TLS 1.3 has none, and in the middle of one a write may wait for what is to be read.
     context.options |= ssl.OP_NO_RENEGOTIATION
+    # Some Pythons set it: then a connection that is cut looks like a body that has ended.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if tls.is_verified:
         _load_roots(context)
     else:
