@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import trio
 import trustme
 
+from multi_fetch.registry.tls import new_context
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import datetime
@@ -28,9 +30,8 @@ class Authority:
     ca: trustme.CA = field(default_factory=trustme.CA)
 
     def trusting(self) -> ssl.SSLContext:
-        """As ``tls.new_context``, and trusts the authority instead of the machine's."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        """The worker's own, which trusts this authority too."""
+        context = new_context()
         self.ca.configure_trust(context)
         return context
 
