@@ -1007,7 +1007,7 @@ async def test_a_host_that_allows_few_requests_in_a_time_refuses_few_and_serves_
                     nursery.start_soon(one)
             assert remote.report().retries == refused
     assert [verdict.error for verdict in verdicts] == [None] * 40
-    # How many, depends on how fast this machine is just now; without a pace it is every attempt.
+    # How many, depends on how fast this machine is just now.
     assert 0 < refused < 160
 
 
