@@ -11,7 +11,6 @@ Fenced blocks, in their order, in one folder that has ``examples`` in it:
 
 from __future__ import annotations
 
-import argparse
 import ast
 import importlib
 import os
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from multi_fetch.cli import arguments, credentials, hosts
+from multi_fetch.cli.help import CommandParser
 from multi_fetch.protocol.frames import FEATURES
 from multi_fetch.registry import credential_places
 from multi_fetch.registry.hosts import default_host
@@ -186,10 +186,10 @@ def commands(line: str) -> list[list[str]]:
     return found
 
 
-def parser_of(command: str) -> argparse.ArgumentParser:
+def parser_of(command: str) -> CommandParser:
     module = importlib.import_module(f"multi_fetch.cli.{COMMANDS[command]}")
-    parser = module._parser()
-    assert isinstance(parser, argparse.ArgumentParser)
+    parser = module.make_parser()
+    assert isinstance(parser, CommandParser)
     return parser
 
 
@@ -212,7 +212,7 @@ def test_few_blocks_are_not_run() -> None:
 
 
 def flags_of(command: str) -> set[str]:
-    strings = {flag for action in parser_of(command)._actions for flag in action.option_strings}
+    strings = {flag for action in parser_of(command).flags() for flag in action.option_strings}
     return {flag for flag in strings if flag.startswith("--")}
 
 

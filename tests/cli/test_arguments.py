@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from multi_fetch import __version__
 from multi_fetch.cli.arguments import (
     TIMEOUT_VARIABLE,
     add_common_flags,
@@ -16,7 +15,6 @@ from multi_fetch.cli.arguments import (
     complain,
     duration,
     reference,
-    software,
     stream_failure,
     whole_number,
 )
@@ -66,10 +64,6 @@ def test_a_whole_number_is_within_its_bounds(text: str) -> None:
 def test_another_number_is_refused_with_the_bounds(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 1024"):
         whole_number(1, 1024)(text)
-
-
-def test_the_software_has_its_version() -> None:
-    assert software() == f"multi-fetch {__version__}"
 
 
 def test_a_complaint_goes_to_stderr_if_there_is_one(

@@ -47,7 +47,7 @@ def test_a_flag_that_is_false_is_left_out_and_a_duration_may_be_text() -> None:
 
 
 def test_every_flag_is_one_of_the_workers() -> None:
-    command = [sys.executable, "-m", "multi_fetch", "--help"]
+    command = [sys.executable, "-m", "multi_fetch", "--help-all"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     for name in Flags.__annotations__:
         assert f"--{name.replace('_', '-')} " in told, name

@@ -7,8 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
-from multi_fetch import __version__
 from multi_fetch.cli.credentials import CREDENTIALS_HELP, add_authfile_flag
+from multi_fetch.cli.help import Shown
 from multi_fetch.cli.hosts import PROXIES_HELP, add_host_flags
 from multi_fetch.cli.logs import FORMATS, LEVELS
 from multi_fetch.errors import InvalidReferenceError, InvalidRequestError
@@ -35,27 +35,39 @@ environment:
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """--authfile, those of hosts, --timeout, the log flags and --version."""
-    add_authfile_flag(parser)
-    add_host_flags(parser)
+    """--timeout, those of hosts with --authfile, and the log flags."""
     parser.add_argument(
         "--timeout",
         type=duration,
         # argparse reads a default that is text as if it had been given.
         default=os.environ.get(TIMEOUT_VARIABLE) or None,
         metavar="DURATION",
-        help=f"give up after this long, as in 1m30s (default: ${TIMEOUT_VARIABLE}, or never)",
+        help=Shown(
+            f"give up after this long, as in 1m30s (default: ${TIMEOUT_VARIABLE}, or never)",
+            brief="give up after this long, as in 1m30s",
+        ),
     )
-    parser.add_argument(
+    registry = parser.add_argument_group("how the registry is reached")
+    add_authfile_flag(registry)
+    add_host_flags(registry)
+    logs = parser.add_argument_group("logs, on stderr")
+    logs.add_argument(
         "--log-level",
         choices=LEVELS,
         default="warning",
-        help="what to log on stderr (default: %(default)s: failures, and what may become one)",
+        metavar="LEVEL",
+        help=Shown(
+            f"{', '.join(LEVELS)} (default: %(default)s: failures, and what may become one)",
+            brief="debug, info (each retry), warning or error (%(default)s)",
+        ),
     )
-    parser.add_argument(
-        "--log-format", choices=FORMATS, default="text", help="(default: %(default)s)"
+    logs.add_argument(
+        "--log-format",
+        choices=FORMATS,
+        default="text",
+        metavar="FORMAT",
+        help=f"{' or '.join(FORMATS)} (default: %(default)s)",
     )
-    parser.add_argument("--version", action="version", version=software())
 
 
 def complain(program: str, problem: str) -> None:
@@ -90,11 +102,6 @@ def stream_failure(group: BaseExceptionGroup[OSError]) -> str:
         raise group
     verb = "read" if error.filename == STDIN_NAME else "write to"
     return f"cannot {verb} {error.filename}: {error.strerror}"
-
-
-def software() -> str:
-    """Name and version, as hello and --version say them."""
-    return f"multi-fetch {__version__}"
 
 
 def duration(text: str) -> float | None:

@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Final, TypedDict
 
+from multi_fetch.cli.help import Shown
+
 if TYPE_CHECKING:
     from multi_fetch.registry.credentials import Keychain
 
@@ -15,11 +17,13 @@ PASSWORD_VARIABLE: Final = "MULTI_FETCH_PASSWORD"  # noqa: S105 - a variable's n
 
 CREDENTIALS_HELP: Final = f"""\
   {USERNAME_VARIABLE}, {PASSWORD_VARIABLE}
-                            credentials for the registry; without them those that Docker's and
-                            podman's files hold for it, without those access is anonymous
+                            credentials for the registry; without them those
+                            that Docker's and podman's files hold for it, and
+                            without those access is anonymous
   {AUTH_FILE_VARIABLE}        the default of --authfile
   XDG_RUNTIME_DIR, XDG_CONFIG_HOME, DOCKER_CONFIG
-                            where podman's auth.json and Docker's config.json are
+                            where podman's auth.json and Docker's config.json
+                            are
 """
 
 
@@ -31,16 +35,19 @@ class Credentials(TypedDict):
     keychain: Keychain
 
 
-def add_authfile_flag(parser: argparse.ArgumentParser) -> None:
+def add_authfile_flag(flags: argparse._ActionsContainer) -> None:
     """--authfile."""
-    parser.add_argument(
+    flags.add_argument(
         "--authfile",
         type=auth_file,
         # argparse reads a default that is text as if it had been given.
         default=os.environ.get(AUTH_FILE_VARIABLE) or None,
         metavar="PATH",
-        help="the only file to look for credentials in, of the form of Docker's config.json"
-        f" (default: ${AUTH_FILE_VARIABLE}, or podman's and Docker's own)",
+        help=Shown(
+            "the only file to look for credentials in, of the form of Docker's config.json"
+            f" (default: ${AUTH_FILE_VARIABLE}, or podman's and Docker's own)",
+            brief="credentials: not from podman's and Docker's own files",
+        ),
     )
 
 

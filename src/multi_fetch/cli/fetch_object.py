@@ -6,7 +6,6 @@ content a part may have been written when it fails, which the exit status tells.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import signal
 from typing import TYPE_CHECKING, Final
@@ -27,6 +26,7 @@ from multi_fetch.cli.arguments import (
     stream_failure,
 )
 from multi_fetch.cli.credentials import credentials
+from multi_fetch.cli.help import CommandParser, Texts
 from multi_fetch.cli.hosts import reach
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.cli.patience import add_patience_flags, patience
@@ -53,6 +53,7 @@ from multi_fetch.worker.tree import branch, is_index
 from multi_fetch.worker.window import REMOTE_CODES
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from multi_fetch.cli.hosts import Reach
@@ -63,32 +64,50 @@ STDOUT: Final = 1
 
 log = logging.getLogger(__name__)
 
+USAGE_LINES = """\
+fetch-object [flags] <remote> <object> [<hint>...]
+       fetch-object [flags] <remote>:<tag>[@<digest>]
+       fetch-object [flags] <remote>@<digest>"""
+
+ABOUT = """\
+Fetch one object from a registry: its verified raw bytes go to stdout.
+
+  <remote>              redis, ghcr.io/org/app, localhost:5000/app,
+                        oci:<folder>, oci-archive:<file>
+  <object>              a tag, a digest, @<digest> or <tag>@<digest>
+  <hint>                platform:linux/arm64, content:none, range:0-99...
+"""
+
 DESCRIPTION = """\
 Fetch one object from a registry: its verified raw bytes go to stdout.
 
-  fetch-object <remote> <object> [<hint>...]
-  fetch-object <remote>:<tag>[@<digest>]
-  fetch-object <remote>@<digest>
-
-hints: mediatype:<media type>  size:<bytes>  platform:<os>/<architecture>[/<variant>]
-       range:<first>-[<last>] (unverified)  digest:<digest> (what it must be)
-       content:none (the descriptor as JSON, no content)
+hints:
+  mediatype:<type>      what it is
+  size:<bytes>          how large it is
+  digest:<digest>       what it must be
+  platform:<os>/<architecture>[/<variant>]
+                        of an index, the manifest for that platform
+  range:<first>-[<last>]  a part of it, unverified
+  content:none          the descriptor as JSON, no content
 """
 
 EPILOG = f"""\
 exit status:
-  0 the object is whole and verified, 1 it failed and what was written is a part of it at most,
-  2 usage, 3 the remote could not be used, 128+n ended by signal n
+  0 the object is whole and verified, 1 it failed and what was written is a part
+  of it at most, 2 usage, 3 the remote could not be used,
+  128+n ended by signal n
 
-{ENVIRONMENT_HELP}
+{ENVIRONMENT_HELP}"""
+
+EXAMPLE = """\
 example:
-  fetch-object docker.io/library/redis:latest
+  fetch-object redis latest platform:linux/arm64 | jq .layers
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     set_up_logging(arguments.log_level, arguments.log_format)
     try:
         request = _request(arguments.ref, arguments.object)
@@ -241,15 +260,9 @@ async def _copy_content(
     return None
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fetch-object",
-        usage="fetch-object [flags] <remote> <object> [<hint>...] | fetch-object [flags] <ref>",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def make_parser() -> CommandParser:
+    """The command line."""
+    parser = CommandParser("fetch-object", Texts(USAGE_LINES, ABOUT, DESCRIPTION, EPILOG, EXAMPLE))
     parser.add_argument(
         "ref",
         type=reference,

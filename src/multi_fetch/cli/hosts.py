@@ -31,8 +31,8 @@ HOSTS_FOLDERS: Final = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
 
 PROXIES_HELP: Final = f"""\
   {HTTP_PROXY_VARIABLE}, {HTTPS_PROXY_VARIABLE}, {ALL_PROXY_VARIABLE}, {NO_PROXY_VARIABLE}
-                            proxies and who is asked without one, as curl has them; also in lower
-                            case
+                            proxies and who is asked without one, as curl has
+                            them; also in lower case
 """
 
 log = logging.getLogger(__name__)
@@ -46,33 +46,35 @@ class Reach(TypedDict):
     foreign_urls: bool
 
 
-def add_host_flags(parser: argparse.ArgumentParser) -> None:
+def add_host_flags(flags: argparse._ActionsContainer) -> None:
     """--hosts-dir, --ca-file, --cert-file, --key-file, --insecure, --plain-http, --foreign-urls."""
-    parser.add_argument(
+    flags.add_argument(
         "--hosts-dir",
         type=_folder,
         metavar="PATH",
         help="the folder with <registry>/hosts.toml, as containerd has them, or with Docker's"
         f" certificates; empty for none (default: {' and '.join(HOSTS_FOLDERS)})",
     )
-    parser.add_argument(
-        "--ca-file", metavar="PATH", help="certificates to trust beside the system's, in PEM"
+    flags.add_argument(
+        "--ca-file",
+        metavar="PATH",
+        help="certificates to trust beside the system's, in PEM",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--cert-file", metavar="PATH", help="a certificate to show to the registry, in PEM"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--key-file", metavar="PATH", help="its key, where that is not in the same file"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--insecure", action="store_true", help="take anybody's certificate for the registry's"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--plain-http",
         action="store_true",
         help="speak http with the registry, where it is not on this machine either",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--foreign-urls",
         action="store_true",
         help="fetch what the registry does not have from the URLs that manifests name for it",

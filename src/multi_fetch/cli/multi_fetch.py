@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,11 @@ from multi_fetch.cli.arguments import (
     closed_stream,
     complain,
     reference,
-    software,
     stream_failure,
     whole_number,
 )
 from multi_fetch.cli.credentials import credentials
+from multi_fetch.cli.help import CommandParser, Shown, Texts, software
 from multi_fetch.cli.hosts import reach
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.cli.patience import add_patience_flags, patience
@@ -43,34 +42,55 @@ if TYPE_CHECKING:
 STDIN = 0
 STDOUT = 1
 
+USAGE_LINES = "multi-fetch [flags] <remote>"
+
+ABOUT = """\
+Fetch many objects from one repository of a registry. Each line of stdin asks
+for one, '<object> [<hint>...]'; verified frames go to stdout (protocol.md).
+
+  <remote>              redis, ghcr.io/org/app, localhost:5000/app,
+                        oci:<folder>, oci-archive:<file>
+  <object>              a tag, a digest, @<digest> or <tag>@<digest>
+  <hint>                children:all, platform:linux/arm64, content:none...
+"""
+
 DESCRIPTION = """\
-Fetch many objects from one repository of a registry. Each line of stdin asks for one:
+Fetch many objects from one repository of a registry. Each line of stdin asks
+for one, as '<object> [<hint>...]':
 
-  <object> [<hint>...]      a tag, a digest, @<digest> or <tag>@<digest>, then hints:
-    mediatype:<type>   what it is             size:<bytes>       how large it is
-    platform:<os/arch[/variant]>              the manifest of an index for that platform
-    digest:<digest>    what it must be        range:<from>-[to]  a part of it, unverified
-    children:all       what is below it too (or manifests, or blobs)
-    content:none       the descriptor alone   deadline:<30s>     for this request
+  <object>              a tag, a digest, @<digest> or <tag>@<digest>
+  <hint>
+    mediatype:<type>      what it is
+    size:<bytes>          how large it is
+    digest:<digest>       what it must be
+    platform:<os>/<architecture>[/<variant>]
+                          of an index, the manifest for that platform
+    range:<first>-[<last>]  a part of it, unverified
+    children:all          what is below it too (or manifests, or blobs)
+    content:none          the descriptor alone
+    deadline:<duration>   how long this request may take
 
-The answers are verified and go to stdout as length-prefixed MessagePack frames (protocol.md).
-!cancel <id> as a line cancels what an earlier line asked for; ids are line numbers.
+The answers are verified and go to stdout as length-prefixed MessagePack frames
+(protocol.md). '!cancel <id>' as a line cancels what an earlier line asked for;
+ids are line numbers.
 """
 
 EPILOG = f"""\
 exit status:
-  0 all requests succeeded, 1 some failed, 2 usage, 3 the remote could not be used,
-  128+n ended by signal n
+  0 all requests succeeded, 1 some failed, 2 usage, 3 the remote could not be
+  used, 128+n ended by signal n
 
-{ENVIRONMENT_HELP}
+{ENVIRONMENT_HELP}"""
+
+EXAMPLE = """\
 example:
-  printf 'latest\\n' | multi-fetch docker.io/library/redis > answers
+  printf 'latest\\n' | multi-fetch redis | multi-fetch-unpack --into redis
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     ref: Reference = arguments.remote
     set_up_logging(arguments.log_level, arguments.log_format)
     if problem := _remote_problem(ref) or _stream_problem(
@@ -131,14 +151,9 @@ def _stream_problem(*, may_be_terminal: bool) -> str:
     return ""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="multi-fetch",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def make_parser() -> CommandParser:
+    """The command line."""
+    parser = CommandParser("multi-fetch", Texts(USAGE_LINES, ABOUT, DESCRIPTION, EPILOG, EXAMPLE))
     parser.add_argument(
         "remote",
         type=reference,
@@ -152,42 +167,49 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run_flags(parser: argparse.ArgumentParser) -> None:
+def _add_run_flags(parser: CommandParser) -> None:
     """--jobs, --window and --ordered."""
-    parser.add_argument(
+    flags = parser.add_argument_group("requests")
+    flags.add_argument(
         "--jobs",
         type=whole_number(1, MAX_JOBS),
         default=DEFAULT_JOBS,
         metavar="N",
-        help="requests that run at the same time (default: %(default)s)",
+        help=Shown("requests that run at the same time (default: %(default)s)"),
     )
-    parser.add_argument(
+    flags.add_argument(
         "--window",
         type=whole_number(1, MAX_WINDOW),
         default=DEFAULT_WINDOW,
         metavar="N",
         help="requests that may be open at the same time (default: %(default)s)",
     )
-    parser.add_argument(
-        "--ordered", action="store_true", help="answer in the order of the requests"
+    flags.add_argument(
+        "--ordered", action="store_true", help=Shown("answer in the order of the requests")
     )
 
 
-def _add_wire_flags(parser: argparse.ArgumentParser) -> None:
+def _add_wire_flags(parser: CommandParser) -> None:
     """--format, --protocol-version and --force."""
-    parser.add_argument(
+    flags = parser.add_argument_group("answers")
+    flags.add_argument(
         "--format",
         choices=WIRES,
         default="msgpack",
-        help="msgpack: frames; jsonl: a JSON object a line (default: %(default)s)",
+        metavar="FORMAT",
+        help=Shown(
+            "msgpack: frames; jsonl: a JSON object a line (default: %(default)s)",
+            brief="msgpack, or jsonl: a JSON object a line (%(default)s)",
+        ),
     )
-    parser.add_argument(
+    flags.add_argument(
         "--protocol-version",
         type=int,
         choices=(PROTOCOL_VERSION,),
         default=PROTOCOL_VERSION,
+        metavar="N",
         help="the version that the caller can read (default: the newest, %(default)s)",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--force", action="store_true", help="write frames to a terminal all the same"
     )

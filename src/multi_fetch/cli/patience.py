@@ -6,6 +6,7 @@ import argparse
 import math
 from typing import Final
 
+from multi_fetch.cli.help import Shown
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import (
     DEFAULT_RETRIES,
@@ -21,15 +22,19 @@ MAX_DIGITS: Final = 9
 
 def add_patience_flags(parser: argparse.ArgumentParser) -> None:
     """--retries, --retry-max-wait and --stall-timeout."""
-    parser.add_argument(
+    flags = parser.add_argument_group("trouble that may pass")
+    flags.add_argument(
         "--retries",
         type=_retries,
         default=DEFAULT_RETRIES,
         metavar="N",
-        help="how often a request is sent again in a row after trouble that may pass; with 0 the"
-        " first failure is told at once (default: %(default)s)",
+        help=Shown(
+            "how often a request is sent again in a row after trouble that may pass; with 0 the"
+            " first failure is told at once (default: %(default)s)",
+            brief="how often trouble in a row is borne (%(default)s)",
+        ),
     )
-    parser.add_argument(
+    flags.add_argument(
         "--retry-max-wait",
         type=_seconds,
         default=DEFAULT_RETRY_WAIT_SECONDS,
@@ -37,7 +42,7 @@ def add_patience_flags(parser: argparse.ArgumentParser) -> None:
         help="the longest wait before that; a registry that asks for more fails the request, and"
         f" 0 is no limit (default: {DEFAULT_RETRY_WAIT_SECONDS:g}s)",
     )
-    parser.add_argument(
+    flags.add_argument(
         "--stall-timeout",
         type=_seconds,
         default=READ_TIMEOUT_SECONDS,

@@ -5,7 +5,6 @@ It is no part of the worker, and starts without trio and httpx.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import select
@@ -15,7 +14,7 @@ from base64 import b64encode
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
-from multi_fetch import __version__
+from multi_fetch.cli.help import CommandParser, Shown, Texts
 from multi_fetch.cli.unpack_session import Unpacker, reason
 from multi_fetch.cli.unpack_sinks import STDOUT, Folder, Listing
 from multi_fetch.errors import CutStreamError, MalformedFrameError
@@ -41,41 +40,62 @@ STDOUT_CLOSED: Final = 128 + signal.SIGPIPE
 # A pipe's capacity, where the worker has widened it (limits.PIPE_BYTES); less comes as it is.
 READ_BYTES: Final = 1024 * 1024
 
+NAMINGS: Final = ("digest", "id", "tag")
+
 # Longer content is shown by its size and digest, as in tests/vectors.
 MAX_SHOWN_BYTES: Final = 1024
 
+USAGE_LINES = f"{PROGRAM} [--into DIR] [--by digest|id|tag] | --list | --frames"
+
+ABOUT = """\
+Turn the frames of multi-fetch, on stdin, into files, or into lines of JSON. All
+content is verified once more.
+
+  --by digest           blobs/<algorithm>/<hex>, as in an OCI image layout
+  --by id               ids/<id>: the number of the request's line
+  --by tag              tags/<tag>, and by digest what was asked for without one
+"""
+
 DESCRIPTION = """\
-Turn the frames of multi-fetch, on stdin, into files:
+Turn the frames of multi-fetch, on stdin, into files.
 
-  printf 'latest\\n' | multi-fetch docker.io/library/redis | multi-fetch-unpack --into redis
-
-A file is written under a temporary name (.*.part), and renamed once its object is whole and its
-digest, computed again here, is right. A file of that name which is there already is replaced, in
-one step. Symbolic links below the folder are not followed.
+A file is written under a temporary name (.*.part), and renamed once its object
+is whole and its digest, computed again here, is right. A file of that name
+which is there already is replaced, in one step. Symbolic links below the folder
+are not followed.
 
 names, below the folder of --into:
   --by digest   blobs/<algorithm>/<hex>, as in an OCI image layout
-  --by id       ids/<id>: the number of the request's line; -1, -2... for what was found below it
-  --by tag      tags/<tag>; the last one wins, where a tag was asked for more than once
-  Content without a tag is named by its digest. Content that cannot be verified, as that of a
-  range, is always named by its id. An answer without content (content:none) makes no file.
+  --by id       ids/<id>: the number of the request's line; -1, -2... for what
+                was found below it
+  --by tag      tags/<tag>; the last one wins, where a tag was asked for more
+                than once
+  Content without a tag is named by its digest. Content that cannot be verified,
+  as that of a range, is always named by its id. An answer without content
+  (content:none) makes no file.
 
 lines of --list, one JSON object each, these three keys first:
-  id, digest (null: not verified), error (null: succeeded; a code of protocol.md; or "cut", where
-  the stream ended first), size, object, name, parent, children, descriptor, message, retryable,
-  detail
+  id, digest (null: not verified), error (null: succeeded; a code of
+  protocol.md; or "cut", where the stream ended first), size, object, name,
+  parent, children, descriptor, message, retryable, detail
 """
 
 EPILOG = """\
 exit status:
-  0 every object is whole, 1 some failed or the stream ended before its bye (what and why is on
-  stderr), 2 usage, 128+n ended by signal n (temporary files are removed)
+  0 every object is whole, 1 some failed or the stream ended before its bye
+  (what and why is on stderr), 2 usage, 128+n ended by signal n (temporary files
+  are removed)
+"""
+
+EXAMPLE = """\
+example:
+  printf 'latest\\n' | multi-fetch redis | multi-fetch-unpack --into redis
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
-    parser = _parser()
+    parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.by is not None and (arguments.list or arguments.frames):
         parser.error("--by is about files: not allowed with --list and --frames")
@@ -205,30 +225,32 @@ def _stream_problem() -> str:
     return ""
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROGRAM,
-        usage=f"{PROGRAM} [--into DIR] [--by digest|id|tag] | --list | --frames",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    targets = parser.add_mutually_exclusive_group()
+def make_parser() -> CommandParser:
+    """The command line."""
+    parser = CommandParser(PROGRAM, Texts(USAGE_LINES, ABOUT, DESCRIPTION, EPILOG, EXAMPLE))
+    targets = parser.add_argument_group("where objects go").add_mutually_exclusive_group()
     targets.add_argument(
-        "--into", default=".", metavar="DIR", help="the folder, made if need be (default: .)"
+        "--into",
+        default=".",
+        metavar="DIR",
+        help=Shown("the folder, made if need be (default: %(default)s)"),
     )
-    targets.add_argument("--list", action="store_true", help="no files: a JSON line an object")
+    targets.add_argument(
+        "--list", action="store_true", help=Shown("no files: a JSON line an object")
+    )
     targets.add_argument(
         "--frames",
         action="store_true",
-        help="no files: a JSON line a frame, for a look into a stream or a piece of one; content"
-        f" in base64, or where it has more than {MAX_SHOWN_BYTES} bytes, its size and sha256",
+        help=Shown(
+            "no files: a JSON line a frame, for a look into a stream or a piece of one; content"
+            f" in base64, or where it has more than {MAX_SHOWN_BYTES} bytes, its size and sha256",
+            brief="no files: a JSON line a frame, for a look into a stream",
+        ),
     )
     parser.add_argument(
         "--by",
-        choices=("digest", "id", "tag"),
-        help="what files are named by (default: digest)",
+        choices=NAMINGS,
+        metavar="NAMING",
+        help=Shown("what files are named by (default: digest)"),
     )
-    parser.add_argument("--version", action="version", version=f"multi-fetch {__version__}")
     return parser

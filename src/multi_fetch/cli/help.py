@@ -1,0 +1,140 @@
+"""A command's parser, with help in two sizes: --help is one screen, --help-all is everything.
+
+Every flag is in --help-all, in the argument group that it was added to. One whose help is a
+``Shown`` is in --help too, on a line of its own. A screen has 24 lines of 80 columns: a test
+holds that each command's --help fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+from multi_fetch import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import NoReturn
+
+SCREEN_LINES: Final = 24
+SCREEN_COLUMNS: Final = 80
+
+# Where the words begin, in --help.
+WORDS_COLUMN: Final = 24
+
+
+class Shown(str):
+    """The help of a flag that many users want to know of: ``help=Shown("...")``.
+
+    Attributes:
+        brief: the same in words that fit one line of --help, where it is longer than that.
+    """
+
+    __slots__ = ("brief",)
+
+    brief: str
+
+    def __new__(cls, words: str, *, brief: str = "") -> Self:
+        """A text like any other, and what is said of it in --help."""
+        made = super().__new__(cls, words)
+        made.brief = brief or words
+        return made
+
+
+class Texts(NamedTuple):
+    """What a command says of itself; at most 80 columns.
+
+    Attributes:
+        usage: its forms, a line each; the later ones are indented by 7.
+        about: what --help says above the common flags.
+        description: what --help-all says above all flags.
+        epilog: what it says below them.
+        example: the last lines of both.
+    """
+
+    usage: str
+    about: str
+    description: str
+    epilog: str
+    example: str
+
+
+class CommandParser(argparse.ArgumentParser):
+    """The command line of one command. Flags are not abbreviated."""
+
+    def __init__(self, prog: str, texts: Texts) -> None:
+        super().__init__(
+            prog=prog,
+            usage=texts.usage,
+            description=texts.description,
+            epilog=f"{texts.epilog}\n{texts.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self._texts = texts
+        self.add_argument("-h", "--help", action=BriefHelp, help="the common flags, and an example")
+        self.add_argument(
+            "--help-all",
+            action="help",
+            help=Shown(
+                "all flags, what is read from the environment, and exit statuses",
+                brief="all there is: flags, hints, variables, exit statuses",
+            ),
+        )
+        self.add_argument(
+            "--version", action="version", version=software(), help="say which version this is"
+        )
+
+    def format_brief(self) -> str:
+        """The text of --help."""
+        usage, about, _, _, example = self._texts
+        flags = "\n".join(self._common_lines())
+        return f"usage: {usage}\n\n{about}\n{flags}\n\n{example}"
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the process with status 2, and says what is wrong and where help is."""
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help shows how it is used)\n")
+
+    def flags(self) -> Iterator[argparse.Action]:
+        """All that is no positional, as they are grouped."""
+        for group in self._action_groups:
+            yield from (each for each in group._group_actions if each.option_strings)  # noqa: SLF001 - argparse shows its groups in no other way
+
+    def _common_lines(self) -> Iterator[str]:
+        for flag in sorted(self.flags(), key=lambda flag: flag.dest == "help_all"):
+            if not isinstance(flag.help, Shown):
+                continue
+            name = flag.option_strings[-1]
+            if flag.nargs != 0:
+                name += f" {flag.metavar or flag.dest.upper()}"
+            words = flag.help.brief % {"default": flag.default}
+            yield f"  {name:<{WORDS_COLUMN - 3}} {words}"
+
+
+class BriefHelp(argparse.Action):
+    """The action of --help."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 - argparse's name
+        super().__init__(
+            option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help
+        )
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Prints it, and ends the process."""
+        assert isinstance(parser, CommandParser)
+        sys.stdout.write(parser.format_brief())
+        parser.exit()
+
+
+def software() -> str:
+    """Name and version, as hello and --version say them."""
+    return f"multi-fetch {__version__}"
