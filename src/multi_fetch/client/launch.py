@@ -31,7 +31,7 @@ DURATIONS: Final = frozenset({"timeout", "retry_max_wait", "stall_timeout"})
 
 
 class Flags(TypedDict, total=False):
-    """The worker's flags, as keyword arguments; None leaves one out. See ``multi-fetch --help-all``.
+    """The worker's flags, as keyword arguments; None leaves one out. See its ``--help-all``.
 
     A duration is a number of seconds, or text such as ``1m30s``.
 
