@@ -121,7 +121,12 @@ MAX_READ_THREADS: Final = 16
 # --- patience -------------------------------------------------------------------------------
 
 CONNECT_TIMEOUT_SECONDS: Final = 30.0  # net/http's dialer
-READ_TIMEOUT_SECONDS: Final = 30.0  # between two bytes; containerd's ResponseHeaderTimeout
+READ_TIMEOUT_SECONDS: Final = 30.0  # for LEAST_PROGRESS_BYTES; containerd's ResponseHeaderTimeout
+
+# What so much waiting must bring, or a body has stalled: some 34 bytes a second, which all jobs get
+# even over a modem. curl's --speed-limit and git's http.lowSpeedLimit are such bounds, to be set.
+LEAST_PROGRESS_BYTES: Final = 1024
+
 # A place among the connections is a queue, and waiting there uses up no patience.
 POOL_TIMEOUT_SECONDS: Final = None
 

@@ -121,7 +121,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
             trouble is the caller's.
         max_wait_seconds: before one of them; where a registry asks for a longer wait
             (Retry-After), the request fails at once and its ``retry_after`` tells the wait.
-        stall_seconds: without a byte; then the connection counts as broken.
+        stall_seconds: of waiting that bring hardly a byte; then the connection counts as broken.
         first_wait_seconds: the bound of the first wait, which doubles with each further one.
     """
 

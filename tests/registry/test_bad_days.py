@@ -247,6 +247,14 @@ CONNECTIONS: Final = [
         ["GET manifests*"] * 4,
     ),
     Case(
+        "a manifest that is dripped once",
+        "curl's --speed-limit; git's http.lowSpeedLimit",
+        [manifests(f.drip(1, every_seconds=0.02))],
+        TAG,
+        OK,
+        [GET_TAG] * 2,
+    ),
+    Case(
         "slow, but not silent",
         "progress is no trouble",
         [blobs(f.drip(1024, every_seconds=0.1))],

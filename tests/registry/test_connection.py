@@ -18,7 +18,7 @@ from multi_fetch.errors import (
     RegistryError,
     UnavailableError,
 )
-from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_BYTES
+from multi_fetch.limits import LEAST_PROGRESS_BYTES, MAX_HEAD_BYTES, RECEIVE_BYTES
 from multi_fetch.registry import connection as connection_module
 from tests.registry.sockets import (
     ASKED,
@@ -388,12 +388,15 @@ async def test_what_stalls_runs_into_its_deadline(sent: bytes, words: str) -> No
         assert not connection.may_persist
 
 
-async def test_a_head_that_is_dripped_has_one_deadline_and_a_body_one_for_each_wait() -> None:
-    async def drip(server: trio.SocketStream, data: bytes) -> None:
+async def drip(server: trio.SocketStream, data: bytes, *, pause: float = STALL_SECONDS / 4) -> None:
+    """Sends byte by byte, for as long as somebody takes them."""
+    with suppress(trio.BrokenResourceError):
         for at in range(len(data)):
-            await trio.sleep(STALL_SECONDS / 4)
+            await trio.sleep(pause)
             await server.send_all(data[at : at + 1])
 
+
+async def test_a_head_that_is_dripped_has_one_deadline() -> None:
     async with (
         connected(stall_seconds=STALL_SECONDS) as (connection, server),
         trio.open_nursery() as nursery,
@@ -402,30 +405,72 @@ async def test_a_head_that_is_dripped_has_one_deadline_and_a_body_one_for_each_w
         with pytest.raises(DeadlineExceededError, match="no answer"):
             await ask(connection)
         nursery.cancel_scope.cancel()
-    async with connected(stall_seconds=10 * STALL_SECONDS) as (connection, server):
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        (b"Content-Length: 5000\r\n\r\n", b"x" * 5000),
+        (b"\r\n", b"x" * 5000),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 1000),
+    ],
+)
+async def test_a_body_that_is_dripped_has_stalled(head: bytes, body: bytes) -> None:
+    async with (
+        connected(stall_seconds=4 * STALL_SECONDS) as (connection, server),
+        trio.open_nursery() as nursery,
+    ):
+        await server.send_all(OK + head)
+        nursery.start_soon(drip, server, body)
+        with (
+            trio.fail_after(60),
+            pytest.raises(DeadlineExceededError, match=r"only \d+ bytes in 0.2 s"),
+        ):
+            await ask(connection)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_brings_enough_for_the_wait_may_take_any_time() -> None:
+    """Each wait is shorter than the deadline, all of them together are longer."""
+    piece = b"x" * LEAST_PROGRESS_BYTES
+
+    async def send(server: trio.SocketStream) -> None:
+        for _ in range(8):
+            await trio.sleep(STALL_SECONDS)
+            await server.send_all(piece)
+
+    async with connected(stall_seconds=5 * STALL_SECONDS) as (connection, server):
         begun = trio.current_time()
         async with trio.open_nursery() as nursery:
-            await server.send_all(OK + b"Content-Length: 50\r\n\r\n")
-            nursery.start_soon(drip, server, b"x" * 50)
+            await server.send_all(OK + b"Content-Length: %d\r\n\r\n" % (8 * len(piece)))
+            nursery.start_soon(send, server)
             _, body = await ask(connection)
-        assert body == b"x" * 50
-        assert trio.current_time() - begun > 10 * STALL_SECONDS
+    assert body == 8 * piece
+    assert trio.current_time() - begun > 5 * STALL_SECONDS
+
+
+async def test_a_slow_consumer_is_not_taken_for_a_slow_server() -> None:
+    async with connected(stall_seconds=STALL_SECONDS) as (connection, server):
+        await server.send_all(OK + b"Content-Length: 6\r\n\r\na")
+        head = await connection.exchange(REQUEST, ASKED, has_body=True)
+        body = b""
+        async with aclosing(connection.body(head)) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) < 6:
+                    await server.send_all(b"b")
+                await trio.sleep(STALL_SECONDS)
+    assert body == b"abbbbb"
 
 
 @pytest.mark.parametrize("begin", [b"5;", b"0", b"2\r\nab\r\n0\r\nX: ", b"2\r\nab\r\n2;"])
 async def test_what_no_content_is_in_extends_no_deadline_of_chunks(begin: bytes) -> None:
-    async def drip(server: trio.SocketStream) -> None:
-        with suppress(trio.BrokenResourceError):
-            while True:
-                await server.send_all(b"0")
-                await trio.sleep(STALL_SECONDS / 4)
-
     async with (
         connected(stall_seconds=STALL_SECONDS) as (connection, server),
         trio.open_nursery() as nursery,
     ):
         await server.send_all(CHUNKED + begin)
-        nursery.start_soon(drip, server)
+        nursery.start_soon(drip, server, b"0" * 9999)
         with pytest.raises(DeadlineExceededError):
             await ask(connection)
         nursery.cancel_scope.cancel()
@@ -446,7 +491,7 @@ async def test_the_deadline_of_chunks_stands_still_while_they_are_consumed() -> 
 
 async def test_a_server_that_takes_no_byte_runs_into_the_deadline() -> None:
     async with connected(stall_seconds=STALL_SECONDS) as (connection, _):
-        with pytest.raises(DeadlineExceededError, match=r"takes no byte in 0\.05 s"):
+        with pytest.raises(DeadlineExceededError, match=r"takes no whole request in 0\.05 s"):
             await connection.exchange(bytes(64 * 1024 * 1024), ASKED, has_body=True)
 
 

@@ -143,6 +143,19 @@ async def test_a_head_that_is_dripped_has_one_deadline(start_server: StartServer
             await fetch(lane, at(server))
 
 
+async def test_a_body_that_is_dripped_has_stalled(start_server: StartServer) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(raw_answer("200 OK", Content_Length="5000"))
+        while True:
+            await stream.send_all(b"x")
+            await trio.sleep(0.01)
+
+    server = await start_server(reply)
+    async with opened(stall_seconds=0.2) as lane:
+        with trio.fail_after(60), pytest.raises(DeadlineExceededError, match=r"only \d+ bytes in"):
+            await fetch(lane, at(server))
+
+
 # --- idle connections -------------------------------------------------------------------------
 
 

@@ -11,8 +11,8 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from multi_fetch.errors import RegistryError, UnavailableError
-from multi_fetch.limits import MAX_MANIFEST_BYTES
+from multi_fetch.errors import DeadlineExceededError, RegistryError, UnavailableError
+from multi_fetch.limits import LEAST_PROGRESS_BYTES, MAX_MANIFEST_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
@@ -141,6 +141,47 @@ async def test_without_retries_a_break_is_the_consumers_and_so_are_the_bytes_bef
     assert isinstance(verdict.error, UnavailableError)
     assert verdict.error.attempts == 1
     assert verdict.content == BLOB[:1000]
+
+
+async def test_a_blob_that_is_dripped_goes_on_elsewhere_until_there_is_no_more_patience(
+    start_server: StartServer,
+) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        asked = RANGE.search(head)
+        first, at = int(asked[1]) if asked else 0, len(server.heads)
+        named = {"Content_Range": f"bytes {first}-{len(BLOB) - 1}/{len(BLOB)}"}
+        status, rest = "206 Partial Content" if asked else "200 OK", BLOB[first:]
+        await stream.send_all(raw_answer(status, rest, **named)[: -len(rest)])
+        if at > heals_at:
+            await stream.send_all(rest)
+            return True
+        for byte in rest:
+            await stream.send_all(bytes([byte]))
+            await trio.sleep(0.02)
+        return True
+
+    heals_at = QUICK.retries
+    server = await start_server(reply)
+    verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}")
+    assert (verdict.error, verdict.content) == (None, BLOB)
+    heals_at = 99
+    server.heads.clear()
+    verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}")
+    assert isinstance(verdict.error, DeadlineExceededError)
+    assert len(server.heads) == verdict.error.attempts == QUICK.retries + 1
+    assert verdict.content == BLOB[: len(verdict.content)] != b""
+
+
+async def test_a_byte_for_each_connection_is_too_little_in_the_long_run(
+    start_server: StartServer,
+) -> None:
+    server = await start_server(Breaking(BLOB, [1] * len(BLOB)).reply)
+    patience = replace(QUICK, stall_seconds=0.1)
+    verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}", patience)
+    assert isinstance(verdict.error, UnavailableError)
+    assert verdict.error.attempts == patience.retries + 1
+    assert verdict.content == BLOB[: len(server.heads)]
+    assert len(verdict.content) < LEAST_PROGRESS_BYTES
 
 
 async def test_who_stops_early_leaves_nothing_behind(start_server: StartServer) -> None:

@@ -11,6 +11,7 @@ from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import (
     DEFAULT_RETRIES,
     DEFAULT_RETRY_WAIT_SECONDS,
+    LEAST_PROGRESS_BYTES,
     MAX_RETRIES,
     READ_TIMEOUT_SECONDS,
 )
@@ -47,7 +48,8 @@ def add_patience_flags(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=READ_TIMEOUT_SECONDS,
         metavar="DURATION",
-        help="a connection without a byte for so long counts as broken, and 0 is no limit"
+        help=f"a connection that gives less than {LEAST_PROGRESS_BYTES} bytes while it is waited"
+        " for so long counts as broken, and 0 is no limit"
         f" (default: {READ_TIMEOUT_SECONDS:g}s)",
     )
 

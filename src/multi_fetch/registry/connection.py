@@ -25,6 +25,7 @@ from multi_fetch.errors import (
 )
 from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_BYTES
 from multi_fetch.registry.head import parse_head
+from multi_fetch.registry.progress import Progress
 
 if TYPE_CHECKING:
     import socket
@@ -44,7 +45,7 @@ class Connection:
 
     Args:
         sock: connected and non-blocking; under TLS, with its handshake done.
-        stall_seconds: between two bytes, at most.
+        stall_seconds: for the head of an answer, and as for ``Progress`` in its body.
 
     Attributes:
         is_used: whether it has served a request before: then it may turn out to be closed.
@@ -56,6 +57,7 @@ class Connection:
         self.may_persist = False
         self._stall_seconds = stall_seconds
         self._deadline: float | None = None
+        self._progress: Progress | None = None
         self._trouble: MultiFetchError | None = None
         self._sock = sock
         self._what: Asked | str = ""
@@ -103,6 +105,7 @@ class Connection:
         self._what = what
         self._start = self._end = 0
         self.may_persist = False
+        self._progress = None
         await self._send(request)
         # The answer is not there yet, and 1xx answers do not extend what its head may take.
         self._deadline = self._stalls_at()
@@ -146,7 +149,7 @@ class Connection:
 
         Raises:
             UnavailableError: it breaks off.
-            DeadlineExceededError: nothing came for too long.
+            DeadlineExceededError: too little came for too long.
             RegistryError: its chunks are no HTTP.
         """
         if head.is_chunked:
@@ -245,30 +248,41 @@ class Connection:
             if count < 16_384:
                 break
         self._end += received
+        if self._progress is not None:
+            self._progress.add(received=received)
         return received
 
     def _stalls_at(self) -> float:
         return trio.current_time() + self._stall_seconds
 
     async def _wait_readable(self) -> None:
-        deadline = self._deadline or self._stalls_at()
+        began = trio.current_time()
+        progress, deadline = self._progress, self._deadline
+        if deadline is None:  # a body is waited for
+            if progress is None:
+                progress = self._progress = Progress(self._stall_seconds)
+            deadline = began + progress.left_seconds
         with trio.move_on_at(deadline) as scope:
             await trio.lowlevel.wait_readable(self._sock)
         if scope.cancelled_caught:
-            missing = "byte" if self._deadline is None else "answer"
-            raise DeadlineExceededError(f"{self._what}: no {missing} in {self._stall_seconds:g} s")
+            missing = progress or f"no answer in {self._stall_seconds:g} s"
+            raise DeadlineExceededError(f"{self._what}: {missing}")
+        if progress is not None:
+            progress.add(waited=trio.current_time() - began)
 
     async def _send(self, data: bytes) -> None:
         rest = memoryview(data)
+        deadline = None
         while rest:
             try:
                 rest = rest[self._sock.send(rest) :]
             except WOULD_BLOCK:
-                with trio.move_on_after(self._stall_seconds) as scope:
+                deadline = deadline or self._stalls_at()
+                with trio.move_on_at(deadline) as scope:
                     await trio.lowlevel.wait_writable(self._sock)
                 if scope.cancelled_caught:
                     raise DeadlineExceededError(
-                        f"{self._what}: takes no byte in {self._stall_seconds:g} s"
+                        f"{self._what}: takes no whole request in {self._stall_seconds:g} s"
                     ) from None
             except OSError as error:
                 raise UnavailableError(f"{self._what}: the connection broke: {error}") from error

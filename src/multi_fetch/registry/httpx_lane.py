@@ -24,6 +24,7 @@ from multi_fetch.limits import (
 )
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.errcode import printable
+from multi_fetch.registry.progress import Progress
 from multi_fetch.registry.transport import PROXIED
 
 if TYPE_CHECKING:
@@ -121,9 +122,15 @@ class HttpxAnswer(Answer):
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it was sent; see ``Answer.chunks``."""
         with translated(self.what, self._stall_seconds):
+            progress = Progress(self._stall_seconds)
             async with aclosing(_raw(self._response)) as raw:
+                began = trio.current_time()
                 async for chunk in raw:
+                    progress.add(waited=trio.current_time() - began, received=len(chunk))
+                    if not progress.left_seconds:
+                        raise DeadlineExceededError(f"{self.what}: {progress}")
                     yield chunk
+                    began = trio.current_time()
 
     async def aclose(self) -> None:
         """Gives the connection back, or closes it if the body was not read to its end."""

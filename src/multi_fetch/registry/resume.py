@@ -3,8 +3,9 @@
 A body that is cut, reset, or silent for too long goes on from the byte that was reached: the
 registry, never the place that it redirected to, is asked for the rest by Range. A 206 must be
 exactly that rest, and of an object of the same size; a 200 is read again and skipped up to there.
-Each new byte renews the patience. Nothing here judges the content: the consumer does, by its
-digest, so a registry that goes on with wrong bytes ends in a digest-mismatch.
+Each new byte renews the patience, unless too few come for the time. Nothing here judges the
+content: the consumer does, by its digest, so a registry that goes on with wrong bytes ends in a
+digest-mismatch.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from multi_fetch.registry.extent import (
     range_header,
     size_of_refused,
 )
+from multi_fetch.registry.progress import Progress
 from multi_fetch.registry.retry import is_passing
 from multi_fetch.verify import Verifier
 
@@ -114,6 +116,8 @@ class Download:
         self._reached = self._extent.first
         self._is_resumed = False
         self._since_others_ran = 0
+        self._progress: Progress | None = None
+        self._renewed_at = 0.0
         self.size = self._extent.size
 
     def stored(self, digest: Digest) -> AsyncGenerator[Chunk, None]:
@@ -192,7 +196,7 @@ class Download:
         """
         if isinstance(broken, InvalidRequestError) and self._is_resumed:
             raise self._changed() from broken
-        attempts = self._answer.attempts if self._reached == before else 1
+        attempts = 1 if self._has_moved(self._reached - before) else self._answer.attempts
         await self._answer.aclose()
         await self._session.bear(broken, attempts)
         headers, asked = {"Accept": self._candidate.accept}, self._rest()
@@ -212,6 +216,19 @@ class Download:
             raise self._changed() from error
         self.size = self._extent.size
         return True
+
+    def _has_moved(self, count: int) -> bool:
+        """Whether an answer with so many new bytes renews the patience.
+
+        One byte does, but not where such bytes are all that comes in the time of a stall, over
+        however many connections: then the object would be waited for without end.
+        """
+        now = trio.current_time()
+        if self._progress is None:
+            self._progress, self._renewed_at = Progress(self._session.stall_seconds), now
+        self._progress.add(waited=now - self._renewed_at, received=count)
+        self._renewed_at = now
+        return count > 0 and self._progress.left_seconds > 0
 
     def _rest(self) -> ByteRange | None:
         if self._asked is None:

@@ -80,6 +80,11 @@ class Session:
             login = Login(partial(keychain.find, host.authority, repository))
         self._authorizer = Authorizer(host, login, repository, self._ask_token_service)
 
+    @property
+    def stall_seconds(self) -> float:
+        """How long a connection may be of no use: see ``remotes.Patience``."""
+        return self._exchange.patience.stall_seconds
+
     @asynccontextmanager
     async def request(
         self, method: str, path: str, headers: Mapping[str, str]
