@@ -3,6 +3,8 @@
 Every flag is in --help-all, in the argument group that it was added to. One whose help is a
 ``Shown`` is in --help too, on a line of its own. A screen has 24 lines of 80 columns: a test
 holds that each command's --help fits.
+
+A flag's metavar tells shells how to complete its value: ``PATH`` is a file and ``DIR`` a folder.
 """
 
 from __future__ import annotations
@@ -102,6 +104,10 @@ class CommandParser(argparse.ArgumentParser):
         """All that is no positional, as they are grouped."""
         for group in self._action_groups:
             yield from (each for each in group._group_actions if each.option_strings)  # noqa: SLF001 - argparse shows its groups in no other way
+
+    def positionals(self) -> Iterator[argparse.Action]:
+        """All that is no flag, in the order in which it is written."""
+        yield from self._get_positional_actions()
 
     def _common_lines(self) -> Iterator[str]:
         for flag in sorted(self.flags(), key=lambda flag: flag.dest == "help_all"):

@@ -51,7 +51,7 @@ def add_host_flags(flags: argparse._ActionsContainer) -> None:
     flags.add_argument(
         "--hosts-dir",
         type=_folder,
-        metavar="PATH",
+        metavar="DIR",
         help="the folder with <registry>/hosts.toml, as containerd has them, or with Docker's"
         f" certificates; empty for none (default: {' and '.join(HOSTS_FOLDERS)})",
     )
