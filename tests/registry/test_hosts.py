@@ -61,6 +61,10 @@ def test_a_name_that_no_look_up_takes_is_an_invalid_reference(hostname: str) -> 
         "fd00::1",
         "::ffff:127.0.0.1",
         "::ffff:10.0.0.1",
+        "fec0::1",
+        "2002:a00:1::1",
+        "64:ff9b::10.0.0.1",
+        "64:ff9b:1::1",
     ],
 )
 def test_inside_is_what_the_internet_cannot_reach(host: str) -> None:
@@ -68,7 +72,16 @@ def test_inside_is_what_the_internet_cannot_reach(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["registry.example", "8.8.8.8", "172.32.0.1", "2001:4860:4860::8888", "localhost.x", ""]
+    "host",
+    [
+        "registry.example",
+        "8.8.8.8",
+        "172.32.0.1",
+        "2001:4860:4860::8888",
+        "64:ff9b::8.8.8.8",
+        "localhost.x",
+        "",
+    ],
 )
 def test_all_else_is_outside(host: str) -> None:
     assert not is_inside(host)

@@ -55,11 +55,13 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     last = {_last(hosts, "may_pull"), _last(hosts, "may_resolve")}
     opening = partial(open_exchange, jobs=jobs, patience=patience, proxies=proxies)
     async with AsyncExitStack() as stack:
-        remotes = []
+        remotes, registry_session = [], None
         for number, host in enumerate(hosts):
             exchange = await stack.enter_async_context(opening(host, is_last=number in last))
             own = None if host.namespace else credential  # no mirror is told the registry's
             session = Session(exchange, host, own, ref.repository, keychain=keychain)
+            if not host.namespace:
+                registry_session = session
             remotes.append(RegistryRemote(session, ref))
         remote = _together(hosts, remotes, ref)
         if foreign_urls:
@@ -67,7 +69,7 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
 
             registry = _registry(hosts, ref)
             exchange = await stack.enter_async_context(opening(stranger(registry)))
-            remote = ForeignRemote(remote, exchange, registry)
+            remote = ForeignRemote(remote, exchange, registry, registry_session)
         yield remote
 
 

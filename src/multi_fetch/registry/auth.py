@@ -19,6 +19,7 @@ from multi_fetch.limits import DEFAULT_TOKEN_LIFETIME_SECONDS, TOKEN_RENEWAL_SHA
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
+from multi_fetch.registry.place import Place
 from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
@@ -50,11 +51,13 @@ class TokenRequest(msgspec.Struct, frozen=True):
         url: with its query.
         authorization: the header's value, or empty for an anonymous token.
         form: an OAuth 2 form to POST; empty for a GET.
+        place: where the URL may lead.
     """
 
     url: str
     authorization: str = ""
     form: str = ""
+    place: Place = Place.ANYWHERE
 
     def is_misunderstood(self, status: int | None) -> bool:
         """Whether the service's answer may only mean that it does not know this form."""
@@ -147,15 +150,15 @@ def token_requests(
         CredentialsError: the credential cannot be sent.
     """
     realm = challenge.params.get("realm", "")
-    _check_realm(realm, host=host, is_registry_inside=is_registry_inside)
+    place = _place_of(realm, host=host, is_registry_inside=is_registry_inside)
     service = challenge.params.get("service", "")
     url = _url(realm, service, scopes)
     if credential is None or not (credential.identity_token or credential.has_login):
-        return (TokenRequest(url),)
+        return (TokenRequest(url, place=place),)
     password = credential.password or credential.identity_token
-    got = TokenRequest(url, _basic(credential.username, password))
+    got = TokenRequest(url, _basic(credential.username, password), place=place)
     form = _form(credential, service, scopes)
-    posted = TokenRequest(urlsplit(realm)._replace(fragment="").geturl(), form=form)
+    posted = TokenRequest(urlsplit(realm)._replace(fragment="").geturl(), form=form, place=place)
     return (posted, got) if credential.identity_token else (got, posted)
 
 
@@ -183,7 +186,8 @@ def _form(credential: Credential, service: str, scopes: Sequence[str]) -> str:
     )
 
 
-def _check_realm(realm: str, *, host: Host, is_registry_inside: bool) -> None:
+def _place_of(realm: str, *, host: Host, is_registry_inside: bool) -> Place:
+    """Judges a realm by its text, and says how the address behind it is to be judged."""
     try:
         has_user = "@" in urlsplit(realm).netloc
         # as a connection will read it: a superscript 1 is a 1 there
@@ -205,6 +209,8 @@ def _check_realm(realm: str, *, host: Host, is_registry_inside: bool) -> None:
             f"{host.authority} names a token service in a private network, {where}:"
             " nothing is sent there"
         )
+    is_own = target == parse_url(host.url).origin  # which the user has named
+    return Place.ANYWHERE if is_own or is_registry_inside else Place.OUTSIDE
 
 
 def read_token(body: bytes, *, service: str, asked_at: float) -> Token:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import ssl
 from contextlib import aclosing
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import httptools
@@ -67,9 +68,9 @@ class Connection:
         self._start = 0
         self._end = 0
 
-    @property
+    @cached_property
     def peer(self) -> str:
-        """The address at the other end; empty where it has gone already."""
+        """The address at the other end; empty where it had gone when it was first asked for."""
         try:
             name = self._sock.getpeername()
         except OSError:

@@ -20,6 +20,7 @@ from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.pace import Paces
+from multi_fetch.registry.place import Place
 from multi_fetch.registry.proxies import NO_PROXIES, Proxies
 from multi_fetch.registry.url import join
 
@@ -47,9 +48,14 @@ class Lane(Protocol):
     """What sends one request over one connection."""
 
     async def send(
-        self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        form: str | None = None,
+        place: Place = Place.ANYWHERE,
     ) -> Answer:
-        """Sends a request as it is; gives the answer, whatever its status.
+        """Sends a request as it is, to that place; gives the answer, whatever its status.
 
         Raises:
             MultiFetchError: there is no answer.
@@ -94,6 +100,7 @@ class Exchange:
         *,
         attempt: int = 1,
         form: str | None = None,
+        place: Place = Place.ANYWHERE,
     ) -> Answer:
         """Sends a request, and again to wherever the answer points; a form is sent only once.
 
@@ -104,29 +111,37 @@ class Exchange:
             authorization: the header's value, for this origin alone; or empty.
             attempt: which of its request it is, from 1.
             form: a body to POST.
+            place: where the URL may lead; where a redirect may, its answer's address decides.
 
         Raises:
             MultiFetchError: there is no answer, or none that may be followed.
         """
-        target = url
+        target, there = url, place
         for redirects in range(MAX_REDIRECTS + 1):
             sent = dict(headers, **_ALWAYS)
             if self._own is not None and target.origin == self._own[0]:
                 sent.update(self._own[1])
             if authorization and target.origin == url.origin:
                 sent["Authorization"] = authorization
-            answer = await self._send_in_turn(method, target, sent, form, attempt)
+            answer = await self._send_in_turn(method, target, sent, form, attempt, there)
             if answer.status not in REDIRECTS or form:
                 return answer
             try:
                 target = _next_target(answer, redirects)
+                there = place if target.origin == url.origin else _place_after(answer)
                 await answer.first_bytes()  # and no more, so that the connection is used again
             finally:
                 await answer.aclose()
         raise AssertionError("the last redirect is refused")
 
-    async def _send_in_turn(
-        self, method: str, url: Url, headers: Mapping[str, str], form: str | None, attempt: int
+    async def _send_in_turn(  # noqa: PLR0913, PLR0917 - a request's parts
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        form: str | None,
+        attempt: int,
+        place: Place,
     ) -> Answer:
         """Sends a request when its host has room for it, and learns from the answer."""
         lane: Lane = self._general
@@ -136,12 +151,12 @@ class Exchange:
         # Without a pace it was sent before the host first asked to slow down.
         sent_at = -math.inf
         if pace is None:
-            answer = await lane.send(method, url, headers, form)
+            answer = await lane.send(method, url, headers, form, place)
         else:
             await (pace.wait_turn() if attempt == 1 else pace.wait_again())
             try:
                 sent_at = trio.current_time()
-                answer = await lane.send(method, url, headers, form)
+                answer = await lane.send(method, url, headers, form, place)
             finally:
                 pace.done()
         if logger.isEnabledFor(logging.DEBUG):
@@ -192,6 +207,11 @@ def _next_target(answer: Answer, redirects: int) -> Url:
     if is_inside(target.origin.host) and not answer.is_from_inside:
         raise _refused(answer, "a private network", location)
     return target
+
+
+def _place_after(answer: Answer) -> Place:
+    """Where a redirect may lead: from outside nothing leads inside."""
+    return Place.ANYWHERE if answer.is_from_inside else Place.OUTSIDE
 
 
 def _refused(answer: Answer, where: str, location: str) -> RegistryError:

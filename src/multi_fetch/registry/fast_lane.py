@@ -18,6 +18,7 @@ from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS, MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.connection import Connection
+from multi_fetch.registry.place import Place, refuse_inside
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -59,35 +60,41 @@ class FastLane:
         return sys.modules.keys().isdisjoint(MOCKABLE) or not is_mocked()
 
     async def send(
-        self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        form: str | None = None,
+        place: Place = Place.ANYWHERE,
     ) -> FastAnswer:
         """Sends a GET or HEAD; see ``exchange.Lane``."""
         assert form is None, "only the general lane has bodies"
         request = _request(method, url, headers)
-        connection, head = await self._exchange(
-            url.origin, request, Asked(method, url), has_body=method != "HEAD"
-        )
+        connection, head = await self._exchange(url, request, Asked(method, url), place)
         return FastAnswer(self, connection, head, method, url)
 
     async def _exchange(
-        self, origin: Origin, request: bytes, asked: Asked, *, has_body: bool
+        self, url: Url, request: bytes, asked: Asked, place: Place
     ) -> tuple[Connection, Head]:
         """Sends a request, and again where an idle connection turns out to be closed.
 
         RFC 9112, section 9.3.1: that race is a client's to repair, by itself.
         """
+        origin, has_body = url.origin, asked.method != "HEAD"
         for _ in range(MAX_STALE_CONNECTIONS):
             connection = self._take_idle(origin)
             if connection is None:
                 break
             try:
+                if place is Place.OUTSIDE:
+                    refuse_inside(connection.peer, asked)
                 return connection, await connection.exchange(request, asked, has_body=has_body)
             except UnavailableError:
                 connection.close()
             except BaseException:
                 connection.close()
                 raise
-        connection = await self._connect(origin, asked)
+        connection = await self._connect(origin, asked, place)
         try:
             return connection, await connection.exchange(request, asked, has_body=has_body)
         except BaseException:
@@ -130,10 +137,10 @@ class FastLane:
             connection.close()
         return None
 
-    async def _connect(self, origin: Origin, asked: Asked) -> Connection:
+    async def _connect(self, origin: Origin, asked: Asked, place: Place) -> Connection:
         with trio.move_on_after(self._connect_seconds):
             try:
-                sock = await _open_socket(origin)
+                sock = await _open_socket(origin, asked, place)
             except OSError as error:
                 raise UnavailableError(f"{asked}: no connection: {_words(error)}") from error
             except (UnicodeError, OverflowError) as error:  # a name that no look-up takes
@@ -265,9 +272,15 @@ def _request(method: str, url: Url, headers: Mapping[str, str]) -> bytes:
     return f"{text}\r\n\r\n".encode("ascii")
 
 
-async def _open_socket(origin: Origin) -> socket.socket:
+async def _open_socket(origin: Origin, asked: Asked, place: Place) -> socket.socket:
     """A connected socket, by happy eyeballs (RFC 8305), as trio has it."""
     stream = await trio.open_tcp_stream(origin.host, origin.port)
+    if place is Place.OUTSIDE:
+        try:
+            refuse_inside(stream.socket.getpeername()[0], asked)
+        except BaseException:
+            stream.socket.close()
+            raise
     sock = socket.socket(fileno=stream.socket.detach())
     sock.setblocking(False)
     return sock

@@ -104,7 +104,7 @@ async def find(
         answer = await _ask(session, method, candidate, byte_range, final=final)
         if answer.status in _good(candidate, byte_range):
             return candidate, answer
-        failures.append(await _failure(answer))
+        failures.append(await _failure(session, answer))
         if answer.status in final:
             puzzled = candidate
         elif answer.status != 404:
@@ -115,7 +115,7 @@ async def find(
             answer = await _ask(session, method, puzzled, byte_range, attempt=2)
             if answer.status in _good(puzzled, byte_range):
                 return puzzled, answer
-            failures[0] = await _failure(answer)
+            failures[0] = await _failure(session, answer)
     beyond = [failure for failure in failures if not isinstance(failure, NotFoundError)]
     raise (beyond or failures)[0]
 
@@ -149,7 +149,8 @@ def _good(candidate: Candidate, byte_range: ByteRange | None) -> frozenset[int]:
     return WHOLE if _asked(candidate, byte_range) is None else WHOLE_OR_PART
 
 
-async def _failure(answer: Answer) -> MultiFetchError:
+async def _failure(session: Session, answer: Answer) -> MultiFetchError:
+    session.note_place(answer)
     try:
         return await answer.error()
     finally:

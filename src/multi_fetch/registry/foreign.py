@@ -20,6 +20,7 @@ from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.registry.api import ANY_TYPE, Candidate, Endpoint
 from multi_fetch.registry.hosts import Host, is_inside, is_loopback, without_port
+from multi_fetch.registry.place import Place
 from multi_fetch.registry.resume import Download
 from multi_fetch.registry.session import Session
 from multi_fetch.registry.url import parse_url, shown
@@ -49,17 +50,22 @@ def stranger(host: Host) -> Host:
     return Host(host.scheme, host.authority, tls=tls)
 
 
-def allowed_url(text: str, registry: Host) -> Url:
+def allowed_url(text: str, registry: Host, place: Place = Place.OUTSIDE) -> Url:
     """A foreign URL that may be asked: over https, and from outside never inside.
 
     For a registry on this machine that speaks plain http, so may they.
+
+    Args:
+        text: the URL.
+        registry: whose name may be one inside.
+        place: where its address lets the URL lead.
 
     Raises:
         RegistryError: it is none.
     """
     url = parse_url(text)
     own, there = without_port(registry.authority), url.origin.host
-    if is_inside(there) and not is_inside(own):
+    if place is Place.OUTSIDE and is_inside(there) and not is_inside(own):
         raise RegistryError(f"the foreign URL leads to a private network: {shown(text)!r}")
     is_local = registry.scheme == "http" and is_loopback(own) and is_loopback(there)
     if url.origin.scheme != "https" and not is_local:
@@ -70,13 +76,16 @@ def allowed_url(text: str, registry: Host) -> Url:
 class ForeignSession(Session):
     """Requests to one foreign origin, none of them with authorization."""
 
-    def __init__(self, exchange: Exchange, url: Url) -> None:
+    def __init__(self, exchange: Exchange, url: Url, place: Place) -> None:
         super().__init__(exchange, Host(url.origin.scheme, url.origin.authority), None, "")
+        self._place = place
 
     async def _send_authorized(
         self, method: str, url: Url, headers: Mapping[str, str], attempt: int
     ) -> Answer:
-        return await self._exchange.follow(method, url, headers, "", attempt=attempt)
+        return await self._exchange.follow(
+            method, url, headers, "", attempt=attempt, place=self._place
+        )
 
 
 class ForeignRemote:
@@ -86,12 +95,16 @@ class ForeignRemote:
         remote: the repository.
         exchange: sends requests to foreign places, as ``stranger`` says.
         registry: whose place decides where foreign URLs may lead.
+        session: the registry's, which knows where it was reached; None if it is not asked at all.
     """
 
-    def __init__(self, remote: Remote, exchange: Exchange, registry: Host) -> None:
+    def __init__(
+        self, remote: Remote, exchange: Exchange, registry: Host, session: Session | None
+    ) -> None:
         self._remote = remote
         self._exchange = exchange
         self._registry = registry
+        self._session = session
         self._retries = 0
 
     async def resolve(
@@ -145,16 +158,22 @@ class ForeignRemote:
         self, urls: Sequence[str], size: int | None
     ) -> tuple[ForeignSession, Download]:
         failure: MultiFetchError = NotFoundError("there are no foreign URLs")
+        place = self._place()
         for text in urls[:MAX_FOREIGN_URLS]:
             try:
-                url = allowed_url(text, self._registry)
-                session = ForeignSession(self._exchange, url)
+                url = allowed_url(text, self._registry, place)
+                session = ForeignSession(self._exchange, url, place)
                 return session, await self._ask(session, url, size)
             except MultiFetchError as error:
                 failure = error
                 facts = {"url": shown(text), "code": error.code, "error": error.message}
                 logger.info("a foreign URL failed", extra=facts)
         raise failure
+
+    def _place(self) -> Place:
+        is_there = self._session is not None and self._session.is_inside
+        is_inside_by_name = is_inside(without_port(self._registry.authority))
+        return Place.ANYWHERE if is_there or is_inside_by_name else Place.OUTSIDE
 
     async def _ask(self, session: ForeignSession, url: Url, size: int | None) -> Download:
         candidate = Candidate(Endpoint.BLOBS, url.target, ANY_TYPE)

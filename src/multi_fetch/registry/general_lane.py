@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS
+from multi_fetch.registry.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,12 @@ class GeneralLane:
         self._lane: HttpxLane | None = None
 
     async def send(
-        self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        form: str | None = None,
+        place: Place = Place.ANYWHERE,
     ) -> Answer:
         """Sends a request as it is; gives the answer, whatever its status.
 
@@ -66,7 +72,7 @@ class GeneralLane:
                 proxies=self._proxies,
             )
             self._lane = HttpxLane(self._client, stall_seconds=self._stall_seconds)
-        return await self._lane.send(method, url, headers, form)
+        return await self._lane.send(method, url, headers, form, place)
 
     async def aclose(self) -> None:
         """Closes what was opened."""

@@ -1,7 +1,8 @@
 """Where a registry is, and how it is reached; and which addresses count as inside.
 
-A host is judged by its text: names are not looked up here. "Inside" is what the public internet
-cannot reach: loopback, private and link-local addresses. A public registry may not send us there.
+A host is judged by its text: names are not looked up here (see place.py). "Inside" is what the
+public internet cannot reach: loopback, private and link-local addresses. A public registry may not
+send us there.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# RFC 6052, section 2.1, and RFC 8215: IPv6 that a gateway makes IPv4; the latter leads anywhere.
+NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 
 PORT = re.compile(r":([0-9]{1,9})\Z", re.ASCII)
 MAX_PORT: Final = 65_535
@@ -150,7 +155,7 @@ def is_inside(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):  # RFC 6761, section 6.3
         return True
     address = _address(host)
-    return address is not None and not address.is_global
+    return address is not None and not _is_global(address)
 
 
 def is_loopback(host: str) -> bool:
@@ -164,8 +169,23 @@ def _address(host: str) -> Address | None:
         address: Address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return _old_style_address(host)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    embedded = _embedded(address) if isinstance(address, ipaddress.IPv6Address) else None
+    return embedded or address
+
+
+def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 one leads to: by its form, by 6to4, or by NAT64."""
+    embedded = address.ipv4_mapped or address.sixtofour
+    if embedded is None and address in NAT64:
+        embedded = ipaddress.IPv4Address(address.packed[-4:])
+    return embedded
+
+
+def _is_global(address: Address) -> bool:
+    is_local = isinstance(address, ipaddress.IPv6Address) and (
+        address.is_site_local or address in LOCAL_NAT64
+    )
+    return address.is_global and not is_local
 
 
 def _old_style_address(host: str) -> Address | None:

@@ -24,8 +24,9 @@ from multi_fetch.limits import (
 )
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.errcode import printable
+from multi_fetch.registry.place import Place
 from multi_fetch.registry.progress import Progress
-from multi_fetch.registry.transport import PROXIED
+from multi_fetch.registry.transport import PLACE, PROXIED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -64,7 +65,12 @@ class HttpxLane:
         self._stall_seconds = stall_seconds
 
     async def send(
-        self, method: str, url: Url, headers: Mapping[str, str], form: str | None = None
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        form: str | None = None,
+        place: Place = Place.ANYWHERE,
     ) -> Answer:
         """Sends a request as it is, and again where the server had closed an idle connection.
 
@@ -79,6 +85,7 @@ class HttpxLane:
             request = self._client.build_request(
                 method, str(url), headers=dict(headers), content=form
             )
+        request.extensions[PLACE] = place
         for attempt in range(MAX_STALE_CONNECTIONS + 1):
             trace = request.extensions["trace"] = _Trace(self._stall_seconds)
             try:

@@ -59,6 +59,7 @@ class Session:
     Attributes:
         retries: requests that were sent again.
         ratelimit: the headers with which the registry last told its limits.
+        is_inside: whether the registry was in a private network when it last had no object.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Session:
     ) -> None:
         self.retries = 0
         self.ratelimit: dict[str, str] = {}
+        self.is_inside = False
         self._exchange = exchange
         self._host = host
         self._origin = parse_url(host.url).origin
@@ -134,6 +136,11 @@ class Session:
             await answer.drain()
             await self._wait(delay, f"{answer.what}: {answer.status}")
         raise AssertionError("attempts have an end")
+
+    def note_place(self, answer: Answer) -> None:
+        """Takes note of where an answer came from, if it is the registry's own."""
+        if answer.url.origin == self._origin:
+            self.is_inside = answer.is_from_inside
 
     async def bear(self, error: MultiFetchError, attempt: int) -> None:
         """Waits until the next attempt, or raises the error where there is none.
@@ -201,6 +208,7 @@ class Session:
             headers,
             question.authorization,
             form=question.form or None,
+            place=question.place,
         )
         try:
             if answer.status == 200:

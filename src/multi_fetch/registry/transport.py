@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import ssl
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import h11
 import httpx
 
+from multi_fetch.errors import RegistryError
 from multi_fetch.limits import (
     CONNECT_TIMEOUT_SECONDS,
     KEEPALIVE_SECONDS,
     POOL_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
 )
+from multi_fetch.registry.answer import Asked
+from multi_fetch.registry.place import Place, refuse_inside
 from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.tls import Trust
 from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
+
+    import httpcore
 
     from multi_fetch.registry.url import Origin
 
 # In an answer's extensions: whether it came through a proxy, whose address says nothing.
 PROXIED: Final = "multi_fetch_proxied"
+
+# In a request's extensions: the Place where its connection may lead.
+PLACE: Final = "multi_fetch_place"
 
 
 class Transport(httpx.AsyncBaseTransport):
@@ -44,13 +52,18 @@ class Transport(httpx.AsyncBaseTransport):
         self._limits = limits
         self._trust = trust
         self._proxies = proxies
-        self._pools: dict[tuple[str, bool, str], httpx.AsyncHTTPTransport] = {}
+        self._pools: dict[tuple[str, bool, str, bool], httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends one request, and gives its answer before the body."""
         origin = parse_url(str(request.url)).origin
         proxy = self._proxies.of(origin)
-        key = (origin.scheme, self._trust.is_own(origin), proxy)
+        # A proxy's address is the user's choice, and the one behind it is not known.
+        is_judged = not proxy and request.extensions.get(PLACE) is Place.OUTSIDE
+        if is_judged:
+            request.extensions["trace"] = _Judge(request)
+        # What is in a pool was judged when it was opened.
+        key = (origin.scheme, self._trust.is_own(origin), proxy, is_judged)
         if key not in self._pools:
             self._pools[key] = self._new_pool(origin, proxy)
         response = await self._pools[key].handle_async_request(request)
@@ -78,6 +91,30 @@ class Transport(httpx.AsyncBaseTransport):
         return httpx.AsyncHTTPTransport(
             verify=context, limits=self._limits, trust_env=False, proxy=through
         )
+
+
+class _Judge:
+    """Refuses a connection into a private network before anything is sent on it.
+
+    Args:
+        request: whose own trace is told everything too.
+    """
+
+    def __init__(self, request: httpx.Request) -> None:
+        self._asked = Asked(request.method, parse_url(str(request.url)))
+        self._trace = request.extensions.get("trace")
+
+    async def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            stream: httpcore.AsyncNetworkStream = facts["return_value"]
+            address = stream.get_extra_info("server_addr")
+            try:
+                refuse_inside(str(address[0]), self._asked)
+            except RegistryError:
+                await stream.aclose()
+                raise
+        if self._trace is not None:
+            await self._trace(event, facts)
 
 
 class _Body(httpx.AsyncByteStream):
