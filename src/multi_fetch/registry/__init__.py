@@ -20,7 +20,8 @@ from multi_fetch.registry.session import Session
 from multi_fetch.remotes import DEFAULT_PATIENCE, Patience
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from multi_fetch.oci.reference import Reference
     from multi_fetch.registry.credentials import Keychain
@@ -55,21 +56,19 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     last = {_last(hosts, "may_pull"), _last(hosts, "may_resolve")}
     opening = partial(open_exchange, jobs=jobs, patience=patience, proxies=proxies)
     async with AsyncExitStack() as stack:
-        remotes, registry_session = [], None
+        remotes, sessions = [], {}
         for number, host in enumerate(hosts):
             exchange = await stack.enter_async_context(opening(host, is_last=number in last))
             own = None if host.namespace else credential  # no mirror is told the registry's
             session = Session(exchange, host, own, ref.repository, keychain=keychain)
-            if not host.namespace:
-                registry_session = session
+            sessions[host.url] = session
             remotes.append(RegistryRemote(session, ref))
         remote = _together(hosts, remotes, ref)
         if foreign_urls:
-            from multi_fetch.registry.foreign import ForeignRemote, stranger
-
-            registry = _registry(hosts, ref)
-            exchange = await stack.enter_async_context(opening(stranger(registry)))
-            remote = ForeignRemote(remote, exchange, registry, registry_session)
+            more = _foreign(remote, _registry(hosts, ref), sessions)
+            remote = await stack.enter_async_context(
+                more(jobs=jobs, patience=patience, proxies=proxies)
+            )
         yield remote
 
 
@@ -81,6 +80,15 @@ def _together(hosts: Sequence[Host], remotes: Sequence[RegistryRemote], ref: Ref
     from multi_fetch.registry.source import Source
 
     return MirroredRemote(list(map(Source, hosts, remotes)), ref.locator)
+
+
+def _foreign(
+    remote: Remote, registry: Host, sessions: Mapping[str, Session]
+) -> Callable[..., AbstractAsyncContextManager[Remote]]:
+    """What opens the remote once more, as one that asks foreign URLs too."""
+    from multi_fetch.registry.foreign import open_foreign_urls
+
+    return partial(open_foreign_urls, remote, registry, sessions.get(registry.url))
 
 
 def _registry(hosts: Sequence[Host], ref: Reference) -> Host:

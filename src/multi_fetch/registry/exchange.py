@@ -118,9 +118,7 @@ class Exchange:
         """
         target, there = url, place
         for redirects in range(MAX_REDIRECTS + 1):
-            sent = dict(headers, **_ALWAYS)
-            if self._own is not None and target.origin == self._own[0]:
-                sent.update(self._own[1])
+            sent = self._headers_for(target.origin, headers)
             if authorization and target.origin == url.origin:
                 sent["Authorization"] = authorization
             answer = await self._send_in_turn(method, target, sent, form, attempt, there)
@@ -133,6 +131,12 @@ class Exchange:
             finally:
                 await answer.aclose()
         raise AssertionError("the last redirect is refused")
+
+    def _headers_for(self, origin: Origin, headers: Mapping[str, str]) -> dict[str, str]:
+        sent = dict(headers, **_ALWAYS)
+        if self._own is not None and origin == self._own[0]:
+            sent.update(self._own[1])
+        return sent
 
     async def _send_in_turn(  # noqa: PLR0913, PLR0917 - a request's parts
         self,

@@ -19,6 +19,7 @@ from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.registry.api import ANY_TYPE, Candidate, Endpoint
+from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.hosts import Host, is_inside, is_loopback, without_port
 from multi_fetch.registry.place import Place
 from multi_fetch.registry.resume import Download
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from multi_fetch.protocol.request import ByteRange
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.exchange import Exchange
+    from multi_fetch.registry.proxies import Proxies
     from multi_fetch.registry.url import Url
-    from multi_fetch.remotes import Remote, Resolved
+    from multi_fetch.remotes import Patience, Remote, Resolved
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +73,23 @@ def allowed_url(text: str, registry: Host, place: Place = Place.OUTSIDE) -> Url:
     if url.origin.scheme != "https" and not is_local:
         raise RegistryError(f"the foreign URL is without https: {shown(text)!r}")
     return url
+
+
+@asynccontextmanager
+async def open_foreign_urls(  # noqa: PLR0913 - as for open_registry
+    remote: Remote,
+    registry: Host,
+    session: Session | None,
+    *,
+    jobs: int,
+    patience: Patience,
+    proxies: Proxies | None,
+) -> AsyncIterator[ForeignRemote]:
+    """A remote that asks foreign URLs too; arguments as for ``ForeignRemote`` and the exchange."""
+    async with open_exchange(
+        stranger(registry), jobs=jobs, patience=patience, proxies=proxies
+    ) as exchange:
+        yield ForeignRemote(remote, exchange, registry, session)
 
 
 class ForeignSession(Session):
