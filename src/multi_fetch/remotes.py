@@ -27,7 +27,7 @@ from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from multi_fetch.oci.reference import Reference
@@ -192,6 +192,7 @@ _ROOMS: Final[Mapping[str, tuple[str, str]]] = {
     "oci": _LAYOUT,
     "oci-archive": _LAYOUT,
 }
+_FOREIGN: Final = ("multi_fetch.registry.foreign", "open_beside")
 
 
 @asynccontextmanager
@@ -210,7 +211,7 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
     """The remote of a reference: it is asked for nothing before an object is wanted.
 
     Args:
-        ref: the repository, or a layout, for which all else is of no matter; as is its object.
+        ref: the repository, or a layout, for which credentials are of no matter; as is its object.
         username: for Basic authentication, and for the token service.
         password: the same.
         keychain: where credentials are looked for once the registry wants some, if none are given;
@@ -218,20 +219,22 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
         jobs: how many objects will be open at the same time, at most.
         patience: with a remote in trouble.
         hosts: in the order of asking, as ``registry.hosts.load_hosts`` finds them; or the registry.
+            A layout has none; the certificates of the first are trusted where foreign URLs lead.
         proxies: through which hosts are reached; None for none.
         foreign_urls: whether the remote is a ``Foreign`` too.
     """
-    module, function = _ROOMS[ref.scheme]
-    open_room = getattr(importlib.import_module(module), function)
-    async with open_room(
-        ref,
-        username=username,
-        password=password,
-        keychain=keychain,
-        jobs=jobs,
-        patience=patience,
-        hosts=hosts,
-        proxies=proxies,
-        foreign_urls=foreign_urls,
-    ) as remote:
-        yield remote
+    login = {"username": username, "password": password, "keychain": keychain}
+    way = {"hosts": hosts, "jobs": jobs, "patience": patience, "proxies": proxies}
+    open_room = _found(*_ROOMS[ref.scheme])
+    async with open_room(ref, foreign_urls=foreign_urls, **login, **way) as remote:
+        if not foreign_urls or not ref.scheme:
+            yield remote
+            return
+        async with _found(*_FOREIGN)(remote, **way) as both:
+            yield both
+
+
+def _found(module: str, function: str) -> Callable[..., AbstractAsyncContextManager[Remote]]:
+    found: Callable[..., AbstractAsyncContextManager[Remote]]
+    found = getattr(importlib.import_module(module), function)
+    return found

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from msgspec.structs import replace
 
 from multi_fetch.errors import (
     DigestMismatchError,
@@ -23,12 +24,15 @@ from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import open_registry
 from multi_fetch.registry.foreign import allowed_url, stranger
-from multi_fetch.registry.hosts import Host, default_host
+from multi_fetch.registry.hosts import NOBODY, Host, default_host
 from multi_fetch.registry.mirrors import MirroredRemote
+from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.tls import Tls
-from multi_fetch.remotes import Foreign, Patience
+from multi_fetch.remotes import Foreign, Patience, open_remote
+from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.verify import Verifier
 from tests.fakes.consumer import QUICK
+from tests.fakes.proxy import running_proxy
 from tests.registry.conftest import ONCE, raw_answer
 from tests.registry.mirror_set import Shelf, shelves
 from tests.registry.tls_server import NAME, Authority, tls_server
@@ -146,6 +150,38 @@ async def test_wrong_bytes_are_found_out(start_server: StartServer) -> None:
     async with foreign(default_host("localhost:1")) as remote:
         with pytest.raises(DigestMismatchError):
             await fetched(remote, url_of(shelf))
+
+
+async def test_wrong_bytes_of_what_is_held_anyway_are_mended_by_the_next_url(
+    start_server: StartServer,
+) -> None:
+    wrong, good = await several(start_server, 2)
+    wrong.lies[DIGEST] = LAYER[::-1]
+    async with foreign(default_host("localhost:1")) as remote:
+        assert await fetched(remote, url_of(wrong), url_of(good)) == LAYER
+    assert good.asked == [f"GET {DIGEST}"]
+
+
+async def test_a_url_that_breaks_down_in_the_middle_gives_way_to_the_next_from_there(
+    start_server: StartServer,
+) -> None:
+    """Of content that is too large to be held, what came is not asked for again."""
+    broken, good = await shelves(start_server, 2)
+    content = LAYER * 4
+    digest = broken.add(content)
+    good.add(content)
+    broken.cuts = [600_000] + [0] * 9
+    async with foreign(default_host("localhost:1")) as remote:
+        assert isinstance(remote, Foreign)
+        ref = Reference(LOCATOR, f"@{digest}")
+        urls = [url_of(broken, digest), url_of(good, digest)]
+        received = bytearray()
+        async with remote.open_foreign(ref, urls, size=len(content)) as opened:
+            async for chunk in opened.chunks:
+                received += chunk
+        assert received == content
+        assert remote.report().retries == QUICK.retries
+    assert good.asked == [f"GET {digest} 600000-"]
 
 
 async def test_of_many_urls_a_few_are_tried(start_server: StartServer) -> None:
@@ -326,6 +362,41 @@ async def test_over_https_the_certificate_counts_whatever_the_registrys_is(tmp_p
             with pytest.raises(MultiFetchError, match="certificate"):
                 await fetched(remote, f"{url}/layer")
         assert len(server.heads) == seen
+
+
+async def test_a_layout_asks_foreign_urls_too_but_none_inside(tmp_path: Path) -> None:
+    """A proxy looks the name up, so that it is one out there."""
+    authority, file, folder = Authority(), tmp_path / "ca.pem", tmp_path / "layout"
+    authority.ca.cert_pem.write_to_path(str(file))
+    LayoutBuilder(folder).finish()
+
+    async def reply(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
+        await stream.send_all(raw_answer("200 OK", LAYER))
+        return True
+
+    hosts = [replace(NOBODY, tls=Tls(ca_files=(str(file),)))]
+    ref = Reference(f"oci:{folder}")
+    wanted = Reference(ref.locator, f"@{DIGEST}")
+    async with (
+        tls_server(authority.certified("files.example"), reply) as server,
+        running_proxy({"files.example:443": server.port}) as proxy,
+        open_remote(
+            ref,
+            hosts=hosts,
+            proxies=Proxies(all=f"http://127.0.0.1:{proxy.port}", loopback=True),
+            foreign_urls=True,
+        ) as remote,
+    ):
+        assert isinstance(remote, Foreign)
+        with pytest.raises(NotFoundError):
+            await remote.resolve(wanted)
+        async with remote.open_foreign(wanted, ["https://files.example/x"]) as opened:
+            assert b"".join([bytes(each) async for each in opened.chunks]) == LAYER
+        for refused_url in (f"https://127.0.0.1:{server.port}/x", "http://files.example/x"):
+            with pytest.raises(RegistryError):
+                async with remote.open_foreign(wanted, [refused_url]):
+                    pass
+        assert len(proxy.asked) == 1
 
 
 # --- the way in -----------------------------------------------------------------------------

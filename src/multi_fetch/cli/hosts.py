@@ -87,18 +87,19 @@ def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
     Raises:
         HostsError: a file is malformed, or cannot be used.
     """
-    from multi_fetch.registry.hosts import load_hosts
+    from multi_fetch.registry.hosts import NOBODY, load_hosts
 
     folders: Iterable[str] = HOSTS_FOLDERS if arguments.hosts_dir is None else [arguments.hosts_dir]
     there = [folder for folder in folders if folder and os.path.isdir(folder)]  # noqa: PTH112 - of texts
     if arguments.key_file and not arguments.cert_file:
         raise HostsError("--key-file is nothing without --cert-file")
-    hosts: list[Host] = []
-    if not ref.scheme:  # a layout has no host
-        hosts = [_as_told(host, arguments) for host in load_hosts(there, ref.hostname)]
+    # A layout has no host, but foreign URLs may be asked beside it.
+    beside = [NOBODY] if arguments.foreign_urls else []
+    found = beside if ref.scheme else load_hosts(there, ref.hostname)
+    hosts = [_as_told(host, arguments) for host in found]
     for host in hosts:
         host.tls.check()
-        if host.scheme == "https" and not host.tls.is_verified:
+        if host.scheme == "https" and not (host.tls.is_verified or ref.scheme):
             _warn("the certificate of this host is not verified: anybody can answer for it", host)
     return {
         "hosts": hosts,

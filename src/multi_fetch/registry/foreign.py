@@ -7,23 +7,25 @@ a 401 is an answer like any other. Where they lead into is judged as for redirec
 
 from __future__ import annotations
 
-import logging
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from multi_fetch.errors import MultiFetchError, NotFoundError, RegistryError
+from multi_fetch.errors import NotFoundError, RegistryError, UnsupportedError
 from multi_fetch.limits import MAX_FOREIGN_URLS
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.registry.api import ANY_TYPE, Candidate, Endpoint
 from multi_fetch.registry.exchanges import open_exchange
-from multi_fetch.registry.hosts import Host, is_inside, is_loopback, without_port
+from multi_fetch.registry.fetcher import first_answer
+from multi_fetch.registry.hosts import NOBODY, Host, is_inside, is_loopback, without_port
+from multi_fetch.registry.mirrors import MirroredRemote
 from multi_fetch.registry.place import Place
 from multi_fetch.registry.resume import Download
 from multi_fetch.registry.session import Session
+from multi_fetch.registry.source import Source
 from multi_fetch.registry.url import parse_url, shown
 from multi_fetch.remotes import Opened, Report
 
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from multi_fetch.registry.proxies import Proxies
     from multi_fetch.registry.url import Url
     from multi_fetch.remotes import Patience, Remote, Resolved
-
-logger = logging.getLogger(__name__)
 
 
 def stranger(host: Host) -> Host:
@@ -92,6 +92,26 @@ async def open_foreign_urls(  # noqa: PLR0913 - as for open_registry
         yield ForeignRemote(remote, exchange, registry, session)
 
 
+@asynccontextmanager
+async def open_beside(
+    layout: Remote,
+    *,
+    hosts: Sequence[Host],
+    jobs: int,
+    patience: Patience,
+    proxies: Proxies | None,
+) -> AsyncIterator[ForeignRemote]:
+    """A layout that asks foreign URLs too; arguments as for ``remotes.open_remote``.
+
+    Whoever made it is nobody that the user has named, so these never lead inside.
+    """
+    nobody = hosts[0] if hosts else NOBODY
+    async with open_foreign_urls(
+        layout, nobody, None, jobs=jobs, patience=patience, proxies=proxies
+    ) as both:
+        yield both
+
+
 class ForeignSession(Session):
     """Requests to one foreign origin, none of them with authorization."""
 
@@ -105,6 +125,77 @@ class ForeignSession(Session):
         return await self._exchange.follow(
             method, url, headers, "", attempt=attempt, place=self._place
         )
+
+
+class ForeignUrl:
+    """One URL as a remote, which has one object.
+
+    Args:
+        exchange: sends the requests.
+        text: the URL, as it is written.
+        registry: for ``allowed_url``.
+        place: the same.
+    """
+
+    def __init__(self, exchange: Exchange, text: str, registry: Host, place: Place) -> None:
+        self.text = text
+        self._exchange = exchange
+        self._registry = registry
+        self._place = place
+        self._retries = 0
+
+    async def resolve(
+        self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
+    ) -> Resolved:
+        """Refuses: what a URL has is known once it is read.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(f"{ref}: {shown(self.text)!r} has content alone")
+
+    @asynccontextmanager
+    async def open(
+        self,
+        ref: Reference,
+        *,
+        media_types: Sequence[str] = (),
+        size: int | None = None,
+        byte_range: ByteRange | None = None,
+    ) -> AsyncIterator[Opened]:
+        """Opens what is there, which should be the reference's object; see ``remotes.Remote``."""
+        url = allowed_url(self.text, self._registry, self._place)
+        session = ForeignSession(self._exchange, url, self._place)
+        digest = parse_digest(ref.digest)
+        asked = [Candidate(Endpoint.BLOBS, url.target, ANY_TYPE)]
+        try:
+            async with first_answer(session, "GET", asked, byte_range) as (candidate, answer):
+                download = Download(session, candidate, answer, byte_range, size)
+                media_type = media_types[0] if media_types else OCTET_STREAM
+                descriptor = Descriptor(media_type=media_type, digest=digest, size=download.size)
+                async with aclosing(download.stored(digest)) as chunks:
+                    yield Opened(str(ref), descriptor, chunks)
+        finally:
+            self._retries += session.retries
+
+    def report(self) -> Report:
+        """The retries alone."""
+        return Report(self._retries)
+
+
+class UrlSource(Source):
+    """A foreign URL among others of its object."""
+
+    trouble = "a foreign URL failed: asking the next one"
+
+    def __init__(self, url: ForeignUrl) -> None:
+        super().__init__(NOBODY, url)
+        self._url = url
+
+    @property
+    def label(self) -> str:
+        """The URL, fit for logs."""
+        return shown(self._url.text)
 
 
 class ForeignRemote:
@@ -159,52 +250,27 @@ class ForeignRemote:
     ) -> AsyncIterator[Opened]:
         """Opens an object at the first URL that has it; see ``remotes.Foreign``.
 
+        A URL that breaks down, or has wrong bytes of what is held anyway, gives way to the next, as
+        a mirror does (mirrors.py).
+
         Raises:
             MultiFetchError: the last URL's, on entering or while iterating.
         """
-        digest = parse_digest(ref.digest)
-        session, download = await self._first(urls, size)
-        try:
-            media_type = media_types[0] if media_types else OCTET_STREAM
-            descriptor = Descriptor(media_type=media_type, digest=digest, size=download.size)
-            async with aclosing(download.stored(digest)) as chunks:
-                yield Opened(str(ref), descriptor, chunks)
-        finally:
-            self._count(session)
-            await download.aclose()
-
-    async def _first(
-        self, urls: Sequence[str], size: int | None
-    ) -> tuple[ForeignSession, Download]:
-        failure: MultiFetchError = NotFoundError("there are no foreign URLs")
+        if not urls:
+            raise NotFoundError("there are no foreign URLs")
         place = self._place()
-        for text in urls[:MAX_FOREIGN_URLS]:
-            try:
-                url = allowed_url(text, self._registry, place)
-                session = ForeignSession(self._exchange, url, place)
-                return session, await self._ask(session, url, size)
-            except MultiFetchError as error:
-                failure = error
-                facts = {"url": shown(text), "code": error.code, "error": error.message}
-                logger.info("a foreign URL failed", extra=facts)
-        raise failure
+        places = [
+            ForeignUrl(self._exchange, text, self._registry, place)
+            for text in urls[:MAX_FOREIGN_URLS]
+        ]
+        together = MirroredRemote(list(map(UrlSource, places)), ref.locator)
+        try:
+            async with together.open(ref, media_types=media_types, size=size) as opened:
+                yield opened
+        finally:
+            self._retries += together.report().retries
 
     def _place(self) -> Place:
         is_there = self._session is not None and self._session.is_inside
         is_inside_by_name = is_inside(without_port(self._registry.authority))
         return Place.ANYWHERE if is_there or is_inside_by_name else Place.OUTSIDE
-
-    async def _ask(self, session: ForeignSession, url: Url, size: int | None) -> Download:
-        candidate = Candidate(Endpoint.BLOBS, url.target, ANY_TYPE)
-        async with AsyncExitStack() as stack:
-            stack.callback(self._count, session)
-            answer = await session.send("GET", candidate.path, {"Accept": candidate.accept})
-            stack.push_async_callback(answer.aclose)
-            if answer.status != 200:
-                raise await answer.error()
-            download = Download(session, candidate, answer, None, size)
-            stack.pop_all()
-            return download
-
-    def _count(self, session: ForeignSession) -> None:
-        self._retries += session.retries

@@ -87,6 +87,10 @@ class Host(msgspec.Struct, frozen=True):
         return f"Host({self.url + self.root!r})"
 
 
+# RFC 6761, section 6.4: a name that is nobody's, where there is no registry but certificates.
+NOBODY: Final = Host("https", "nobody.invalid")
+
+
 def load_hosts(
     hosts_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], registry: str
 ) -> list[Host]:

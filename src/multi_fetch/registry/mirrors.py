@@ -273,6 +273,6 @@ def _is_of(
 
 
 def _log(source: Source, error: MultiFetchError) -> None:
-    facts = {"url": source.host.url, "code": error.code, "error": error.message}
+    facts = {"url": source.label, "code": error.code, "error": error.message}
     level = logging.INFO if isinstance(error, NotFoundError) else logging.WARNING
-    logger.log(level, "a mirror failed: asking the next host", extra=facts)
+    logger.log(level, source.trouble, extra=facts)

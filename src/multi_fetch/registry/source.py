@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from multi_fetch.errors import MultiFetchError
     from multi_fetch.oci.reference import Reference
     from multi_fetch.registry.hosts import Host
-    from multi_fetch.registry.resolver import RegistryRemote
+    from multi_fetch.remotes import Remote
 
 # What a host answers to one object of several, and not because it is in trouble: distribution
 # does, for one that it cannot find in the right place.
@@ -41,11 +41,19 @@ class Source:
         remote: the repository.
     """
 
-    def __init__(self, host: Host, remote: RegistryRemote) -> None:
+    # What a log says of a failure that the next host may mend.
+    trouble = "a mirror failed: asking the next host"
+
+    def __init__(self, host: Host, remote: Remote) -> None:
         self.host = host
         self.remote = remote
         self._rests_until = -math.inf
         self._distrusted: dict[str, None] = {}
+
+    @property
+    def label(self) -> str:
+        """What it is called in logs."""
+        return self.host.url
 
     def may_open(self, ref: Reference) -> bool:
         """Whether content may be asked for; of a tag, that says what the tag stands for."""

@@ -73,7 +73,7 @@ def _open_foreign(
     if not isinstance(remote, Foreign):
         raise NotFoundError(
             f"{missing.message}; its descriptor names foreign URLs, which --foreign-urls allows"
-            " for what a registry does not have",
+            " for what a remote does not have",
             status=missing.status,
             registry_code=missing.registry_code,
             attempts=missing.attempts,
