@@ -219,7 +219,7 @@ PIPE_BYTES: Final = 1024 * 1024
 # How often it is looked whether the parent still reads, while there is nothing to write.
 STDOUT_WATCH_SECONDS: Final = 0.5
 
-# How long a full stderr is waited for, and everything with it; then lines are lost.
+# How long a full stderr is waited for in all, and everything with it; then lines are lost.
 STDERR_SECONDS: Final = 1.0
 
 # What is received from a socket at once. Measured on loopback: a larger buffer wins nothing.

@@ -130,6 +130,24 @@ def test_a_stderr_that_nobody_reads_loses_lines_and_tells_how_many() -> None:
         count = written.count(b"\n")
         handler.handle(a_record({"id": 7}))
         told, last = unread.read(65_536).decode().splitlines()
+        handler.close()
     assert 0 < count < 2_000
     assert without_time(told) == f"ERROR {2_000 - count} lines were lost: nobody read stderr"
     assert without_time(last) == "ERROR request failed id=7"
+
+
+def test_a_record_that_is_longer_than_a_pipe_is_cut_and_counted() -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(reader, "rb", 0) as slow, os.fdopen(writer, "w") as stderr:
+        handler = StderrLog(stderr, patience_seconds=0.0)
+        handler.setFormatter(TextFormatter())
+        handler.handle(a_record({"error": "x" * 1_000_000}))
+        handler.handle(a_record({"id": 6}))
+        cut = slow.read(1_000_000)
+        handler.handle(a_record({"id": 7}))
+        begun, told, last = slow.read(65_536).decode().split("\n", 2)
+        handler.close()
+    assert 0 < len(cut) < 1_000_000
+    assert begun == ""
+    assert without_time(told) == "ERROR 2 lines were lost: nobody read stderr"
+    assert without_time(last) == "ERROR request failed id=7\n"

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import re
-import select
 import sys
 import time
+from contextlib import suppress
 from typing import Final, TextIO
 
 import msgspec
 
+from multi_fetch.cli.stderr import Stderr
 from multi_fetch.limits import STDERR_SECONDS
 
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -52,6 +53,8 @@ def set_up_logging(level: str, form: str) -> None:
     handler = StderrLog(sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logger = logging.getLogger("multi_fetch")
+    for old in logger.handlers:
+        old.close()
     logger.handlers = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False
@@ -59,42 +62,56 @@ def set_up_logging(level: str, form: str) -> None:
     logging.raiseExceptions = False
 
 
-class StderrLog(logging.StreamHandler[TextIO]):
-    """Writes to a pipe that its reader may leave full: then records are lost, not the process.
+class StderrLog(logging.Handler):
+    """Writes to a stream that its reader may leave full: then records are lost, not the process.
 
-    The first is waited for a while, those behind it not at all; how many were lost is told once
-    there is room. A record that is longer than what a pipe takes at once may still wait.
+    For a reader that is slow there is some patience, for all records together. How many were lost
+    is told once there is room; one that was cut counts as lost.
 
     Args:
-        stream: stderr.
-        patience_seconds: for a reader that is slow.
+        stream: stderr, or what stands in its place.
+        patience_seconds: in all.
     """
 
     def __init__(self, stream: TextIO, *, patience_seconds: float = STDERR_SECONDS) -> None:
-        super().__init__(stream)
-        self._patience_seconds = patience_seconds
+        super().__init__()
+        self._stream = stream
+        self._stderr: Stderr | None = None
+        with suppress(AttributeError, OSError, ValueError):  # it is closed, or no file
+            self._stderr = Stderr(stream.fileno(), patience_seconds=patience_seconds)
         self._lost = 0
+        self._is_cut = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a record, if that does not block."""
-        if self._is_full():
-            self._lost += 1
-            return
-        if self._lost:
-            facts = {"msg": f"{self._lost} lines were lost: nobody read stderr", "args": ()}
-            self._lost = 0
-            super().emit(logging.makeLogRecord({**vars(record), **dict.fromkeys(FIELDS), **facts}))
-        super().emit(record)
-
-    def _is_full(self) -> bool:
-        if not hasattr(select, "poll"):
-            return False
         try:
-            poll = select.poll()
-            poll.register(self.stream, select.POLLOUT)
-        except (AttributeError, OSError, TypeError, ValueError):  # it is closed, or no file
-            return False
-        return not poll.poll(0 if self._lost else self._patience_seconds * 1_000)
+            if self._lost:
+                facts = {"msg": f"{self._lost} lines were lost: nobody read stderr", "args": ()}
+                told = logging.makeLogRecord({**vars(record), **dict.fromkeys(FIELDS), **facts})
+                if not self._has_written(told):
+                    self._lost += 1
+                    return
+            self._lost = 0 if self._has_written(record) else 1
+        except (AttributeError, OSError, ValueError):
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Leaves the stream as it was."""
+        if self._stderr is not None:
+            self._stderr.close()
+        super().close()
+
+    def _has_written(self, record: logging.LogRecord) -> bool:
+        text = "\n" * self._is_cut + self.format(record) + "\n"
+        if self._stderr is None:
+            self._stream.write(text)
+            self._stream.flush()
+            return True
+        data = text.encode("utf-8", "backslashreplace")
+        count = self._stderr.write(data)
+        if count:
+            self._is_cut = count < len(data)
+        return count == len(data)
 
 
 class TextFormatter(logging.Formatter):
