@@ -116,6 +116,12 @@ def test_it_takes_whole_sessions(name: str) -> None:
     assert session.open_ids == []
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("breach-")])
+def test_it_refuses_every_breach(name: str) -> None:
+    with pytest.raises(ProtocolViolationError):
+        read_stream((FOLDER / f"{name}.bin").read_bytes())
+
+
 def test_it_gives_the_answer_of_each_id() -> None:
     session = read_stream(
         stream(HELLO, begin(1), data(1), end(1), error(3, "denied", status=403), bye(2, 1, 3)),

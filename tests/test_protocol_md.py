@@ -172,6 +172,7 @@ LIMITS = {
     "payload of any frame (`max_frame`)": limits.MAX_FRAME_BYTES,
     "JSON line, with its LF": limits.MAX_JSON_LINE_BYTES,
     "message": limits.MAX_MESSAGE_CHARACTERS,
+    "ids that have begun and not ended": limits.MAX_BEGUN_IDS,
     "manifest": limits.MAX_MANIFEST_BYTES,
     "part of a platform": 64,
     "`size:`, the ends of `range:`, the id of `!cancel`": 18,

@@ -50,6 +50,9 @@ MAX_HOST_CHARACTERS: Final = 253 + 6
 # image-spec gives a digest no limit; sha512 has 135 characters.
 MAX_DIGEST_CHARACTERS: Final = 512
 
+# A tag, an @ and a digest: the longest object that a line can name.
+MAX_OBJECT_CHARACTERS: Final = MAX_TAG_CHARACTERS + 1 + MAX_DIGEST_CHARACTERS
+
 # RFC 6838, section 4.2: type and subtype have at most 127 characters each.
 MAX_MEDIA_TYPE_CHARACTERS: Final = 255
 
@@ -227,6 +230,24 @@ RECEIVE_BYTES: Final = 256 * 1024
 
 # A response's head. nginx and Apache send at most 8 KiB by default; curl takes 300 KiB in all.
 MAX_HEAD_BYTES: Final = 64 * 1024
+
+# --- what a worker may make its reader keep -------------------------------------------------
+
+# Ids that have begun and not ended, on one stream: sixteen for each job that a worker may have. A
+# hash, a name and a descriptor are kept for each, some 2 KiB.
+MAX_BEGUN_IDS: Final = 16 * MAX_JOBS
+
+# Begin frames of these that multi-fetch-unpack keeps, packed. One has some 400 bytes; beyond half
+# of this they are cut to type, digest and size, as protocol.md cuts those that are too long.
+MAX_KEPT_BEGIN_BYTES: Final = 32 * 1024 * 1024
+
+# Ids whose end has announced objects that have had no frame: the manifests of four of the largest
+# trees at once, at some 150 bytes.
+MAX_UNTOLD_PARENTS: Final = 4 * MAX_TREE
+
+# Ids that had their last frame, in pages of 4,096 and some 650 bytes: 67 million lines back.
+MAX_CLOSED_PAGES: Final = 16_384
+
 # --- the client -----------------------------------------------------------------------------
 
 # Content in memory that its reader has not taken yet, over all answers of a client; what comes

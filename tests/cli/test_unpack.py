@@ -8,18 +8,24 @@ import pty
 import signal
 import subprocess
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
+from multi_fetch.limits import MAX_CHILDREN, MAX_WINDOW
+from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
-from multi_fetch.protocol.frames import Data, End
-from multi_fetch.protocol.framing import data_head, frame
-from tests.cli.unpack_streams import BYE, HELLO, NOT_FOUND, begin, session, whole
+from multi_fetch.protocol.frames import Data, End, encode
+from multi_fetch.protocol.framing import LENGTH, data_head, frame
+from tests.cli.unpack_streams import BYE, HELLO, NOT_FOUND, begin, frames_of, session, whole
+from tests.vectors import make
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 START = (
     "from multi_fetch.cli.start import multi_fetch_unpack\nraise SystemExit(multi_fetch_unpack())"
@@ -102,6 +108,37 @@ def test_what_is_no_stream_is_refused_with_one_line(stream: bytes, flag: str) ->
     assert done.returncode == 1
     assert done.stderr.startswith("multi-fetch-unpack: the stream is refused: ")
     assert done.stderr.count("\n") == 1
+
+
+BREACHES = sorted(name for name in make.vectors() if name.startswith("breach-"))
+
+
+@pytest.mark.parametrize("name", BREACHES)
+@pytest.mark.parametrize("is_list", [True, False])
+def test_a_breach_is_told_and_costs_nothing_that_was_whole_before(
+    tmp_path: Path, name: str, *, is_list: bool
+) -> None:
+    stream = (make.HERE / f"{name}.bin").read_bytes()
+    *_, last = frames_of(stream)
+    if name != "breach-no-hello":
+        # A good object first.
+        first = frame(frames_of(stream)[0])
+        stream = first + b"".join(map(frame, whole(1_000, b"good"))) + stream.removeprefix(first)
+    arguments = ["--list"] if is_list else ["--into", str(tmp_path), "--by", "id"]
+    done = unpack(stream, *arguments)
+    assert done.returncode == 1
+    refusals = [line for line in done.stderr.splitlines() if "the stream is refused: " in line]
+    assert len(refusals) == 1
+    if name == "breach-no-hello":
+        return
+    number = getattr(last, "id", None)
+    assert number is None or str(number) in refusals[0]
+    if is_list:
+        good, *_ = map(json.loads, done.stdout.splitlines())
+        assert (good["id"], good["error"], good["size"]) == (1_000, None, 4)
+    else:
+        assert (tmp_path / "ids" / "1000").read_bytes() == b"good"
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_frame_above_what_hello_announced_is_refused() -> None:
@@ -200,6 +237,16 @@ def test_a_stdout_that_nobody_reads_ends_it_quietly() -> None:
     assert (process.returncode, err) == (141, b"")
 
 
+def test_a_stdout_that_is_closed_while_much_is_listed_ends_it_quietly() -> None:
+    stream = session(*(each for number in range(1, 9_000) for each in whole(number, b"x")))
+    with start("--list") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, err = process.communicate(stream)
+    assert (process.returncode, err) == (141, b"")
+
+
 def test_a_full_disk_under_stdout_is_told() -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
@@ -257,20 +304,105 @@ def test_memory_does_not_grow_with_an_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    status, peak_bytes, _ = peak_of(large_stream(1, 200), *arguments)
+    assert status == 0
+    # 100 MB went through a process of some 20 MB.
+    assert peak_bytes < 48_000 * 1024
+
+
+def peak_of(stream: Iterable[bytes], *arguments: str) -> tuple[int, int, str]:
+    """What a process has come to: its status, the most memory that it had, and its stderr."""
     before = (
         "import atexit, pathlib, sys\n"
         "status = pathlib.Path('/proc/self/status')\n"
         "atexit.register(lambda: sys.stderr.write(status.read_text()))"
     )
-    with start(*arguments, before=before) as process:
-        assert process.stdin is not None
-        for part in large_stream(1, 200):
-            process.stdin.write(part)
-        _, err = process.communicate()
-    assert process.returncode == 0
-    (peak,) = (line.split()[1] for line in err.decode().splitlines() if "VmHWM" in line)
-    # 100 MB went through a process of some 20 MB.
-    assert int(peak) < 48_000
+    with tempfile.TemporaryFile() as told:
+        command_line = command(*arguments, before=before)
+        with subprocess.Popen(
+            command_line, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=told, bufsize=0
+        ) as process:
+            assert process.stdin is not None
+            # It may refuse the stream before its end.
+            with suppress(BrokenPipeError):
+                for part in stream:
+                    process.stdin.write(part)
+        told.seek(0)
+        err = told.read().decode()
+    (peak,) = (line.split()[1] for line in err.splitlines() if "VmHWM" in line)
+    return process.returncode, int(peak) * 1024, err
+
+
+WIDEST = replace(HELLO, window=MAX_WINDOW)
+NO_END = Descriptor(media_type="m" * 255, digest=digest_of(b"", "sha512"), size=0)
+
+
+def described(number: int, notes: dict[str, str]) -> bytes:
+    return frame(replace(begin(number, b""), descriptor=replace(NO_END, annotations=notes)))
+
+
+def open_ids() -> Iterator[bytes]:
+    """As many as hello lets be open, and more."""
+    yield frame(WIDEST)
+    yield from (described(number, {}) for number in range(1, 200_001))
+
+
+def long_begins() -> Iterator[bytes]:
+    yield frame(HELLO)
+    notes = {f"{number}": "" for number in range(70_000)}
+    begun = encode(replace(begin(1, b""), descriptor=replace(NO_END, annotations=notes)))
+    yield LENGTH.pack(len(begun)) + begun
+
+
+def long_names() -> Iterator[bytes]:
+    """JSON writes each of their characters as six."""
+    yield frame(WIDEST)
+    for number in range(1, 2_001):
+        yield frame(replace(begin(number, b""), name="\x01" * 60_000))
+
+
+def many_notes() -> Iterator[bytes]:
+    """Annotations that take ten times as much as values than on the wire."""
+    yield frame(WIDEST)
+    notes = {f"{number}": "" for number in range(9_000)}
+    yield from (described(number, notes) for number in range(1, 3_001))
+
+
+def endless_trees() -> Iterator[bytes]:
+    yield frame(HELLO)
+    for number in range(1, 400_001):
+        yield frame(begin(number, b"")) + frame(End(number, 0, None, MAX_CHILDREN))
+
+
+def scattered_ids() -> Iterator[bytes]:
+    """Each far from the others, so that none shares the memory of another."""
+    yield frame(HELLO)
+    for number in range(1, 100_001):
+        yield frame(replace(begin(1, b""), id=number * 10_000))
+        yield frame(End(number * 10_000, 0, None, 0))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/status")
+@pytest.mark.parametrize("flag", ["--list", "--into"])
+@pytest.mark.parametrize(
+    ("stream", "reason"),
+    [
+        (open_ids, "16385 begins while 16384 others have begun"),
+        (long_begins, "the limit is 65536"),
+        (long_names, "more is not kept here"),
+        (many_notes, "before its bye"),
+        (endless_trees, "more are not kept here"),
+        (scattered_ids, "before its bye"),
+    ],
+)
+def test_no_stream_makes_it_keep_more_than_the_worker_may(
+    tmp_path: Path, flag: str, stream: Callable[[], Iterator[bytes]], reason: str
+) -> None:
+    arguments = [flag] if flag == "--list" else [flag, str(tmp_path)]
+    status, peak_bytes, err = peak_of(stream(), *arguments)
+    assert status == 1
+    assert reason in err
+    assert peak_bytes < 150 * 1024 * 1024
 
 
 def test_more_objects_may_interleave_than_files_may_be_open(tmp_path: Path) -> None:

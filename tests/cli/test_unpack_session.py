@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from multi_fetch.cli.unpack_session import CUT, Answer, Line, Unpacker
 from multi_fetch.errors import MalformedFrameError
+from multi_fetch.limits import MAX_KEPT_BEGIN_BYTES
 from multi_fetch.oci.digest import digest_of
-from multi_fetch.protocol.frames import Begin, Data, End, Error, Hello
+from multi_fetch.protocol.frames import Begin, Data, End, Error, Hello, encode
 from tests.cli.unpack_streams import BYE, HELLO, NOT_FOUND, begin, whole
 
 if TYPE_CHECKING:
@@ -69,7 +71,12 @@ def test_objects_that_interleave_are_each_put_together_in_order() -> None:
 
 
 def test_children_are_objects_like_others() -> None:
-    done = Taken(HELLO, *whole(1, b"index"), *whole(-1, b"child", parent=1), BYE)
+    done = Taken(
+        HELLO,
+        *whole(1, b"index", children=1),
+        *whole(-1, b"child", parent=1),
+        BYE,
+    )
     assert done.sink.kept == {1: b"index", -1: b"child"}
 
 
@@ -151,6 +158,42 @@ def test_what_the_stream_did_not_get_to_the_end_of_has_failed() -> None:
     assert not done.unpacker.is_over
     assert done.sink.errors() == [(1, CUT), (2, CUT)]
     assert done.sink.content == {}
+
+
+def test_what_was_announced_and_did_not_come_has_failed() -> None:
+    done = Taken(HELLO, *whole(1, b"index", children=3), *whole(-1, b"child", parent=1))
+    done.unpacker.cut()
+    assert done.said == ["1: cut: 2 of what its end announced never came"]
+    assert done.unpacker.failed == 2
+    assert done.sink.kept == {1: b"index", -1: b"child"}
+
+
+def noted(number: int, size: int, key: str = "a") -> Begin:
+    """A begin whose descriptor has so many bytes of annotations."""
+    opened = begin(number, b"x")
+    return replace(opened, descriptor=replace(opened.descriptor, annotations={key: "n" * size}))
+
+
+def test_annotations_are_kept_until_they_are_too_many_at_a_time() -> None:
+    fit = MAX_KEPT_BEGIN_BYTES // 2 // 60_000
+    opened = [noted(number, 60_000) for number in range(1, fit + 2)]
+    done = Taken(HELLO, *opened)
+    done.unpacker.cut()
+    shown = [
+        line.descriptor is not None and line.descriptor.annotations for line in done.sink.lines
+    ]
+    assert shown[:-2] == [each.descriptor.annotations for each in opened[:-2]]
+    assert shown[-1] == {}
+    again = Taken(HELLO, *(each for one in opened for each in (one, End(one.id, 0, None, 0))))
+    assert again.unpacker.failed == 0
+
+
+def test_names_that_fill_more_than_their_bound_are_refused() -> None:
+    opened = replace(begin(1, b"x"), name="n" * 64_000)
+    fit = MAX_KEPT_BEGIN_BYTES // len(encode(replace(opened, id=1_000)))
+    done = Taken(HELLO, *(replace(opened, id=number) for number in range(1_000, 1_000 + fit)))
+    with pytest.raises(MalformedFrameError, match="is not kept here"):
+        done.unpacker.take(replace(opened, id=1))
 
 
 ONE = begin(1, b"abcd")

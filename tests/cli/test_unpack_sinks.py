@@ -168,15 +168,16 @@ def test_lines_begin_with_the_keys_that_scripts_rely_on(capfd: pytest.CaptureFix
     listing = Listing()
     said: list[str] = []
     unpacker = Unpacker(listing, said.append)
-    for frame in frames_of(session(*whole(1, b"abcd", "latest", parent=5), NOT_FOUND)):
+    above = whole(5, b"above", children=1)
+    for frame in frames_of(session(*above, *whole(-1, b"abcd", "latest", parent=5), NOT_FOUND)):
         unpacker.take(frame)
     assert capfd.readouterr().out == ""
     listing.flush()
-    good, bad = capfd.readouterr().out.splitlines()
-    assert good.startswith(f'{{"id":1,"digest":"{BLOB}","error":null,"size":4,')
+    _, good, bad = capfd.readouterr().out.splitlines()
+    assert good.startswith(f'{{"id":-1,"digest":"{BLOB}","error":null,"size":4,')
     assert bad.startswith('{"id":9,"digest":null,"error":"not-found","size":0,')
     assert json.loads(good) == {
-        "id": 1,
+        "id": -1,
         "digest": str(BLOB),
         "error": None,
         "size": 4,

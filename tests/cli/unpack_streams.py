@@ -28,10 +28,15 @@ def begin(
 
 
 def whole(
-    request_id: int, content: bytes, name: str = "", *, parent: int | None = None
+    request_id: int,
+    content: bytes,
+    name: str = "",
+    *,
+    parent: int | None = None,
+    children: int = 0,
 ) -> list[Frame]:
     data = [Data(request_id, 0, content)] if content else []
-    end = End(request_id, len(content), digest_of(content), 0)
+    end = End(request_id, len(content), digest_of(content), children)
     return [begin(request_id, content, name, parent=parent), *data, end]
 
 

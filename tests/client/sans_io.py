@@ -39,6 +39,9 @@ class Talk:
     def ask(self, *objects: str) -> list[Exchange]:
         return [self.session.submit(each) for each in objects]
 
+    def ask_trees(self, *objects: str) -> list[Exchange]:
+        return [self.session.submit(each, ["children:all"]) for each in objects]
+
     def written(self) -> list[str]:
         return self.session.take_lines().decode().splitlines()
 

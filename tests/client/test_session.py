@@ -23,16 +23,19 @@ from multi_fetch.errors import (
     UnknownVersionError,
     WorkerDiedError,
 )
-from multi_fetch.limits import MAX_LINE_BYTES
+from multi_fetch.limits import MAX_LINE_BYTES, MAX_TREE
 from multi_fetch.protocol.frames import Bye
 from multi_fetch.protocol.framing import frame
+from tests.cli.unpack_streams import frames_of
 from tests.client.sans_io import HELLO, Talk, begin, content_of, data, end, error
+from tests.vectors import make
 
 if TYPE_CHECKING:
     from multi_fetch.client.exchange import Exchange
     from multi_fetch.protocol.frames import Frame
 
 BYE = Bye(0, 0, 0, 0, {})
+BREACHES = sorted(name for name in make.vectors() if name.startswith("breach-"))
 
 
 # --- lines and the window ---------------------------------------------------------------------
@@ -163,14 +166,61 @@ def test_a_stream_may_not_end_within_a_frame() -> None:
         talk.session.receive_eof()
 
 
-def test_ids_that_nobody_asked_for_and_those_that_are_closed_are_not_heeded() -> None:
-    talk = Talk()
-    (a,) = talk.ask("a")
+@pytest.mark.parametrize("name", BREACHES)
+def test_every_breach_of_the_life_of_an_id_is_refused_at_its_frame(name: str) -> None:
+    *before, last = frames_of((make.HERE / f"{name}.bin").read_bytes())
+    talk = Talk(hello=None)
+    talk.ask_trees("a", "b", "c", "d")
+    if name != "breach-no-hello":
+        talk.say(before.pop(0))
+        assert len(talk.written()) == 4
+        talk.say(*before)
+    with pytest.raises(MalformedFrameError):
+        talk.say(last)
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [begin(3)],
+        [error(3)],
+        [begin(1), end(1, children=1)],
+        [begin(2), end(2, children=1), begin(-1, parent=2), end(-1, children=1), begin(-2)],
+    ],
+)
+def test_what_nobody_asked_for_is_a_breach(frames: list[Frame]) -> None:
+    talk = Talk(hello=replace(HELLO, window=9))
+    talk.ask("a")
+    talk.ask_trees("b")
     talk.written()
-    talk.say(begin(1), data(1, 0, b"x"), end(1, 1))
-    talk.say(error(1), data(1, 1, b"y"), begin(99), data(99, 5, b""), end(99, 7), error(98))
-    talk.say(begin(-1, parent=77), data(-1, 9, b"x"), error(-2), end(-3))
-    assert (a.failure, content_of(a)) == (None, b"x")
+    talk.say(*frames[:-1])
+    with pytest.raises(MalformedFrameError):
+        talk.say(frames[-1])
+
+
+def test_what_a_request_that_was_cancelled_has_announced_may_still_come() -> None:
+    talk = Talk()
+    (a,) = talk.ask_trees("a")
+    talk.written()
+    talk.session.cancel(a)
+    talk.say(begin(1), end(1, children=2), begin(-1, parent=1), data(-1, 0, b"x"), end(-1, 1))
+    talk.say(error(-2, "cancelled", parent=1), BYE)
+    assert a.children == []
+    assert isinstance(a.failure, RequestCancelledError)
+
+
+def test_a_tree_has_no_more_objects_than_any_may_have() -> None:
+    talk = Talk()
+    talk.ask_trees("a", "b")
+    talk.written()
+    talk.say(begin(1), end(1, children=4096))
+    for number in range(1, MAX_TREE):
+        talk.say(begin(-number, parent=-((number - 1) // 4096) or 1))
+        talk.say(end(-number, children=4096 if number <= 15 else 0))
+    talk.say(begin(2), end(2, children=1), begin(-MAX_TREE, parent=2), end(-MAX_TREE))
+    # One of these is the root.
+    with pytest.raises(MalformedFrameError, match="makes the tree of 1 larger"):
+        talk.say(begin(-MAX_TREE - 1, parent=-15))
 
 
 def test_what_the_worker_says_of_itself_is_remembered() -> None:
@@ -258,7 +308,7 @@ def test_content_that_cannot_be_kept_fails_its_request_alone() -> None:
 
 def test_children_belong_to_the_request_in_whose_content_they_were_found() -> None:
     talk = Talk()
-    (a,) = talk.ask("a")
+    (a,) = talk.ask_trees("a")
     talk.written()
     talk.say(begin(1), end(1, children=2), begin(-1, parent=1, name="config"), end(-1))
     assert not a.has_child(1)
@@ -271,7 +321,7 @@ def test_children_belong_to_the_request_in_whose_content_they_were_found() -> No
 
 def test_a_child_that_fails_before_it_begins_is_one_too() -> None:
     talk = Talk()
-    (a,) = talk.ask("a")
+    (a,) = talk.ask_trees("a")
     talk.written()
     talk.say(begin(1), end(1, children=1), error(-1, parent=1, object="sha256:x"))
     (child,) = a.children
@@ -280,11 +330,11 @@ def test_a_child_that_fails_before_it_begins_is_one_too() -> None:
     assert a.child(1) is None
 
 
-def test_children_may_have_children_and_begin_before_their_parents_end() -> None:
+def test_children_may_have_children() -> None:
     talk = Talk()
-    (a,) = talk.ask("a")
+    (a,) = talk.ask_trees("a")
     talk.written()
-    talk.say(begin(1), begin(-1, parent=1), end(1, children=1))
+    talk.say(begin(1), end(1, children=1), begin(-1, parent=1))
     talk.say(end(-1, children=1), begin(-2, parent=-1), end(-2))
     assert [each.id for each in a.walk()] == [1, -1, -2]
     talk.die()
@@ -293,15 +343,15 @@ def test_children_may_have_children_and_begin_before_their_parents_end() -> None
 
 def test_children_do_not_fill_the_window() -> None:
     talk = Talk()
-    talk.ask("a", "b", "c")
+    talk.ask_trees("a", "b", "c")
     talk.written()
     talk.say(begin(1), end(1, children=3), *(begin(-n, parent=1) for n in (1, 2, 3)))
-    assert talk.written() == ["c"]
+    assert talk.written() == ["c children:all"]
 
 
 def test_cancelling_a_request_that_has_ended_cancels_what_is_open_below_it() -> None:
     talk = Talk()
-    (a,) = talk.ask("a")
+    (a,) = talk.ask_trees("a")
     talk.written()
     talk.say(begin(1), end(1, children=3), begin(-1, parent=1), end(-1), begin(-2, parent=1))
     talk.session.cancel(a)
@@ -340,7 +390,7 @@ def test_the_end_of_a_worker_fails_each_open_request_with_an_error_of_its_own() 
 
 def test_a_request_is_lost_once_if_anything_below_it_is() -> None:
     talk = Talk(hello=replace(HELLO, window=9))
-    a, b, c, d = talk.ask("a", "b", "c", "d")
+    a, b, c, d = talk.ask_trees("a", "b", "c", "d")
     talk.written()
     # Two open children; one that never came; a grandchild that never came; a whole tree.
     talk.say(begin(1), end(1, children=2), begin(-1, parent=1), begin(-2, parent=1))

@@ -318,6 +318,10 @@ def test_what_came_of_an_answer_is_given_before_its_worker_dies_and_then_the_err
         "begin(1); data(1, 0, b'x'); end(1, 7)",
         "begin(1); data(1, 0, b'x'); end(1, 1, 'sha256:' + '1' * 64)",
         "begin(1); begin(1)",
+        "begin(-5, parent=77)",
+        "error(98)",
+        "begin(1); end(1, children=1)",
+        "bye(); begin(1)",
         "raw(b'Traceback (most recent call last)')",
         "raw(struct.pack('>I', 3) + b'xyz')",
     ],
@@ -340,11 +344,11 @@ def test_a_worker_of_another_version_is_a_clear_error() -> None:
             worker.submit("latest")
 
 
-def test_frames_of_ids_that_nobody_asked_for_do_no_harm() -> None:
+def test_what_a_worker_says_of_itself_and_in_later_words_does_no_harm() -> None:
     script = """
 hello()
 line()
-begin(-5, parent=77); data(-5, 0, b"x"); end(-5, 1); error(98); error(0, "internal")
+error(0, "internal")
 send("made-up-later", 1, 2, 3)
 whole(1, b"good")
 until_closed()

@@ -37,12 +37,16 @@ NO_UTF8: Final = b"\xa2\xc3\x28"
 
 
 class Vector(NamedTuple):
-    """A stream: its bytes, the frames that they mean, and the error that ends it, if one does."""
+    """A stream: its bytes, the frames that they mean, and the error that ends it, if one does.
+
+    ``breach``: why the last frame may not come, though it is a good frame by itself.
+    """
 
     about: str
     stream: bytes
     frames: list[Meaning]
     error: str = ""
+    breach: str = ""
 
 
 def pack(value: object) -> bytes:
@@ -222,6 +226,16 @@ def kinds() -> dict[str, Vector]:
             ["data", 1, 3, b"def"],
             reset,
             bye(1, 0, 6),
+        ),
+        "session-tree": plain(
+            "two objects were found in the content of another; one of them fails without a begin",
+            HELLO,
+            begin(1, "latest", descriptor()),
+            announced(1, 2),
+            failed(-2, parent=1, object=sha256(b"lost")),
+            below(-1, 1, b"x"),
+            announced(-1, 0),
+            bye(3, 2, 0),
         ),
     }
 
@@ -565,9 +579,102 @@ def refusals() -> dict[str, Vector]:
     return found
 
 
+def below(number: int, parent: int | None, content: bytes = CONTENT) -> Meaning:
+    """The begin of what was found in the content of ``parent``."""
+    digest = sha256(content)
+    return ["begin", number, digest, descriptor(content), f"{NAME}@{digest}", parent]
+
+
+def failed(number: int, **detail: object) -> Meaning:
+    return ["error", number, "not-found", "not found", False, {**detail, "bytes_sent": 0}]
+
+
+def announced(number: int, children: int) -> Meaning:
+    return ["end", number, 0, None, children]
+
+
+def breach(why: str, *frames: Sequence[object]) -> Vector:
+    """A session whose last frame may not come."""
+    return plain(f"a breach: {why}", HELLO, *frames)._replace(breach=why)
+
+
+def breaches() -> dict[str, Vector]:
+    """The state table of protocol.md, section 4, a cell each; and what it says of bye and hello.
+
+    Who runs them as a parent has asked for four objects with children:all, in lines 1 to 4.
+    """
+    one = begin(1, "latest", descriptor())
+    content: Meaning = ["data", 1, 0, CONTENT]
+    end: Meaning = ["end", 1, len(CONTENT), sha256(CONTENT), 0]
+    tree = (one, announced(1, 2))
+    child = below(-1, 1)
+    child_done = (*tree, child, announced(-1, 0))
+    named = {"parent": 1, "object": sha256(CONTENT)}
+    cases = {
+        "asked-data": breach("data of an id that has not begun", content),
+        "asked-end": breach("end of an id that has not begun", end),
+        "found-data": breach(
+            "data of an id that was announced, but has not begun", *tree, ["data", -1, 0, CONTENT]
+        ),
+        "begun-begin": breach("a second begin of an open id", one, one),
+        "begun-bye": breach("bye while an id is open", one, content, bye(1, 1, 19)),
+        "closed-begin": breach("a begin behind the end of the same id", one, content, end, one),
+        "closed-data": breach("data behind the end of the same id", one, content, end, content),
+        "closed-end": breach("a second end of an id", one, content, end, end),
+        "closed-error": breach(
+            "an error behind the end of the same id", one, content, end, failed(1)
+        ),
+        "closed-error-error": breach("a second error of an id", failed(1), failed(1)),
+        "closed-error-begin": breach("a begin behind the error of the same id", failed(1), one),
+        "found-end": breach(
+            "end of an id that was announced, but has not begun", *tree, announced(-1, 0)
+        ),
+        "found-bye": breach(
+            "bye while an object that was announced has not come", *child_done, bye(2, 2, 0)
+        ),
+        "found-closed-begin": breach("a second begin of an id below 0", *child_done, child),
+        "found-closed-error": breach(
+            "an error behind the end of an id below 0", *child_done, failed(-1, **named)
+        ),
+        "found-begun-begin": breach("a second begin of an open id below 0", *tree, child, child),
+        "found-begun-bye": breach("bye while an id below 0 is open", *tree, child, bye(2, 1, 0)),
+        "unannounced-begin": breach(
+            "an id below 0 whose parent has announced nothing", one, content, end, child
+        ),
+        "unannounced-early": breach("an id below 0 before the end of its parent", one, child),
+        "unannounced-error": breach(
+            "an error of an id below 0 that nobody announced",
+            one,
+            content,
+            end,
+            failed(-1, **named),
+        ),
+        "unannounced-one-more": breach(
+            "one more object than its parent has announced",
+            *(one, announced(1, 1), child, announced(-1, 0), below(-2, 1, b"x")),
+        ),
+        "unannounced-stranger": breach(
+            "an id below 0 whose parent nobody knows", *tree, below(-1, 7)
+        ),
+        "unannounced-no-parent": breach(
+            "an id below 0 that names no parent", *tree, below(-1, None)
+        ),
+        "unannounced-error-no-parent": breach(
+            "an error of a new id below 0 without a parent", *tree, failed(-1)
+        ),
+        "asked-parent": breach("an id above 0 that names a parent", *tree, below(2, 1)),
+        "zero-begin": breach("a begin of id 0", begin(0, "latest", descriptor())),
+        "hello-hello": breach("a second hello", HELLO),
+        "bye-bye": breach("a frame behind bye", bye(0, 0, 0), bye(0, 0, 0)),
+    }
+    first = Vector("a breach: the first frame is no hello", framed(pack(one)), [one])
+    cases["no-hello"] = first._replace(breach="the first frame is no hello")
+    return {f"breach-{name}": vector for name, vector in cases.items()}
+
+
 def vectors() -> dict[str, Vector]:
     """All of them, by name."""
-    return {**kinds(), **integers(), **sizes(), **ignored(), **refusals()}
+    return {**kinds(), **integers(), **sizes(), **ignored(), **refusals(), **breaches()}
 
 
 def as_json(value: object) -> object:
@@ -588,6 +695,7 @@ def document(vector: Vector) -> str:
     frames = [json.dumps(as_json(frame), ensure_ascii=False) for frame in vector.frames]
     lines = "".join(f"\n    {frame}," for frame in frames).removesuffix(",")
     error = f',\n  "error": {json.dumps(vector.error)}' if vector.error else ""
+    error += f',\n  "breach": {json.dumps(vector.breach)}' if vector.breach else ""
     about = json.dumps(vector.about, ensure_ascii=False)
     end = "\n  " if frames else ""
     return f'{{\n  "about": {about},\n  "frames": [{lines}{end}]{error}\n}}\n'

@@ -18,6 +18,7 @@ from multi_fetch.cli.help import CommandParser, Shown, Texts
 from multi_fetch.cli.unpack_session import Unpacker, reason
 from multi_fetch.cli.unpack_sinks import STDOUT, Folder, Listing
 from multi_fetch.errors import CutStreamError, MalformedFrameError
+from multi_fetch.limits import MAX_FRAME_OVERHEAD_BYTES
 from multi_fetch.protocol.frames import Data
 from multi_fetch.protocol.framing import END_OF_STREAM, NEED_DATA, FrameDecoder
 
@@ -82,9 +83,9 @@ lines of --list, one JSON object each, these three keys first:
 
 EPILOG = """\
 exit status:
-  0 every object is whole, 1 some failed or the stream ended before its bye
-  (what and why is on stderr), 2 usage, 128+n ended by signal n (temporary files
-  are removed)
+  0 every object is whole, 1 some failed, or the stream ended before its bye or
+  breaks the protocol (what and why is on stderr; what was whole is kept),
+  2 usage, 128+n ended by signal n (temporary files are removed)
 """
 
 EXAMPLE = """\
@@ -141,24 +142,25 @@ def complain(problem: str) -> None:
 
 
 def _unpack(unpacker: Unpacker, flush: Callable[[], None]) -> int:
+    is_whole = False
     try:
-        for frame in _frames(flush):
+        for frame in _frames(FrameDecoder(max_other_bytes=MAX_FRAME_OVERHEAD_BYTES), flush):
             unpacker.take(frame)
-        if not unpacker.is_over:
+        is_whole = unpacker.is_over
+        if not is_whole:
             complain("the stream ended before its bye: requests may be without an answer")
     except MalformedFrameError as error:
         complain(f"the stream is refused: {error}")
-        unpacker.is_over = False
     unpacker.cut()
     flush()
-    return SUCCESS if unpacker.is_over and not unpacker.failed else FAILURE
+    return SUCCESS if is_whole and not unpacker.failed else FAILURE
 
 
 def _show(listing: Listing) -> int:
     """Every frame as a line, by itself: whether they make a session is not asked."""
     status = SUCCESS
     try:
-        for frame in _frames(listing.flush):
+        for frame in _frames(FrameDecoder(), listing.flush):
             listing.show(_shown(frame))
     except MalformedFrameError as error:
         complain(f"the stream is refused: {error}")
@@ -177,14 +179,13 @@ def _shown(frame: Frame) -> object:
     return "data", frame.id, frame.offset, content
 
 
-def _frames(flush: Callable[[], None]) -> Iterator[Frame]:
+def _frames(decoder: FrameDecoder, flush: Callable[[], None]) -> Iterator[Frame]:
     """The frames of stdin.
 
     Raises:
         MalformedFrameError: these are none.
         CutStreamError: stdin ends within a frame, or cannot be read.
     """
-    decoder = FrameDecoder()
     while (found := decoder.next_frame()) is not END_OF_STREAM:
         if found is NEED_DATA:
             flush()

@@ -1,8 +1,8 @@
 """One stream of frames, from hello to bye: what becomes of each of its objects. Does no I/O.
 
 The stream is another program's output, so nothing in it is trusted: a frame out of place ends it
-(protocol.md, "The life of one id"), and content is verified once more. Ids that are done are not
-remembered, so that memory depends on what is open alone.
+(protocol.md, "The life of one id"), and content is verified once more. Memory is bounded by what
+may be open, and by a sum for what is kept of it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from multi_fetch.errors import (
     DigestMismatchError,
@@ -18,18 +19,21 @@ from multi_fetch.errors import (
     SizeMismatchError,
     UnsupportedError,
 )
+from multi_fetch.limits import MAX_KEPT_BEGIN_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest
 from multi_fetch.protocol.frames import (
     PROTOCOL_VERSION,
     Begin,
-    Bye,
     Data,
     Detail,
     End,
     Error,
     Hello,
+    decode,
+    encode,
 )
+from multi_fetch.protocol.lives import Lives
 from multi_fetch.verify import Verifier
 
 if TYPE_CHECKING:
@@ -74,21 +78,34 @@ class Answer:
     """An object between its begin and its terminal frame.
 
     Attributes:
-        begin: its frame.
+        id: its id.
+        digest: what it shall have.
+        packed: its begin frame; as values, one of 64 KiB may take ten times as much.
         received: bytes of content so far.
         is_lost: whether it has failed here, though the worker goes on sending it.
     """
 
+    __slots__ = ("_verifier", "digest", "id", "is_lost", "packed", "received")
+
     def __init__(self, begin: Begin) -> None:
-        self.begin = begin
+        self.id = begin.id
+        self.digest = begin.descriptor.digest
+        self.packed = encode(begin)
         self.received = 0
         self.is_lost = False
         # A digest that nobody can compute matters only if the end claims that it was.
         self._verifier: Verifier | UnsupportedError
         try:
-            self._verifier = Verifier(begin.descriptor.digest, None)
+            self._verifier = Verifier(self.digest, None)
         except UnsupportedError as error:
             self._verifier = error
+
+    @property
+    def begin(self) -> Begin:
+        """Its begin frame."""
+        begin = decode(self.packed)
+        assert isinstance(begin, Begin)
+        return begin
 
     def update(self, content: bytes) -> None:
         """Takes the next content."""
@@ -107,15 +124,18 @@ class Answer:
             raise SizeMismatchError(want=end.size, got=self.received)
         if end.digest is None:
             return
-        if end.digest != self.begin.descriptor.digest:
-            raise DigestMismatchError(want=self.begin.descriptor.digest, got=end.digest)
+        if end.digest != self.digest:
+            raise DigestMismatchError(want=self.digest, got=end.digest)
         if isinstance(self._verifier, UnsupportedError):
             raise self._verifier
         self._verifier.finish()
 
 
 class Sink(Protocol):
-    """Where objects go. What it cannot do raises OSError, and costs that object alone."""
+    """Where objects go.
+
+    What it cannot do raises OSError, and costs that object alone; a BrokenPipeError ends it all.
+    """
 
     def write(self, answer: Answer, content: bytes) -> None:
         """Takes content that is not yet verified."""
@@ -136,16 +156,20 @@ class Unpacker:
 
     Attributes:
         failed: objects that failed.
-        is_over: whether bye has come.
     """
 
     def __init__(self, sink: Sink, complain: Callable[[str], None]) -> None:
         self._sink = sink
         self._complain = complain
+        self._lives = Lives()
         self._open: dict[int, Answer] = {}
-        self._is_greeted = False
+        self._kept_bytes = 0
         self.failed = 0
-        self.is_over = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether bye has come, in its place."""
+        return self._lives.is_over
 
     def take(self, frame: Frame) -> None:
         """Takes the next frame.
@@ -153,12 +177,10 @@ class Unpacker:
         Raises:
             MalformedFrameError: the stream breaks the protocol, and is of no more use.
         """
-        if self.is_over or isinstance(frame, Hello) is self._is_greeted:
-            kind = type(frame).__name__.lower()
-            raise MalformedFrameError(f"a {kind} is out of place: hello is first, bye is last")
+        if isinstance(frame, Hello) and frame.version != PROTOCOL_VERSION:
+            raise MalformedFrameError(f"version {frame.version} is not known here")
+        self._lives.take(frame)
         match frame:
-            case Hello():
-                self._hello(frame)
             case Begin():
                 self._begin(frame)
             case Data():
@@ -167,8 +189,6 @@ class Unpacker:
                 self._end(frame)
             case Error():
                 self._error(frame)
-            case Bye():
-                self._bye()
 
     def cut(self) -> None:
         """No more will come: fails what has no terminal frame."""
@@ -176,24 +196,24 @@ class Unpacker:
             if not answer.is_lost:
                 self._lose(answer, CUT, "the stream ended before its end")
         self._open.clear()
-
-    def _hello(self, frame: Hello) -> None:
-        if frame.version != PROTOCOL_VERSION:
-            raise MalformedFrameError(f"version {frame.version} is not known here")
-        self._is_greeted = True
+        for number, missing in self._lives.untold():
+            self.failed += missing
+            self._complain(f"{number}: {CUT}: {missing} of what its end announced never came")
 
     def _begin(self, frame: Begin) -> None:
-        if frame.id == 0 or frame.id in self._open:
-            raise MalformedFrameError(f"{frame.id} begins, which cannot be")
-        self._open[frame.id] = Answer(frame)
-
-    def _bye(self) -> None:
-        if self._open:
-            raise MalformedFrameError(f"bye comes before the end of {min(self._open)}")
-        self.is_over = True
+        answer = Answer(frame)
+        if self._kept_bytes + len(answer.packed) > MAX_KEPT_BEGIN_BYTES // 2:
+            answer = Answer(_bare(frame))
+        self._kept_bytes += len(answer.packed)
+        if self._kept_bytes > MAX_KEPT_BEGIN_BYTES:
+            raise MalformedFrameError(
+                f"{frame.id} begins while what is open fills {MAX_KEPT_BEGIN_BYTES} bytes with"
+                " names and types: more is not kept here"
+            )
+        self._open[frame.id] = answer
 
     def _data(self, frame: Data) -> None:
-        answer = self._begun(frame.id)
+        answer = self._open[frame.id]
         if answer.is_lost:
             return
         if frame.offset != answer.received:
@@ -207,20 +227,21 @@ class Unpacker:
             self._lose(answer, "internal", reason(error))
 
     def _end(self, frame: End) -> None:
-        answer = self._begun(frame.id)
-        del self._open[frame.id]
-        if answer.is_lost:
+        answer = self._close(frame.id)
+        if answer is None or answer.is_lost:
             return
         try:
             answer.finish(frame)
             self._sink.keep(answer, frame)
         except MultiFetchError as error:
             self._lose(answer, error.code, f"{error} (after the worker had verified it)")
+        except BrokenPipeError:
+            raise
         except OSError as error:
             self._lose(answer, "internal", reason(error))
 
     def _error(self, frame: Error) -> None:
-        answer = self._open.pop(frame.id, None)
+        answer = self._close(frame.id)
         if answer is None:
             line = Line(id=frame.id)
         elif answer.is_lost:
@@ -245,14 +266,23 @@ class Unpacker:
         self._complain(f"{what}: {line.error}: {line.message}")
         try:
             self._sink.drop(line)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             self._complain(f"{what}: {reason(error)}")
 
-    def _begun(self, request_id: int) -> Answer:
-        answer = self._open.get(request_id)
-        if answer is None:
-            raise MalformedFrameError(f"a frame for {request_id}, which has not begun")
+    def _close(self, request_id: int) -> Answer | None:
+        answer = self._open.pop(request_id, None)
+        if answer is not None:
+            self._kept_bytes -= len(answer.packed)
         return answer
+
+
+def _bare(begin: Begin) -> Begin:
+    """A begin without what a parent can do without."""
+    found = begin.descriptor
+    least = Descriptor(media_type=found.media_type, digest=found.digest, size=found.size)
+    return replace(begin, descriptor=least)
 
 
 def reason(error: OSError) -> str:

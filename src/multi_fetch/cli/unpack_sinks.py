@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 STDOUT: Final = 1
 
+# What a pipe takes at once, where somebody has widened it.
+FLUSH_BYTES: Final = 1024 * 1024
+
 NameBy: TypeAlias = Literal["digest", "id", "tag"]
 
 
 class Listing:
-    """Lines on stdout, written out whenever more input has to be waited for."""
+    """Lines on stdout, written out whenever more input has to be waited for, or they are many."""
 
     def __init__(self) -> None:
         self._lines = bytearray()
@@ -54,6 +57,8 @@ class Listing:
     def show(self, value: object) -> None:
         """Any value as a line."""
         self._lines += msgspec.json.encode(value, enc_hook=encode_hook) + b"\n"
+        if len(self._lines) >= FLUSH_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Writes the lines out."""
@@ -73,9 +78,9 @@ class Folder:
     def write(self, answer: Answer, content: bytes) -> None:
         """Appends to the object's temporary file."""
         flags = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW
-        part = self._parts.get(answer.begin.id)
+        part = self._parts.get(answer.id)
         if part is None:
-            part = self._parts[answer.begin.id] = f".{os.urandom(8).hex()}.part"
+            part = self._parts[answer.id] = f".{os.urandom(8).hex()}.part"
             flags |= os.O_CREAT | os.O_EXCL
         fd = os.open(part, flags, 0o666, dir_fd=self._root)
         try:
@@ -85,18 +90,18 @@ class Folder:
 
     def keep(self, answer: Answer, end: End) -> None:
         """Gives the file its name."""
-        if answer.begin.id not in self._parts:
+        if answer.id not in self._parts:
             if end.digest is None:
                 return
             self.write(answer, b"")
         *folders, name = path_of(answer.begin, end.digest, self._by)
         folder = self._folder(folders)
         try:
-            part = self._parts[answer.begin.id]
+            part = self._parts[answer.id]
             os.rename(part, name, src_dir_fd=self._root, dst_dir_fd=folder)
         finally:
             os.close(folder)
-        del self._parts[answer.begin.id]
+        del self._parts[answer.id]
 
     def drop(self, line: Line) -> None:
         """Removes the temporary file."""

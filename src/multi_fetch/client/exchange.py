@@ -35,6 +35,7 @@ class Exchange:
         end: once it has succeeded.
         failure: once it has failed.
         children: those that have begun or failed so far.
+        found_below: for a request, how many objects were found in it, at any depth.
         children_failure: why no more children come, though some are missing.
         content: what has come and was not taken.
         is_taken: whether content was taken; then the rest alone says nothing.
@@ -52,6 +53,7 @@ class Exchange:
         self.end: End | None = None
         self.failure: MultiFetchError | None = None
         self.children: list[Exchange] = []
+        self.found_below = 0
         self.children_failure: MultiFetchError | None = None
         self.is_taken = False
         self.received_bytes = 0
@@ -76,6 +78,11 @@ class Exchange:
     def misses_children(self) -> bool:
         """Whether it has ended, and not all that it found has begun."""
         return self.end is not None and len(self.children) < self.end.children
+
+    @property
+    def asks_for_children(self) -> bool:
+        """Whether the line wants what is below the object too."""
+        return any(hint.startswith("children:") for hint in self.hints)
 
     def child(self, index: int) -> Exchange | None:
         """The child with this index; None behind the last. ``has_child`` must be true.

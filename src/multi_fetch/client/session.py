@@ -20,7 +20,7 @@ from multi_fetch.errors import (
     RequestCancelledError,
     UnknownVersionError,
 )
-from multi_fetch.limits import MAX_FRAME_BYTES, MAX_LINE_BYTES
+from multi_fetch.limits import MAX_FRAME_BYTES, MAX_FRAME_OVERHEAD_BYTES, MAX_LINE_BYTES, MAX_TREE
 from multi_fetch.protocol.frames import (
     PROTOCOL_VERSION,
     Begin,
@@ -32,6 +32,7 @@ from multi_fetch.protocol.frames import (
     Hello,
 )
 from multi_fetch.protocol.framing import FrameDecoder
+from multi_fetch.protocol.lives import Lives
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +61,8 @@ class Session:
         self.bye: Bye | None = None
         self.worker_error: Error | None = None
         self._new_content = new_content
-        self._decoder = FrameDecoder()
+        self._decoder = FrameDecoder(max_other_bytes=MAX_FRAME_OVERHEAD_BYTES)
+        self._lives = Lives()
         self._last_id = 0
         self._queued: deque[Exchange] = deque()
         self._cancelled_ids: deque[int] = deque()
@@ -192,10 +194,11 @@ class Session:
         """
         self._decoder.feed(data)
         while isinstance(frame := self._decoder.next_frame(), Frame):
+            if isinstance(frame, Hello) and frame.version != PROTOCOL_VERSION:
+                raise UnknownVersionError(frame.version, known=PROTOCOL_VERSION)
+            self._lives.take(frame)
             if isinstance(frame, Hello):
                 self._take_hello(frame)
-            elif self.hello is None:
-                raise MalformedFrameError("the first frame is not hello")
             elif isinstance(frame, Bye):
                 self.bye = frame
             elif (exchange := self._find(frame)) is not None:
@@ -211,22 +214,20 @@ class Session:
         self._decoder.next_frame()
 
     def _take_hello(self, hello: Hello) -> None:
-        if hello.version != PROTOCOL_VERSION:
-            raise UnknownVersionError(hello.version, known=PROTOCOL_VERSION)
-        if self.hello is not None:
-            raise MalformedFrameError("a second hello")
         self.hello = hello
         self._decoder.max_frame_bytes = min(hello.max_frame, MAX_FRAME_BYTES)
         self._wake()
 
     def _find(self, frame: Begin | Data | End | Error) -> Exchange | None:
-        # An id that is not open gets None and is not heeded: it may be that of a control line.
+        # None for what is below a request that failed here: it is not heeded.
         if frame.id == 0:
             if isinstance(frame, Error):
                 self.worker_error = frame
             return None
         if frame.id > 0:
-            return self._asked.get(frame.id)
+            if frame.id not in self._asked:
+                raise MalformedFrameError(f"an answer for {frame.id}, which nobody asked for")
+            return self._asked[frame.id]
         found = self._found.get(frame.id)
         return found if found is not None else self._adopt(frame)
 
@@ -243,10 +244,14 @@ class Session:
         parent = self._open_or_parent(parent_id) if parent_id is not None else None
         if parent_id is None or parent is None or frame.id in self._roots:
             return None
+        root = self._roots.get(parent_id, parent)
+        root.found_below += 1
+        if root.found_below >= MAX_TREE:
+            raise MalformedFrameError(f"{frame.id} makes the tree of {root.id} larger than allowed")
         child = Exchange(name, (), b"", self._new_content())
         child.id, child.parent_id = frame.id, parent_id
         self._found[child.id] = child
-        self._roots[child.id] = self._roots.get(parent_id, parent)
+        self._roots[child.id] = root
         parent.children.append(child)
         if failure := parent.failure or parent.children_failure:
             child.fail(failure)
@@ -266,8 +271,6 @@ class Session:
         elif exchange.failure is not None:
             return
         elif isinstance(frame, Begin):
-            if exchange.begin is not None:
-                raise MalformedFrameError(f"a second begin of request {frame.id}")
             exchange.begin = frame
             exchange.changed()
         else:
@@ -276,8 +279,13 @@ class Session:
             exchange.changed()
 
     def _close(self, exchange: Exchange, frame: End | Error) -> None:
-        if exchange.failure is None and isinstance(frame, End):
-            exchange.take_end(frame)
+        if isinstance(frame, End):
+            if frame.children and frame.id > 0 and not exchange.asks_for_children:
+                raise MalformedFrameError(
+                    f"the end of {frame.id} announces objects that nobody asked for"
+                )
+            if exchange.failure is None:
+                exchange.take_end(frame)
         (self._asked if frame.id > 0 else self._found).pop(frame.id)
         if isinstance(frame, Error):
             exchange.fail(error_of(frame))

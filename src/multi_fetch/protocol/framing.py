@@ -85,10 +85,15 @@ class FrameDecoder:
 
     Args:
         max_frame_bytes: the longest frame to accept; hello may make it less.
+        max_other_bytes: the longest one that carries no content. A decoder need not judge that,
+            but who keeps what is in such frames should (protocol.md, section 9).
     """
 
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+    def __init__(
+        self, max_frame_bytes: int = MAX_FRAME_BYTES, max_other_bytes: int = MAX_FRAME_BYTES
+    ) -> None:
         self.max_frame_bytes = max_frame_bytes
+        self._max_other_bytes = max_other_bytes
         self._buffer = bytearray()
         self._position = 0
         self._is_at_eof = False
@@ -116,10 +121,16 @@ class FrameDecoder:
             if isinstance(payload, _Need):
                 return payload
             found = decode(payload)
+            if found is None:
+                continue
+            if len(payload) > self._max_other_bytes and not isinstance(found, Data):
+                raise MalformedFrameError(
+                    f"a frame without content has {len(payload)} bytes, and the limit is"
+                    f" {self._max_other_bytes}"
+                )
             if isinstance(found, Hello):
                 self.max_frame_bytes = min(self.max_frame_bytes, found.max_frame)
-            if found is not None:
-                return found
+            return found
 
     def _take_payload(self) -> bytes | Literal[_Need.DATA, _Need.END]:
         available = len(self._buffer) - self._position
