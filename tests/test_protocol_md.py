@@ -19,6 +19,7 @@ from multi_fetch.cli.multi_fetch import make_parser
 from multi_fetch.errors import InvalidRequestError, MultiFetchError
 from multi_fetch.oci import manifest, platform
 from multi_fetch.oci.descriptor import encode_hook
+from multi_fetch.oci.digest import NO_DIGEST
 from multi_fetch.oci.media_types import ACCEPTED_MANIFEST_TYPES
 from multi_fetch.oci.platform import parse_platform
 from multi_fetch.protocol import frames, request
@@ -26,6 +27,7 @@ from multi_fetch.protocol.framing import END_OF_STREAM, FrameDecoder
 from multi_fetch.protocol.request import Control, Request, parse_line
 from multi_fetch.protocol.wire import JsonLinesWire
 from multi_fetch.remotes import Report
+from multi_fetch.worker.listing import REFERRERS_TYPE, TAGS_TYPE
 from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
 from tests import parent
 
@@ -183,6 +185,10 @@ LIMITS = {
         limits.MAX_MEDIA_TYPE_CHARACTERS
     ),
     "size that a manifest names, with `children:` or `platform:`": manifest.MAX_SIZE,
+    "page of a listing, as the registry sends it": limits.MAX_PAGE_BYTES,
+    "tags on one page of a listing": limits.MAX_PAGE_NAMES,
+    "referrers on one page of a listing": limits.MAX_CHILDREN,
+    "pages of one listing": limits.MAX_LISTING_PAGES,
     "time to take the last frames after a signal": int(limits.SHUTDOWN_GRACE_SECONDS),
 }
 
@@ -230,8 +236,10 @@ def what_it_is(line: bytes) -> str:
     except InvalidRequestError:
         return "invalid"
     match found:
-        case Request():
+        case Request(listing=None):
             return "request"
+        case Request():
+            return "control"
         case Control():
             return "control"
         case None:
@@ -242,7 +250,20 @@ def test_the_hints_and_features_are_those_of_the_code() -> None:
     hints = {bare(row[0]).partition(":")[0] for row in table(section("Hints"), "hint")}
     features = {bare(row[0]) for row in table(section("Features"), "feature")}
     assert hints == set(request._HINTS)
-    assert features == set(frames.FEATURES) == {"cancel", *(f"hint:{hint}" for hint in hints)}
+    listings = {bare(row[0]).partition(":")[0] for row in table(section("Listings"), "hint")}
+    assert listings == set(request._HINTS_OF_REFERRERS) > set(request._HINTS_OF_TAGS)
+    controls = {"cancel", "tags", "referrers"}
+    hinted = {f"hint:{hint}" for hint in hints | listings}
+    assert features == set(frames.FEATURES) == controls | hinted
+
+
+def test_the_listings_are_those_of_the_code() -> None:
+    text = section("Listings")
+    for told in (NO_DIGEST, TAGS_TYPE, REFERRERS_TYPE):
+        assert f"`{told}`" in text
+    for verb in request.Listing:
+        assert f"`!{verb.value}" in text
+        assert f'"!{verb.value}"' in TEXT
 
 
 def test_each_hint_is_in_the_grammar() -> None:

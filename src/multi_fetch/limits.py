@@ -74,6 +74,16 @@ MAX_TOKEN_SCOPES: Final = 16
 # net/http and curl follow 10 and 50; containerd and crane keep net/http's 10.
 MAX_REDIRECTS: Final = 10
 
+# A page of a listing, which is held as a whole, and the names on it. oras-go reads 4 MiB.
+MAX_PAGE_BYTES: Final = 4 * 1024 * 1024
+MAX_PAGE_NAMES: Final = 65_536
+
+# Tags that a page is asked for: ECR and Artifactory refuse more, crane asks for as many.
+TAGS_OF_PAGE: Final = 1_000
+
+# Pages of one listing. Quay has 50 tags on one: half a million tags.
+MAX_LISTING_PAGES: Final = 10_000
+
 # Objects that one manifest may name. Docker stops at 127 layers; the largest indexes have hundreds.
 MAX_CHILDREN: Final = 4_096
 

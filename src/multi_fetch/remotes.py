@@ -10,7 +10,7 @@ A Remote adds ``open``, resolve and fetch in one, because registries answer both
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
@@ -84,6 +84,35 @@ class Resolver(Protocol):
         """
 
 
+class Listing(Protocol):
+    """What there is in a repository."""
+
+    def tags(self, ref: Reference) -> AsyncGenerator[Sequence[str], None]:
+        """The names of the repository's tags, page by page, in the remote's own order.
+
+        A name may be one that nobody could ask for.
+
+        Args:
+            ref: the repository; its object is of no matter.
+
+        Raises:
+            MultiFetchError: while iterating.
+        """
+
+    def referrers(
+        self, ref: Reference, artifact_type: str = ""
+    ) -> AsyncGenerator[Sequence[Descriptor], None]:
+        """The manifests whose subject is a digest, page by page; none is no error.
+
+        Args:
+            ref: with the digest, which need not be there.
+            artifact_type: that they are to have; empty for all.
+
+        Raises:
+            MultiFetchError: while iterating.
+        """
+
+
 class Opened(msgspec.Struct, frozen=True):
     """An object whose content has begun to come.
 
@@ -134,7 +163,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_PATIENCE: Final = Patience()
 
 
-class Remote(Resolver, Protocol):
+class Remote(Resolver, Listing, Protocol):
     """A repository, or a layout in a folder, that objects are fetched from."""
 
     def open(

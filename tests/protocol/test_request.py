@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from multi_fetch.errors import InvalidDigestError, InvalidRequestError
 from multi_fetch.limits import MAX_LINE_BYTES, MAX_MEDIA_TYPES
 from multi_fetch.oci.digest import Digest
-from multi_fetch.protocol.request import Control, Request, parse_line, parse_request
+from multi_fetch.oci.reference import Reference
+from multi_fetch.protocol.names import EVERYWHERE
+from multi_fetch.protocol.request import Control, Listing, Request, parse_line, parse_request
 
 HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
@@ -99,6 +101,64 @@ def test_nothing_and_comments_ask_for_nothing(line: bytes) -> None:
 )
 def test_a_control_is_a_verb_and_its_arguments(line: bytes, control: Control) -> None:
     assert parse_line(line) == control
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        ("!tags", Request(object="!tags", listing=Listing.TAGS)),
+        (
+            " !tags\tdeadline:1s colour:blue ",
+            Request(object="!tags", listing=Listing.TAGS, deadline_seconds=1.0),
+        ),
+        (
+            f"!referrers @{DIGEST} artifacttype:a/B+c",
+            Request(
+                object=f"!referrers @{DIGEST}",
+                digest=Digest(DIGEST),
+                listing=Listing.REFERRERS,
+                artifact_type="a/B+c",
+            ),
+        ),
+    ],
+)
+def test_a_listing_is_a_request_in_the_form_of_a_control(line: str, request_: Request) -> None:
+    assert parse_line(line.encode()) == request_
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "!tags redis",
+        "!tags artifacttype",
+        "!tags size:5",
+        "!tags deadline:0",
+        "!referrers",
+        "!referrers latest",
+        f"!referrers v1@{DIGEST}",
+        f"!referrers {DIGEST} children:all",
+        f"!referrers {DIGEST} artifacttype:sbom",
+        "!referrers sha256:abc",
+    ],
+)
+def test_a_listing_that_cannot_be_read_fails_alone(line: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        parse_line(line.encode())
+
+
+def test_with_the_remote_of_all_each_line_has_its_repository() -> None:
+    request = parse_line(b"redis:7 size:5", EVERYWHERE)
+    assert isinstance(request, Request)
+    assert request.reference("-") == Reference("docker.io/library/redis", "7")
+    tags = parse_line(b"!tags localhost:5000/a deadline:1s", EVERYWHERE)
+    assert isinstance(tags, Request)
+    assert tags.object == "!tags localhost:5000/a"
+    assert str(tags.reference("-")) == "localhost:5000/a"
+    referrers = parse_line(f"!referrers redis@{DIGEST}".encode(), EVERYWHERE)
+    assert isinstance(referrers, Request)
+    assert str(referrers.reference("-")) == f"docker.io/library/redis@{DIGEST}"
+    with pytest.raises(InvalidRequestError):
+        parse_line(b"!tags", EVERYWHERE)
 
 
 @pytest.mark.parametrize("byte", [0x00, 0x07, 0x0B, 0x0D, 0x1B, 0x7F])

@@ -1,9 +1,11 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from multi_fetch.oci.digest import digest_of
-from multi_fetch.oci.media_types import OCI_MANIFEST
+from multi_fetch.oci.media_types import OCI_INDEX, OCI_MANIFEST
+from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.messages import Answer, Request, body_bytes
 from multi_fetch.testing.pull_api import PullApi
 from tests.testing.conftest import Sample
@@ -92,6 +94,24 @@ def test_a_range_behind_the_end_is_a_416_that_tells_the_size(api: PullApi, sampl
 def test_a_range_means_nothing_to_head(api: PullApi, sample: Sample) -> None:
     answer = api.answer(Request("HEAD", sample.blob_path, headers=(("range", "bytes=1-"),)))
     assert (answer.status, answer.header("Content-Length")) == (200, "1024")
+
+
+def test_referrers_are_listed_by_their_subject_and_type(tmp_path: Path) -> None:
+    builder = LayoutBuilder(tmp_path)
+    empty = builder.add_empty()
+    image = builder.add_image(empty, [])
+    sbom = builder.add_image(empty, [], artifact_type="a/sbom", subject=image)
+    builder.add_image(empty, [], artifact_type="a/sig", subject=image)
+    api = PullApi(builder.finish())
+    path = f"/v2/n/referrers/{image.digest}"
+    answer = api.answer(Request("GET", path))
+    assert answer.header("Content-Type") == OCI_INDEX
+    assert answer.header("OCI-Filters-Applied") == ""
+    assert len(json.loads(body_bytes(answer.body))["manifests"]) == 2
+    answer = api.answer(Request("GET", path, "artifactType=a%2Fsbom"))
+    assert answer.header("OCI-Filters-Applied") == "artifactType"
+    (only,) = json.loads(body_bytes(answer.body))["manifests"]
+    assert (only["digest"], only["artifactType"]) == (sbom.digest, "a/sbom")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ It can wait at chosen points, so that tests decide what happens in which order.
 from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -30,6 +30,7 @@ class MemoryRemote:
         chunk_bytes: how content is cut.
         gates: by object; its content is held back until the event is set.
         failures: by object; raised when it is opened.
+        pages: of the listings "tags" and "referrers"; an exception breaks one off.
         lies: by digest; the bytes that are sent in place of the object's.
         is_size_known: whether descriptors tell the size.
         retries: what the report says.
@@ -44,6 +45,7 @@ class MemoryRemote:
         self.gates: dict[str, trio.Event] = {}
         self.failures: dict[str, Exception] = {}
         self.lies: dict[str, bytes] = {}
+        self.pages: dict[str, Sequence[Sequence[Any] | Exception]] = {}
         self.is_size_known = True
         self.opened: list[str] = []
         self.retries = 0
@@ -96,6 +98,26 @@ class MemoryRemote:
         assert not offset
         async with aclosing(self._chunks(descriptor.digest, descriptor.digest)) as chunks:
             yield chunks
+
+    async def tags(self, ref: Reference) -> AsyncGenerator[Sequence[str], None]:
+        async for page in self._pages("tags"):
+            yield page
+
+    async def referrers(
+        self, ref: Reference, artifact_type: str = ""
+    ) -> AsyncGenerator[Sequence[Descriptor], None]:
+        async for page in self._pages("referrers"):
+            yield [each for each in page if artifact_type in {"", each.artifact_type}]
+
+    async def _pages(self, name: str) -> AsyncGenerator[Sequence[Any], None]:
+        self.opened.append(name)
+        await trio.lowlevel.checkpoint()
+        for page in self.pages.get(name, ()):
+            if name in self.gates:
+                await self.gates[name].wait()
+            if isinstance(page, Exception):
+                raise page
+            yield page
 
     def report(self) -> Report:
         return Report(retries=self.retries)

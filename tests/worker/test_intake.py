@@ -9,6 +9,7 @@ import trio
 
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import MAX_LINE_BYTES
+from multi_fetch.protocol.names import IN_REPOSITORY
 from multi_fetch.worker.intake import LineSplitter, take_in
 from multi_fetch.worker.window import Window
 from tests.worker.harness import MemoryReader
@@ -74,7 +75,7 @@ async def jobs_of(lines: bytes) -> list[Job]:
     reader, window = MemoryReader(), a_window(100)
     reader.feed(lines)
     reader.feed_eof()
-    await take_in(reader, window, refuse)
+    await take_in(reader, IN_REPOSITORY, window, refuse)
     return window.open_jobs()
 
 
@@ -88,7 +89,7 @@ async def test_each_line_that_is_answered_becomes_a_job_with_its_number() -> Non
 async def test_no_line_beyond_the_window_is_read() -> None:
     reader, window = MemoryReader(), a_window(2)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(take_in, reader, window, refuse)
+        nursery.start_soon(take_in, reader, IN_REPOSITORY, window, refuse)
         reader.feed(b"one\ntwo\n# a comment takes no room\nthree\nfour\n")
         reader.feed_eof()
         await trio.testing.wait_all_tasks_blocked()

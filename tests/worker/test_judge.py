@@ -8,7 +8,7 @@ from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCI_INDEX, OCTET_STREAM
 from multi_fetch.protocol.frames import Error
-from multi_fetch.protocol.request import ByteRange, Request
+from multi_fetch.protocol.request import ByteRange, Listing, Request
 from multi_fetch.worker.judge import check_pin, held_limit, judge_of
 from tests.worker.harness import answers, terminals
 from tests.worker.memory_remote import MemoryRemote
@@ -37,14 +37,20 @@ def test_a_pin_of_another_algorithm_proves_nothing() -> None:
 
 
 def test_a_whole_object_is_judged_by_its_digest() -> None:
-    judge = judge_of(descriptor(), None)
+    judge = judge_of(Request(object="a"), descriptor())
     judge.update(CONTENT)
     assert judge.finish() == digest_of(CONTENT)
 
 
+def test_a_listing_is_as_long_as_it_is() -> None:
+    judge = judge_of(Request(object="!tags", listing=Listing.TAGS), descriptor())
+    judge.update(CONTENT * 1_000)
+    assert judge.finish() is None
+
+
 @pytest.mark.parametrize(("byte_range", "most"), [(ByteRange(2, 4), 3), (ByteRange(0, 0), 1)])
 def test_of_a_range_only_the_length_is_judged(byte_range: ByteRange, most: int) -> None:
-    judge = judge_of(descriptor(), byte_range)
+    judge = judge_of(Request(object="a", byte_range=byte_range), descriptor())
     judge.update(b"?" * most)
     assert judge.finish() is None
     with pytest.raises(SizeMismatchError):

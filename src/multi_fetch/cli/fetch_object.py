@@ -245,7 +245,7 @@ async def _copy_content(
     async with open_target(remote, target, request.byte_range) as opened:
         if pinned is not None:
             check_pin(pinned, opened.descriptor)
-        judge = judge_of(opened.descriptor, request.byte_range)
+        judge = judge_of(request, opened.descriptor)
         held, is_whole = await hold(opened.chunks, judge, limit=held_limit(opened.descriptor))
         if request.byte_range is None:
             check_held(opened.descriptor, is_whole=is_whole)

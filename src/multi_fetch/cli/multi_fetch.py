@@ -72,7 +72,8 @@ for one, as '<object> [<hint>...]':
 
 The answers are verified and go to stdout as length-prefixed MessagePack frames
 (protocol.md). '!cancel <id>' as a line cancels what an earlier line asked for;
-ids are line numbers.
+ids are line numbers. '!tags' lists the tags that there are, and
+'!referrers <digest> [artifacttype:<type>]' what refers to a digest.
 """
 
 EPILOG = f"""\

@@ -145,6 +145,21 @@ class Contents:
             raise SizeMismatchError(want=descriptor.size, got=part.size)
         return Found(descriptor, part, None)
 
+    def names(self) -> list[str]:
+        """What index.json has names for.
+
+        Raises:
+            RegistryError: the layout's own files are damaged.
+            MultiFetchError: they cannot be read.
+        """
+        return self._read_index().index.names()
+
+    def manifests(self) -> list[Descriptor]:
+        """All that index.json leads to; raises as ``names`` does."""
+        known = self._read_index()
+        self._walk(known)
+        return list(known.named.values())
+
     def _open_blob(self, digest: Digest) -> Part:
         name = blob_name(digest)
         try:

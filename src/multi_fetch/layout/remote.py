@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from multi_fetch.errors import (
     InvalidReferenceError,
@@ -14,12 +14,14 @@ from multi_fetch.errors import (
 )
 from multi_fetch.layout.contents import Contents, Wanted
 from multi_fetch.layout.loan import Loan, Threads
+from multi_fetch.layout.referrers import referrers_among
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.reference import TAG
+from multi_fetch.oci.referrer import REFERRER_TYPES
 from multi_fetch.remotes import Opened, Report, Resolved
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
     from multi_fetch.layout.part import Source
     from multi_fetch.oci.descriptor import Descriptor
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from multi_fetch.protocol.request import ByteRange
 
 log = logging.getLogger(__name__)
+
+# Manifests that are looked into, one after the other, in one go.
+PAGE_MANIFESTS: Final = 64
 
 
 class LayoutRemote:
@@ -86,6 +91,31 @@ class LayoutRemote:
                 yield Opened(str(ref), found.descriptor, chunks)
         finally:
             loan.give_back()
+
+    async def tags(self, ref: Reference) -> AsyncGenerator[Sequence[str], None]:
+        """Lists the tags; see ``remotes.Listing``.
+
+        Raises:
+            MultiFetchError: the layout's own files cannot be read.
+        """
+        yield await self._threads.run(self._contents.names)
+
+    async def referrers(
+        self, ref: Reference, artifact_type: str = ""
+    ) -> AsyncGenerator[Sequence[Descriptor], None]:
+        """Lists what refers to a digest; see ``remotes.Listing``.
+
+        Raises:
+            MultiFetchError: as for ``tags``.
+        """
+        digest = parse_digest(ref.digest)
+        manifests = await self._threads.run(self._contents.manifests)
+        among = [each for each in manifests if each.media_type in REFERRER_TYPES]
+        for start in range(0, len(among), PAGE_MANIFESTS):
+            some = among[start : start + PAGE_MANIFESTS]
+            look = partial(referrers_among, self._contents, some, digest)
+            found = await self._threads.run(look)
+            yield [each for each in found if artifact_type in {"", each.artifact_type}]
 
     def report(self) -> Report:
         """Nothing: a folder is asked once, and limits nobody; see ``remotes.Remote``."""

@@ -65,6 +65,10 @@ class Digest(str):
         return self.partition(":")[2]
 
 
+# What stands for a digest where none can be: it has the form, and no algorithm that anybody knows.
+NO_DIGEST: Final = Digest("none:unverified")
+
+
 def parse_digest(text: str) -> Digest:
     """Reads ``<algorithm>:<encoded>``.
 

@@ -24,7 +24,7 @@ from multi_fetch.oci.descriptor import Descriptor, decode_hook
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.manifest import check_named
 from multi_fetch.oci.quote import quote
-from multi_fetch.oci.reference import parse_familiar
+from multi_fetch.oci.reference import TAG, parse_familiar
 
 if TYPE_CHECKING:
     from multi_fetch.oci.digest import Chunk
@@ -74,6 +74,10 @@ class LayoutIndex(msgspec.Struct, frozen=True):
                 f"the tag {tag} is ambiguous here, so ask by digest: {names[:1_000]}"
             )
         return next(iter(found.values()), None)
+
+    def names(self) -> list[str]:
+        """The names to ask by, sorted: tags, also those of full references; or what is neither."""
+        return sorted({_bare(name) for name in self.tags})
 
 
 _marker_decoder = msgspec.json.Decoder(_Marker)
@@ -130,6 +134,15 @@ def blob_name(digest: str) -> str:
     """
     parsed = parse_digest(digest)
     return f"{BLOBS_FOLDER}/{parsed.algorithm}/{parsed.encoded}"
+
+
+def _bare(name: str) -> str:
+    if TAG.fullmatch(name):
+        return name
+    try:
+        return parse_familiar(name).tag or name
+    except InvalidReferenceError:
+        return name
 
 
 def _is_tag_of(tag: str, name: str) -> bool:

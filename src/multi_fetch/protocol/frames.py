@@ -23,6 +23,7 @@ PROTOCOL_VERSION: Final = 1
 # What hello announces: controls and hint types that mean something here (protocol.md, "Features").
 FEATURES: Final = (
     "cancel",
+    "hint:artifacttype",
     "hint:children",
     "hint:content",
     "hint:deadline",
@@ -31,6 +32,8 @@ FEATURES: Final = (
     "hint:platform",
     "hint:range",
     "hint:size",
+    "referrers",
+    "tags",
 )
 
 Fact: TypeAlias = Int64 | float | str | dict[str, Int64 | float | str]

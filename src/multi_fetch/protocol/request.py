@@ -1,5 +1,7 @@
 """Request lines: ``<object> [<hint> ...]``, and control lines, ``!<verb> ...``.
 
+``!tags`` and ``!referrers`` are control lines by their form, and requests by what becomes of them.
+
 A line is read once, into a value that proves it; a line that cannot be read raises
 InvalidRequestError, which fails that line's id alone.
 """
@@ -20,11 +22,14 @@ from multi_fetch.oci.digest import Digest, parse_digest
 from multi_fetch.oci.media_types import is_media_type
 from multi_fetch.oci.platform import parse_platform
 from multi_fetch.oci.quote import quote
-from multi_fetch.oci.reference import TAG, Reference
+from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.duration import parse_duration
+from multi_fetch.protocol.names import IN_REPOSITORY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from multi_fetch.protocol.names import Names
 
 BLANKS = re.compile(r"[ \t]+")
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -57,11 +62,19 @@ class ByteRange(msgspec.Struct, frozen=True):
         return max(0, min(ends) - self.first + 1) if ends else None
 
 
+class Listing(Enum):
+    """What is listed of a repository; each value is its control's verb."""
+
+    TAGS = "tags"
+    REFERRERS = "referrers"
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One object that is asked for, and how it may be fetched.
+    """One object that is asked for, and how it may be fetched; or a listing.
 
     Attributes:
-        object: as it was written.
+        object: as it was written; of a listing, the control line without its hints.
+        locator: its repository; empty for the run's own.
         tag: its tag, or empty.
         digest: its digest, or None; with a tag and a digest, the digest decides.
         media_types: from ``mediatype:`` hints, in their order: the first chooses the endpoint.
@@ -72,9 +85,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         children: from ``children:``, what of the tree below the object is wanted too.
         pin: from ``digest:``; what the object must resolve to.
         deadline_seconds: from ``deadline:``; time in a queue is not counted.
+        listing: what is listed, of the repository or of what refers to the digest; None for an
+            object.
+        artifact_type: from ``artifacttype:``, of the referrers that are wanted; empty for all.
     """
 
     object: str
+    locator: str = ""
     tag: str = ""
     digest: Digest | None = None
     media_types: tuple[str, ...] = ()
@@ -85,10 +102,17 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     children: Children = Children.NONE
     pin: Digest | None = None
     deadline_seconds: float | None = None
+    listing: Listing | None = None
+    artifact_type: str = ""
 
     def reference(self, locator: str) -> Reference:
-        """The whole reference of the object, in the repository that ``locator`` names."""
-        return Reference(locator, self.tag if self.digest is None else f"{self.tag}@{self.digest}")
+        """The whole reference of the object, or of what is listed.
+
+        Args:
+            locator: the run's repository, for what names none.
+        """
+        named = self.tag if self.digest is None else f"{self.tag}@{self.digest}"
+        return Reference(self.locator or locator, named)
 
 
 class Control(msgspec.Struct, frozen=True):
@@ -98,11 +122,15 @@ class Control(msgspec.Struct, frozen=True):
     arguments: tuple[str, ...] = ()
 
 
-def parse_line(line: bytes) -> Request | Control | None:
+def parse_line(line: bytes, names: Names = IN_REPOSITORY) -> Request | Control | None:
     """Reads one line, with or without its LF or CRLF.
 
+    Args:
+        line: its bytes.
+        names: how it names objects and repositories.
+
     Returns:
-        A request; a control; or None for an empty line and a comment.
+        A request, for an object or a listing; a control; or None for an empty line and a comment.
 
     Raises:
         InvalidRequestError: the line is too long, no UTF-8, or names no object or hint.
@@ -119,9 +147,13 @@ def parse_line(line: bytes) -> Request | Control | None:
     if found := CONTROL_CHARACTER.search(text):
         raise InvalidRequestError(f"the line has a control character, {found[0]!r}")
     first, *rest = BLANKS.split(text)
+    if first == f"!{Listing.TAGS.value}":
+        return _parse_tags(rest, names)
+    if first == f"!{Listing.REFERRERS.value}":
+        return _parse_referrers(rest, names)
     if first.startswith("!"):
         return Control(first[1:], tuple(rest))
-    return parse_request(first, rest)
+    return parse_request(first, rest, names)
 
 
 def parse_id(arguments: tuple[str, ...]) -> int:
@@ -135,23 +167,15 @@ def parse_id(arguments: tuple[str, ...]) -> int:
     raise InvalidRequestError("!cancel takes one id: the number of a line, or of what it led to")
 
 
-def parse_request(text: str, hints: list[str]) -> Request:
+def parse_request(text: str, hints: Sequence[str], names: Names = IN_REPOSITORY) -> Request:
     """Reads an object and its hints, as a request line or a command line has them.
 
     Raises:
         InvalidRequestError: the object or a hint cannot be read; the message says which.
     """
-    tag, digest = _parse_object(text)
-    request = Request(object=text, tag=tag, digest=digest)
-    for hint in hints:
-        match = HINT.fullmatch(hint)
-        if match is None:
-            raise InvalidRequestError(
-                f"{quote(hint)} is not a hint: write <type>:<content>, as in size:1234"
-            )
-        take = _HINTS.get(match["type"])
-        if take is not None:
-            request = take(request, match["content"])
+    name = names.object(text)
+    request = Request(object=text, locator=name.locator, tag=name.tag, digest=name.digest)
+    request = _take_hints(request, hints, _HINTS)
     if request.byte_range is not None and request.children is not Children.NONE:
         raise InvalidRequestError("the hints range: and children: do not go together")
     if request.byte_range is not None and request.platform is not None:
@@ -161,15 +185,51 @@ def parse_request(text: str, hints: list[str]) -> Request:
     return request
 
 
-def _parse_object(text: str) -> tuple[str, Digest | None]:
-    tag, at, digest = text.partition("@")
-    if not at and ":" in text:
-        tag, digest = "", text
-    if tag and not TAG.fullmatch(tag):
+def _parse_tags(words: Sequence[str], names: Names) -> Request:
+    locator, hints = names.repository(words)
+    named = words[: len(words) - len(hints)]
+    request = Request(object=" ".join(("!tags", *named)), locator=locator, listing=Listing.TAGS)
+    return _take_hints(request, hints, _HINTS_OF_TAGS)
+
+
+def _parse_referrers(words: Sequence[str], names: Names) -> Request:
+    if not words:
+        raise InvalidRequestError("!referrers takes a digest: what is listed refers to it")
+    text, *hints = words
+    name = names.object(text)
+    if name.tag or name.digest is None:
         raise InvalidRequestError(
-            f"{quote(text)} is not an object: write a tag, a digest, @<digest> or <tag>@<digest>"
+            f"!referrers takes a digest, not the tag in {quote(text)}: ask for that with"
+            " content:none, and begin tells it"
         )
-    return tag, parse_digest(digest) if at or digest else None
+    request = Request(
+        object=f"!referrers {text}",
+        locator=name.locator,
+        digest=name.digest,
+        listing=Listing.REFERRERS,
+    )
+    return _take_hints(request, hints, _HINTS_OF_REFERRERS)
+
+
+def _take_hints(
+    request: Request,
+    hints: Sequence[str],
+    known: Mapping[str, Callable[[Request, str], Request]],
+) -> Request:
+    for hint in hints:
+        match = HINT.fullmatch(hint)
+        if match is None:
+            raise InvalidRequestError(
+                f"{quote(hint)} is not a hint: write <type>:<content>, as in size:1234"
+            )
+        take = known.get(match["type"])
+        if take is not None:
+            request = take(request, match["content"])
+        elif request.listing is not None and match["type"] in _HINTS:
+            raise InvalidRequestError(
+                f"the hint {match['type']}: does not go with !{request.listing.value}"
+            )
+    return request
 
 
 def _media_type(request: Request, content: str) -> Request:
@@ -229,6 +289,12 @@ def _deadline(request: Request, content: str) -> Request:
     return replace(request, deadline_seconds=seconds)
 
 
+def _artifact_type(request: Request, content: str) -> Request:
+    if not is_media_type(content):
+        raise InvalidRequestError(f"{quote(content)} is not a media type: write <type>/<subtype>")
+    return replace(request, artifact_type=content)
+
+
 # A hint of another type is ignored, as in containerd's remotes package.
 _HINTS: Final[Mapping[str, Callable[[Request, str], Request]]] = {
     "mediatype": _media_type,
@@ -238,5 +304,12 @@ _HINTS: Final[Mapping[str, Callable[[Request, str], Request]]] = {
     "range": _range,
     "children": _children,
     "digest": _digest,
+    "deadline": _deadline,
+}
+
+# Those that go with a listing.
+_HINTS_OF_TAGS: Final[Mapping[str, Callable[[Request, str], Request]]] = {"deadline": _deadline}
+_HINTS_OF_REFERRERS: Final[Mapping[str, Callable[[Request, str], Request]]] = {
+    "artifacttype": _artifact_type,
     "deadline": _deadline,
 }

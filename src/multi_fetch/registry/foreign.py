@@ -30,7 +30,7 @@ from multi_fetch.registry.url import parse_url, shown
 from multi_fetch.remotes import Opened, Report
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from multi_fetch.oci.reference import Reference
@@ -178,6 +178,26 @@ class ForeignUrl:
         finally:
             self._retries += session.retries
 
+    def tags(self, ref: Reference) -> AsyncGenerator[Sequence[str], None]:
+        """Refuses, as ``resolve`` does.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(f"{ref}: {shown(self.text)!r} has no list of anything")
+
+    def referrers(
+        self, ref: Reference, artifact_type: str = ""
+    ) -> AsyncGenerator[Sequence[Descriptor], None]:
+        """Refuses, as ``tags`` does.
+
+        Raises:
+            UnsupportedError: always.
+        """
+        raise UnsupportedError(f"{ref}: {shown(self.text)!r} has no list of anything")
+
+    known_referrers = referrers
+
     def report(self) -> Report:
         """The retries alone."""
         return Report(self._retries)
@@ -233,6 +253,16 @@ class ForeignRemote:
     ) -> AbstractAsyncContextManager[Opened]:
         """Asks the repository alone."""
         return self._remote.open(ref, media_types=media_types, size=size, byte_range=byte_range)
+
+    def tags(self, ref: Reference) -> AsyncGenerator[Sequence[str], None]:
+        """Asks the repository alone."""
+        return self._remote.tags(ref)
+
+    def referrers(
+        self, ref: Reference, artifact_type: str = ""
+    ) -> AsyncGenerator[Sequence[Descriptor], None]:
+        """Asks the repository alone."""
+        return self._remote.referrers(ref, artifact_type)
 
     def report(self) -> Report:
         """The repository's, with the retries of foreign requests."""

@@ -38,6 +38,9 @@ _DOCKER_HUB: Final[Mapping[str, str]] = {
 }
 
 
+# A path that has the namespace already: a link to a further page, from a proxy.
+NAMESPACE = re.compile(r"[?&]ns=")
+
 # distribution-spec, "Endpoints": what all paths begin with.
 API_ROOT: Final = "/v2"
 
@@ -81,7 +84,14 @@ class Host(msgspec.Struct, frozen=True):
         """
         if self.root != API_ROOT:
             path = self.root + path.removeprefix(API_ROOT)
-        return f"{path}?ns={quote(self.namespace, safe=':')}" if self.namespace else path
+        if not self.namespace or NAMESPACE.search(path):
+            return path
+        return f"{path}{'&' if '?' in path else '?'}ns={quote(self.namespace, safe=':')}"
+
+    def path(self, target: str) -> str:
+        """The API's path that a path as it is here stands for: ``target``, the other way."""
+        is_moved = self.root != API_ROOT and target.startswith(f"{self.root}/")
+        return API_ROOT + target.removeprefix(self.root) if is_moved else target
 
     def __repr__(self) -> str:  # headers and the proxy's URL may hold secrets
         return f"Host({self.url + self.root!r})"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -35,7 +35,7 @@ from multi_fetch.remotes import Opened, Report, Resolved
 from multi_fetch.verify import Verifier, hold
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from multi_fetch.oci.descriptor import Descriptor
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from multi_fetch.registry.source import Source
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class _Ask(msgspec.Struct, frozen=True):
@@ -135,11 +137,59 @@ class MirroredRemote:
         ) as opened:
             yield opened.chunks
 
+    def tags(self, ref: Reference) -> AsyncGenerator[Sequence[str], None]:
+        """Lists the tags; see ``remotes.Listing``.
+
+        Raises:
+            UnsupportedError: no host may say.
+            MultiFetchError: the last host's; of one that has begun, its own.
+        """
+        return self._list(ref, lambda source, **_: source.remote.tags(ref))
+
+    def referrers(
+        self, ref: Reference, artifact_type: str = ""
+    ) -> AsyncGenerator[Sequence[Descriptor], None]:
+        """Lists what refers to a digest; see ``remotes.Listing``.
+
+        A mirror that knows nothing of referrers does not say that there are none.
+
+        Raises:
+            MultiFetchError: as for ``tags``.
+        """
+
+        def pages(source: Source, *, is_last: bool) -> AsyncGenerator[Sequence[Descriptor], None]:
+            remote = source.remote
+            ask = remote.referrers if is_last else remote.known_referrers
+            return ask(ref, artifact_type)
+
+        return self._list(ref, pages)
+
     def report(self) -> Report:
         """What there is to say so far; the limits are those of the last host that has any."""
         reports = [source.remote.report() for source in self._sources]
         told = [each.ratelimit for each in reports if each.ratelimit]
         return Report(sum(each.retries for each in reports), told[-1] if told else {})
+
+    async def _list(
+        self, ref: Reference, pages_of: Callable[..., AsyncGenerator[Sequence[T], None]]
+    ) -> AsyncGenerator[Sequence[T], None]:
+        """The pages of the first host that gives one."""
+        able = [source for source in self._sources if source.host.may_resolve]
+        for source in self._ready(able, ref, "list what there is"):
+            is_last = source is able[-1]
+            async with aclosing(pages_of(source, is_last=is_last)) as pages:
+                try:
+                    first = await anext(pages, None)
+                except MultiFetchError as error:
+                    self._go_on(source, error, ref.digest, is_last=is_last)
+                    continue
+                source.works()
+                if first is not None:
+                    yield first
+                    async for page in pages:
+                        yield page
+                return
+        raise AssertionError("the last host answers or raises")
 
     async def _open(self, stack: AsyncExitStack, ask: _Ask) -> tuple[Opened, list[Source]]:
         """Opens at the first host that has the object, and who gives its content."""

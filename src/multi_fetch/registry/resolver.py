@@ -46,7 +46,7 @@ from multi_fetch.remotes import Opened, Report, Resolved
 from multi_fetch.verify import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
     from typing import Self
@@ -114,6 +114,32 @@ class RegistryRemote:
     def report(self) -> Report:
         """What there is to say so far; see ``remotes.Remote``."""
         return Report(self._session.retries, dict(self._session.ratelimit))
+
+    def tags(self, ref: Reference) -> AsyncGenerator[Sequence[str], None]:
+        """Lists the tags; see ``remotes.Listing``."""
+        from multi_fetch.registry.listing import tag_pages
+
+        return tag_pages(self._session, ref.repository)
+
+    def referrers(
+        self, ref: Reference, artifact_type: str = ""
+    ) -> AsyncGenerator[Sequence[Descriptor], None]:
+        """Lists what refers to a digest; see ``remotes.Listing``."""
+        from multi_fetch.registry.listing import none_for_nothing
+
+        return none_for_nothing(self.known_referrers(ref, artifact_type))
+
+    def known_referrers(
+        self, ref: Reference, artifact_type: str = ""
+    ) -> AsyncGenerator[Sequence[Descriptor], None]:
+        """The same, but where the registry knows nothing of referrers, that is an error.
+
+        Raises:
+            NotFoundError: it has neither the API nor the tag that stands in for it.
+        """
+        from multi_fetch.registry.listing import referrer_pages
+
+        return referrer_pages(self, self._session, ref, artifact_type)
 
     async def find(self, wanted: Wanted, byte_range: ByteRange | None) -> tuple[Candidate, Answer]:
         """The answer that has an object, and where it was; the caller closes it."""

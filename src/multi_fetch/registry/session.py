@@ -26,7 +26,7 @@ from multi_fetch.limits import MAX_TOKEN_BODY_BYTES, TOKEN_BODY_SECONDS
 from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.login import Login
 from multi_fetch.registry.retry import delay_seconds, is_passing, is_passing_status
-from multi_fetch.registry.url import Url, parse_url
+from multi_fetch.registry.url import Url, join, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -141,6 +141,15 @@ class Session:
         """Takes note of where an answer came from, if it is the registry's own."""
         if answer.url.origin == self._origin:
             self.is_inside = answer.is_from_inside
+
+    def linked(self, path: str, link: str) -> str:
+        """The API's path that a link leads to from another one: always at this registry.
+
+        Raises:
+            RegistryError: it leads to no http or https URL.
+        """
+        base = Url(self._origin, self._host.target(path))
+        return self._host.path(join(base, link).target)
 
     async def bear(self, error: MultiFetchError, attempt: int) -> None:
         """Waits until the next attempt, or raises the error where there is none.

@@ -7,7 +7,7 @@ others follow. A host that had wrong bytes for a digest is not asked for that di
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -21,16 +21,32 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.limits import MAX_DISTRUSTED, MIRROR_REST_SECONDS
+from multi_fetch.remotes import Remote
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Sequence
+
     from multi_fetch.errors import MultiFetchError
+    from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.reference import Reference
     from multi_fetch.registry.hosts import Host
-    from multi_fetch.remotes import Remote
 
 # What a host answers to one object of several, and not because it is in trouble: distribution
 # does, for one that it cannot find in the right place.
 OWN_ERROR = 500
+
+
+class HostRemote(Remote, Protocol):
+    """A repository at one host."""
+
+    def known_referrers(
+        self, ref: Reference, artifact_type: str = ""
+    ) -> AsyncGenerator[Sequence[Descriptor], None]:
+        """As ``referrers``, but a host that knows nothing of referrers says so.
+
+        Raises:
+            NotFoundError: it has neither the API nor the tag that stands in for it.
+        """
 
 
 class Source:
@@ -44,7 +60,7 @@ class Source:
     # What a log says of a failure that the next host may mend.
     trouble = "a mirror failed: asking the next host"
 
-    def __init__(self, host: Host, remote: Remote) -> None:
+    def __init__(self, host: Host, remote: HostRemote) -> None:
         self.host = host
         self.remote = remote
         self._rests_until = -math.inf

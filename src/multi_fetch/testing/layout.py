@@ -25,6 +25,7 @@ from multi_fetch.oci.layout import (
     parse_layout_index,
 )
 from multi_fetch.oci.media_types import INDEX_TYPES, MANIFEST_TYPES
+from multi_fetch.oci.referrer import REFERRER_TYPES, parse_referrer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,17 @@ class Layout(msgspec.Struct, frozen=True):
         """The file of a blob; None if there is none, or if it is a manifest."""
         path = blob_path(self.folder, digest)
         return path if digest not in self.manifests and path.is_file() else None
+
+    def referrers(self, digest: str) -> list[Descriptor]:
+        """What a registry lists as referring to a digest: manifests whose subject it is."""
+        found: list[Descriptor] = []
+        for each in self.manifests.values():
+            path = blob_path(self.folder, each.digest)
+            if each.media_type in REFERRER_TYPES and path.is_file():
+                referrer = parse_referrer(path.read_bytes())
+                if referrer.refers_to(digest):
+                    found.append(referrer.describe(each))
+        return found
 
 
 def blob_path(folder: Path, digest: Digest) -> Path:

@@ -14,8 +14,9 @@ from urllib.parse import parse_qs, urlencode
 import msgspec
 
 from multi_fetch.errors import InvalidDigestError
+from multi_fetch.oci.descriptor import encode_hook
 from multi_fetch.oci.digest import parse_digest
-from multi_fetch.oci.media_types import OCTET_STREAM
+from multi_fetch.oci.media_types import OCI_INDEX, OCTET_STREAM
 from multi_fetch.testing.byte_range import UnsatisfiableRangeError, parse_range
 from multi_fetch.testing.layout import Layout, blob_path
 from multi_fetch.testing.messages import Answer, FileSlice, Request
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
 # distribution-spec, "Endpoints": end-2 and end-3; end-8
 CONTENT = re.compile(r"/v2/(?P<name>.+)/(?P<kind>manifests|blobs)/(?P<reference>[^/]+)")
 TAGS = re.compile(r"/v2/(?P<name>.+)/tags/list")
+# ... end-12
+REFERRERS = re.compile(r"/v2/(?P<name>.+)/referrers/(?P<digest>[^/]+)")
+
+ENDPOINTS: Final = (CONTENT, TAGS, REFERRERS)
 
 API_VERSION: Final = ("Docker-Distribution-API-Version", "registry/2.0")
 
@@ -50,7 +55,7 @@ class PullApi:
             return error_answer(405, "UNSUPPORTED", "this registry only serves pulls")
         if request.path in {"/v2", "/v2/"}:
             return _json_answer(200, {})
-        match = CONTENT.fullmatch(request.path) or TAGS.fullmatch(request.path)
+        match = next(filter(None, (each.fullmatch(request.path) for each in ENDPOINTS)), None)
         if match is None:
             return error_answer(404, "UNSUPPORTED", "there is no such endpoint")
         return self._repository_answer(match, request)
@@ -61,6 +66,8 @@ class PullApi:
             return error_answer(404, "NAME_UNKNOWN", "repository name not known to registry")
         if match.re is TAGS:
             return _tags(match["name"], sorted(layout.tags), request.query)
+        if match.re is REFERRERS:
+            return _referrers(layout, match["digest"], request.query)
         if match["kind"] == "manifests":
             return _manifest(layout, match["reference"])
         return _blob(layout, match["reference"], request)
@@ -75,7 +82,7 @@ def error_answer(status: int, code: str, message: str) -> Answer:
 
 
 def _json_answer(status: int, document: object) -> Answer:
-    body = msgspec.json.encode(document)
+    body = msgspec.json.encode(document, enc_hook=encode_hook)
     headers = (
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(body))),
@@ -127,6 +134,20 @@ def _content_answer(path: Path, media_type: str, digest: Digest) -> Answer:
         API_VERSION,
     )
     return Answer(200, headers, FileSlice(path, 0, size))
+
+
+def _referrers(layout: Layout, digest: str, query: str) -> Answer:
+    # distribution-spec, "Listing Referrers"
+    artifact_type = parse_qs(query).get("artifactType", [""])[0]
+    index = {
+        "schemaVersion": 2,
+        "mediaType": OCI_INDEX,
+        "manifests": [
+            each for each in layout.referrers(digest) if artifact_type in {"", each.artifact_type}
+        ],
+    }
+    answer = _json_answer(200, index).with_header("Content-Type", OCI_INDEX)
+    return answer.with_header("OCI-Filters-Applied", "artifactType") if artifact_type else answer
 
 
 def _tags(name: str, tags: Sequence[str], query: str) -> Answer:

@@ -23,7 +23,14 @@ from multi_fetch.remotes import Opened
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.foreign import describe_target, open_target
 from multi_fetch.worker.job import Target
-from multi_fetch.worker.judge import check_held, check_pin, check_verifiable, held_limit, judge_of
+from multi_fetch.worker.judge import (
+    check_held,
+    check_pin,
+    check_verifiable,
+    held_limit,
+    is_provable,
+    judge_of,
+)
 from multi_fetch.worker.tree import Trees, branch, is_index
 
 if TYPE_CHECKING:
@@ -141,7 +148,7 @@ class Answerer:
         leads_on = request.platform is not None and is_index(descriptor)
         has_children = request.children is not Children.NONE and is_manifest(descriptor.media_type)
         if leads_on or has_children:
-            content = await self._read(descriptor, target.urls)
+            content = await self._read(target.ref.locator, descriptor, target.urls)
         if request.platform is not None and leads_on:
             return branch(target, descriptor, content, request.platform)
         for job in list(flight.members):
@@ -150,10 +157,10 @@ class Answerer:
             await self._speaker.answer(job, begin, b"", None, find)
         return None
 
-    async def _read(self, descriptor: Descriptor, urls: tuple[str, ...]) -> bytes:
+    async def _read(self, locator: str, descriptor: Descriptor, urls: tuple[str, ...]) -> bytes:
         target = Target(
             # By its digest: a tag may have moved since it was resolved.
-            ref=Reference(self._locator, f"@{descriptor.digest}"),
+            ref=Reference(locator, f"@{descriptor.digest}"),
             media_types=(descriptor.media_type,),
             size=descriptor.size,
             urls=urls,
@@ -172,7 +179,7 @@ class Answerer:
             descriptor = opened.descriptor
             if is_first:
                 check_pin(request, descriptor)
-            judge = judge_of(descriptor, request.byte_range)
+            judge = judge_of(request, descriptor)
             held, is_whole = opened.whole or b"", opened.whole is not None
             if is_whole:
                 judge.update(held)
@@ -187,7 +194,7 @@ class Answerer:
                 self._window.seal(flight)
                 await self._stream(flight, target, opened, held, judge)
                 judge.finish()
-        proved = None if request.byte_range else descriptor.digest
+        proved = descriptor.digest if is_provable(request) else None
         if not is_whole:
             for job in list(flight.members):
                 self._speaker.end(job, proved)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from multi_fetch.errors import NotFoundError
 from multi_fetch.remotes import Foreign
+from multi_fetch.worker.listing import open_listing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,6 +31,8 @@ def open_target(
     Raises:
         MultiFetchError: the remote's, or the last URL's where the remote does not have it.
     """
+    if target.listing is not None:
+        return open_listing(remote, target)
     if target.urls:  # then something described it, and nobody asked for a part
         return _open_somewhere(remote, target)
     return remote.open(

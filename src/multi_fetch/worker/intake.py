@@ -16,31 +16,39 @@ from multi_fetch.worker.job import Job
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from multi_fetch.protocol.names import Names
     from multi_fetch.worker.pipes import Reader
     from multi_fetch.worker.window import Window
 
 
-async def take_in(reader: Reader, window: Window, control: Callable[[Control, int], None]) -> None:
+async def take_in(
+    reader: Reader, names: Names, window: Window, control: Callable[[Control, int], None]
+) -> None:
     """Reads lines until the end of stdin; stops reading while the window is full.
 
     Args:
         reader: stdin.
+        names: how lines name objects.
         window: where each request is admitted.
         control: called with each control line and its number; may raise InvalidRequestError.
     """
     lines = LineSplitter()
     while data := await reader.read():
         for number, line in lines.feed(data):
-            await _take(number, line, window, control)
+            await _take(number, line, names, window, control)
     for number, line in lines.feed_eof():
-        await _take(number, line, window, control)
+        await _take(number, line, names, window, control)
 
 
 async def _take(
-    number: int, line: bytes, window: Window, control: Callable[[Control, int], None]
+    number: int,
+    line: bytes,
+    names: Names,
+    window: Window,
+    control: Callable[[Control, int], None],
 ) -> None:
     try:
-        asked = parse_line(line)
+        asked = parse_line(line, names)
         if isinstance(asked, Control):
             control(asked, number)
             return

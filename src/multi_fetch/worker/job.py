@@ -11,7 +11,7 @@ from multi_fetch.errors import MultiFetchError
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest
 from multi_fetch.oci.reference import Reference
-from multi_fetch.protocol.request import Request
+from multi_fetch.protocol.request import Listing, Request
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -87,6 +87,9 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         if request is None or not request.is_content_wanted or request.byte_range is not None:
             return None
         return (
+            request.locator,
+            request.listing,
+            request.artifact_type,
             request.tag,
             request.digest,
             request.media_types,
@@ -118,9 +121,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         urls: where else it may be.
+        listing: what is listed in its place.
+        artifact_type: of the referrers that are listed.
     """
 
     ref: Reference
+    listing: Listing | None = None
+    artifact_type: str = ""
     media_types: tuple[str, ...] = ()
     size: int | None = None
     described: Descriptor | None = None
@@ -131,6 +138,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
         """A request's own object."""
         return cls(
             ref=request.reference(locator),
+            listing=request.listing,
+            artifact_type=request.artifact_type,
             media_types=request.media_types,
             size=request.size,
             urls=urls,

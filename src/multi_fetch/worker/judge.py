@@ -21,7 +21,8 @@ def check_verifiable(request: Request) -> None:
     Raises:
         UnsupportedError: its digest is of an algorithm that cannot be computed here.
     """
-    if request.digest is not None and request.is_content_wanted and request.byte_range is None:
+    is_judged = request.is_content_wanted and is_provable(request)
+    if request.digest is not None and is_judged:
         new_hasher(request.digest.algorithm)
 
 
@@ -45,11 +46,17 @@ def check_pin(request: Request, descriptor: Descriptor) -> None:
     )
 
 
-def judge_of(descriptor: Descriptor, byte_range: ByteRange | None) -> Judge:
-    """Who judges the content: of a range, nothing can be proved."""
-    if byte_range is None:
+def is_provable(request: Request) -> bool:
+    """Whether the content has a digest to be held against: a range and a listing have none."""
+    return request.byte_range is None and request.listing is None
+
+
+def judge_of(request: Request, descriptor: Descriptor) -> Judge:
+    """Who judges the content."""
+    if is_provable(request):
         return Verifier(descriptor.digest, descriptor.size)
-    return Counter(None if byte_range.last is None else byte_range.last - byte_range.first + 1)
+    part = request.byte_range
+    return Counter(None if part is None or part.last is None else part.last - part.first + 1)
 
 
 def held_limit(descriptor: Descriptor, byte_range: ByteRange | None = None) -> int:

@@ -32,6 +32,7 @@ from multi_fetch.limits import (
     SHUTDOWN_GRACE_SECONDS,
 )
 from multi_fetch.protocol.frames import FEATURES, PROTOCOL_VERSION, Bye, Error, Hello
+from multi_fetch.protocol.names import names_of
 from multi_fetch.protocol.request import parse_id
 from multi_fetch.protocol.wire import MessagePackWire, Wire
 from multi_fetch.worker.answer import Answerer
@@ -166,7 +167,8 @@ class Worker:
                 for _ in range(self._settings.jobs):
                     nursery.start_soon(self._answerer.run)
                 with self._intake_scope:
-                    await take_in(reader, self._window, self._control)
+                    names = names_of(self._locator)
+                    await take_in(reader, names, self._window, self._control)
                 self._window.end()
 
     def _control(self, control: Control, line: int) -> None:
@@ -177,7 +179,8 @@ class Worker:
         """
         if control.verb != "cancel":
             raise InvalidRequestError(
-                f"!{control.verb[:40]} is not a control that is known here: there is !cancel <id>"
+                f"!{control.verb[:40]} is not a control that is known here: there are !cancel <id>,"
+                " !tags and !referrers <digest>"
             )
         root_id = parse_id(control.arguments)
         if root_id >= line:

@@ -64,6 +64,7 @@ class Trees:
         is_only_passed = has_children and above.children is Children.BLOBS
         request = Request(
             object=child.digest,
+            locator=above.locator,
             digest=child.digest,
             # It goes into a header.
             media_types=(child.media_type,) if is_media_type(child.media_type) else (),
