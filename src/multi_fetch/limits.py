@@ -36,6 +36,13 @@ MAX_JOBS: Final = 1_024
 # memory. There are five for manifests.
 MAX_MEDIA_TYPES: Final = 16
 
+# Open requests whose sizes are summed up at each look at a run's progress. More would take some
+# milliseconds, in which nothing is fetched.
+MAX_SIZED_JOBS: Final = 4_096
+
+# Objects in flight that are told of one by one, of up to 1,024. A screen has 24 lines.
+MAX_TOLD_RUNNING: Final = 10
+
 # --- names ----------------------------------------------------------------------------------
 
 # distribution-spec, "Pulling manifests": a tag is at most 128 characters.

@@ -10,13 +10,16 @@ import logging
 import re
 import sys
 import time
-from contextlib import suppress
-from typing import Final, TextIO
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Final, Protocol, TextIO
 
 import msgspec
 
 from multi_fetch.cli.stderr import Stderr
 from multi_fetch.limits import STDERR_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 FORMATS: Final = ("text", "json")
@@ -43,8 +46,15 @@ FIELDS: Final = (
 UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def set_up_logging(level: str, form: str) -> None:
-    """Sends the project's records of a level and above to stderr.
+class Screen(Protocol):
+    """What stands below the log on a terminal, and is in the way of its next line."""
+
+    def above(self, text: str) -> str:
+        """What to write so that these lines stand above it."""
+
+
+def set_up_logging(level: str, form: str) -> StderrLog:
+    """Sends the project's records of a level and above to stderr; gives what writes them.
 
     Args:
         level: one of LEVELS.
@@ -60,6 +70,7 @@ def set_up_logging(level: str, form: str) -> None:
     logger.propagate = False
     # A stderr that is closed is nobody's to be told of.
     logging.raiseExceptions = False
+    return handler
 
 
 class StderrLog(logging.Handler):
@@ -71,11 +82,16 @@ class StderrLog(logging.Handler):
     Args:
         stream: stderr, or what stands in its place.
         patience_seconds: in all.
+
+    Attributes:
+        stream: the same.
+        screen: what stands below; None for nothing.
     """
 
     def __init__(self, stream: TextIO, *, patience_seconds: float = STDERR_SECONDS) -> None:
         super().__init__()
-        self._stream = stream
+        self.stream = stream
+        self.screen: Screen | None = None
         self._stderr: Stderr | None = None
         with suppress(AttributeError, OSError, ValueError):  # it is closed, or no file
             self._stderr = Stderr(stream.fileno(), patience_seconds=patience_seconds)
@@ -101,17 +117,36 @@ class StderrLog(logging.Handler):
             self._stderr.close()
         super().close()
 
-    def _has_written(self, record: logging.LogRecord) -> bool:
-        text = "\n" * self._is_cut + self.format(record) + "\n"
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """While nobody else writes, as logging has it: records may come from threads."""
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+    def put(self, text: str) -> bool:
+        """Writes something else, as far as there is room, and tells whether there was.
+
+        Raises:
+            OSError: nobody reads any more.
+            ValueError: stderr is closed.
+        """
+        text = "\n" * self._is_cut + text
         if self._stderr is None:
-            self._stream.write(text)
-            self._stream.flush()
+            self.stream.write(text)
+            self.stream.flush()
             return True
         data = text.encode("utf-8", "backslashreplace")
         count = self._stderr.write(data)
         if count:
             self._is_cut = count < len(data)
         return count == len(data)
+
+    def _has_written(self, record: logging.LogRecord) -> bool:
+        text = self.format(record) + "\n"
+        return self.put(text if self.screen is None else self.screen.above(text))
 
 
 class TextFormatter(logging.Formatter):

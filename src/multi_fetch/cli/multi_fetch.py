@@ -23,6 +23,7 @@ from multi_fetch.cli.help import CommandParser, Shown, Texts, software
 from multi_fetch.cli.hosts import reach
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.cli.patience import add_patience_flags, patience
+from multi_fetch.cli.progress import add_progress_flag, observer
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     arguments = make_parser().parse_args(argv)
     ref: Reference = arguments.remote
-    set_up_logging(arguments.log_level, arguments.log_format)
+    log = set_up_logging(arguments.log_level, arguments.log_format)
     if problem := _remote_problem(ref) or _stream_problem(
         may_be_terminal=arguments.force or arguments.format == "jsonl"
     ):
@@ -111,6 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         is_ordered=arguments.ordered,
         timeout_seconds=arguments.timeout,
         wire=WIRES[arguments.format](),
+        observer=observer(arguments.progress, ref.locator, log),
     )
     status = FAILURE
     try:
@@ -163,6 +165,7 @@ def make_parser() -> CommandParser:
     )
     _add_run_flags(parser)
     _add_wire_flags(parser)
+    add_progress_flag(parser)
     add_patience_flags(parser)
     add_common_flags(parser)
     return parser

@@ -234,6 +234,9 @@ class Answerer:
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._speaker.wait_turn(flight.members[0])
         for job in flight.members:
+            job.content_bytes = opened.descriptor.size
+            if job.request is not None and job.request.byte_range is not None:
+                job.content_bytes = job.request.byte_range.most_bytes(opened.descriptor.size)
             self._speaker.begin(job, self._begin(job, target, opened.descriptor, opened.name))
         await self._speaker.content(flight, held)
         chunks: AsyncIterator[Chunk] = opened.chunks

@@ -44,6 +44,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         tree: what it has in common with all that is found below the same root.
         failure: why it will end without an answer: the line was bad, or it was stopped.
         flight: the fetch that it takes part in, once it runs.
+        content_bytes: of content that will be put out, once a stream of it has begun.
         sent_bytes: content put out so far.
         is_streaming: whether its content takes the outlet's slow lane, as all that follows must.
         is_closed: whether its terminal frame was put out.
@@ -61,6 +62,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     tree: Tree | None = None
     failure: MultiFetchError | None = None
     flight: Flight | None = None
+    content_bytes: int | None = None
     sent_bytes: int = 0
     is_streaming: bool = False
     is_closed: bool = False
@@ -80,6 +82,16 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
                 return True
             job = job.parent
         return False
+
+    def wanted_bytes(self) -> int | None:
+        """How much content will be put out for it; None where nobody knows yet."""
+        request = self.request
+        if self.content_bytes is not None:
+            return self.content_bytes
+        if request is None or not request.is_content_wanted:
+            return 0
+        part = request.byte_range
+        return request.size if part is None else part.most_bytes(request.size)
 
     def share_key(self) -> Key | None:
         """What two jobs must have in common to be answered by one fetch; None for never."""

@@ -13,6 +13,7 @@ the work and is answered with ``internal`` errors before it goes on up.
 from __future__ import annotations
 
 import signal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -40,6 +41,7 @@ from multi_fetch.worker.deadlines import Deadlines
 from multi_fetch.worker.hashing import LEAST_BYTES, HashThread
 from multi_fetch.worker.intake import take_in
 from multi_fetch.worker.outlet import Outlet
+from multi_fetch.worker.progress import Observer, look_at
 from multi_fetch.worker.speaker import Speaker
 from multi_fetch.worker.window import Window
 
@@ -65,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         is_ordered: whether frames come in the order of the requests.
         timeout_seconds: for the whole run; None for no limit.
         wire: the form of the frames.
+        observer: who watches the run; None for nobody.
         hash_thread_bytes: of a chunk that a thread hashes; a smaller one is hashed in line.
     """
 
@@ -74,6 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     is_ordered: bool = False
     timeout_seconds: float | None = None
     wire: Wire = MessagePackWire()
+    observer: Observer | None = None
     hash_thread_bytes: int = LEAST_BYTES
 
     @property
@@ -144,6 +148,8 @@ class Worker:
             nursery.start_soon(self._watch_stdout)
             nursery.start_soon(self._watch_time, nursery.cancel_scope)
             nursery.start_soon(self._deadlines.watch, self._stop)
+            if self._settings.observer is not None:
+                nursery.start_soon(self._settings.observer.watch, partial(look_at, self._window))
             bug: BaseExceptionGroup | None = None
             try:
                 await self._work(reader)

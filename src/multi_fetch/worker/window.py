@@ -58,6 +58,11 @@ class Window:
         streams: how many large objects may run at the same time.
         is_ordered: whether jobs take turns in the order of their requests.
         on_start: called with each job when it begins to run.
+
+    Attributes:
+        tally: what became of the requests so far.
+        is_ending: whether no more will be admitted.
+        flights: those that run, in the order in which they departed.
     """
 
     def __init__(
@@ -65,6 +70,8 @@ class Window:
     ) -> None:
         self.tally = Tally()
         self.is_ordered = is_ordered
+        self.is_ending = False
+        self.flights: dict[Flight, None] = {}
         self._size = size
         self._streams = streams
         self._on_start = on_start
@@ -79,9 +86,13 @@ class Window:
         self._turns: deque[Job] = deque()
         self._room = trio.Event()
         self._takers = trio.lowlevel.ParkingLot()
-        self._is_ending = False
         # Why all that is open ends, and all that is found from now on.
         self.stopped: MultiFetchError | None = None
+
+    @property
+    def open_count(self) -> int:
+        """How many jobs are open."""
+        return len(self._open)
 
     def open_jobs(self) -> list[Job]:
         """All open jobs."""
@@ -110,7 +121,7 @@ class Window:
 
     def end(self) -> None:
         """Says that no more will be admitted: ``take`` returns None when the last job is closed."""
-        self._is_ending = True
+        self.is_ending = True
         self._wake_all_at_end()
 
     async def take(self) -> Flight | None:
@@ -119,7 +130,7 @@ class Window:
             job = self._next()
             if job is not None:
                 return self._depart(job)
-            if self._is_ending and not self._open:
+            if self.is_ending and not self._open:
                 return None
             await self._takers.park()
 
@@ -132,6 +143,7 @@ class Window:
     def land(self, flight: Flight) -> None:
         """Says that a flight has run."""
         self.seal(flight)
+        del self.flights[flight]
         if flight.is_large:
             self._large_running -= 1
             self._takers.unpark()
@@ -220,6 +232,7 @@ class Window:
             self._joinable[key] = flight
             for each in self._waiting_by_key.pop(key):
                 self._board(flight, each)
+        self.flights[flight] = None
         if flight.is_large:
             self._large_running += 1
         return flight
@@ -237,16 +250,12 @@ class Window:
             turn.set()
 
     def _wake_all_at_end(self) -> None:
-        if self._is_ending and not self._open:
+        if self.is_ending and not self._open:
             self._takers.unpark_all()
 
 
 def _is_large(job: Job) -> bool:
-    request = job.request
-    if request is None or not request.is_content_wanted:
-        return False
-    part = request.byte_range
-    size = request.size if part is None else part.most_bytes(request.size)
+    size = job.wanted_bytes()
     return size is not None and size > MAX_DATA_BYTES
 
 
