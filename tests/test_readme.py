@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from multi_fetch.cli import arguments, credentials, hosts
+from multi_fetch.cli import arguments, credentials, hosts, store
 from multi_fetch.cli.help import CommandParser
 from multi_fetch.protocol.frames import FEATURES
 from multi_fetch.registry import credential_places
@@ -236,7 +236,9 @@ def test_the_defaults_are_those_of_the_worker() -> None:
 
 def test_the_variables_are_those_that_are_read() -> None:
     written = {name for row in table("variable") for name in re.findall(r"[A-Z_]{2,}", row[0])}
-    named = vars(arguments) | vars(credentials) | vars(credential_places) | vars(hosts)
+    named = (
+        vars(arguments) | vars(credentials) | vars(credential_places) | vars(hosts) | vars(store)
+    )
     read = {str(value) for name, value in named.items() if name.endswith("_VARIABLE")}
     assert written == read
 

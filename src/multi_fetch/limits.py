@@ -138,6 +138,21 @@ MAX_PATH_CHARACTERS: Final = 4_096
 # many; a file system that hangs takes no more threads than these.
 MAX_READ_THREADS: Final = 16
 
+# --- the local store ------------------------------------------------------------------------
+
+# Names that a store's index.json keeps, some 350 bytes each; it is written anew with each batch.
+MAX_STORE_NAMES: Final = 8_192
+
+# Whoever waits for another process that fetches the same, and sees nothing come, fetches by
+# itself. Shorter than a stall of the registry: to fetch twice does no harm.
+STORE_STALL_SECONDS: Final = 5.0
+
+# The same for the lock of index.json, which is held for some milliseconds.
+STORE_LOCK_SECONDS: Final = 5.0
+
+# New names are written at most this often, all at once, and at the end of a run.
+STORE_FLUSH_SECONDS: Final = 1.0
+
 # --- patience -------------------------------------------------------------------------------
 
 CONNECT_TIMEOUT_SECONDS: Final = 30.0  # net/http's dialer

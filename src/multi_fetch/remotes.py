@@ -10,8 +10,9 @@ A Remote adds ``open``, resolve and fetch in one, because registries answer both
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import msgspec
@@ -27,7 +28,7 @@ from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Chunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from multi_fetch.oci.reference import Reference
@@ -121,12 +122,16 @@ class Opened(msgspec.Struct, frozen=True):
         descriptor: the size may be None, if the remote has not told it.
         chunks: raw and unverified; a chunk is the consumer's until it asks for the next.
         whole: all of the content, where it has come already; ``chunks`` gives the same.
+        keep: where not None, to be called once by whoever has verified all of the content, and
+            by nobody else, while the object is open: then the content is kept. Gives the file
+            that has it, or None where it could not be kept.
     """
 
     name: str
     descriptor: Descriptor
     chunks: AsyncIterator[Chunk]
     whole: bytes | None = None
+    keep: Callable[[], Awaitable[Path | None]] | None = None
 
 
 class Report(msgspec.Struct, frozen=True):

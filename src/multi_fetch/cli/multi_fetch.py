@@ -24,6 +24,7 @@ from multi_fetch.cli.hosts import reach
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.cli.patience import add_patience_flags, patience
 from multi_fetch.cli.progress import add_progress_flag, observer
+from multi_fetch.cli.store import STORE_HELP, add_store_flags, store_settings, with_store
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
@@ -34,11 +35,10 @@ from multi_fetch.worker.serve import Settings, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
 
-    from multi_fetch.cli.credentials import Credentials
-    from multi_fetch.cli.hosts import Reach
     from multi_fetch.oci.reference import Reference
-    from multi_fetch.remotes import Patience
+    from multi_fetch.remotes import Remote
 
 STDIN = 0
 STDOUT = 1
@@ -82,7 +82,7 @@ exit status:
   0 all requests succeeded, 1 some failed, 2 usage, 3 the remote could not be
   used, 128+n ended by signal n
 
-{ENVIRONMENT_HELP}"""
+{ENVIRONMENT_HELP}{STORE_HELP}"""
 
 EXAMPLE = """\
 example:
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("multi-fetch", problem)
         return USAGE
     try:
-        reached = reach(arguments, ref)
+        reached, store = reach(arguments, ref), store_settings(arguments, ref)
     except InvalidRequestError as error:
         complain("multi-fetch", error.message)
         return USAGE
@@ -117,20 +117,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = FAILURE
     try:
         held, borne = credentials(arguments.authfile), patience(arguments)
-        status = trio.run(_run, ref, settings, held, borne, reached)
+        remote = with_store(
+            open_remote(ref, jobs=settings.jobs, patience=borne, **held, **reached), store
+        )
+        status = trio.run(_run, remote, ref.locator, settings)
     except* OSError as group:
         complain("multi-fetch", stream_failure(group))
     return status
 
 
 async def _run(
-    ref: Reference, settings: Settings, held: Credentials, borne: Patience, reached: Reach
+    opening: AbstractAsyncContextManager[Remote], locator: str, settings: Settings
 ) -> int:
     with open_reader(STDIN) as reader, open_writer(STDOUT) as writer:
-        async with open_remote(
-            ref, jobs=settings.jobs, patience=borne, **held, **reached
-        ) as remote:
-            return await serve(remote, ref.locator, reader, writer, settings)
+        async with opening as remote:
+            return await serve(remote, locator, reader, writer, settings)
 
 
 def _remote_problem(ref: Reference) -> str:
@@ -166,6 +167,7 @@ def make_parser() -> CommandParser:
     _add_run_flags(parser)
     _add_wire_flags(parser)
     add_progress_flag(parser)
+    add_store_flags(parser)
     add_patience_flags(parser)
     add_common_flags(parser)
     return parser

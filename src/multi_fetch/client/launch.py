@@ -46,6 +46,7 @@ class Flags(TypedDict, total=False):
         key_file: its key.
         insecure: whether anybody's certificate is taken for the registry's.
         plain_http: whether http is spoken with the registry.
+        store: the folder of a local store; its other flags are store_only, verify_store, offline.
         timeout: for the whole run.
         retries: how often the worker sends a request again after trouble that may pass.
         retry_max_wait: the longest wait before that.
@@ -63,6 +64,10 @@ class Flags(TypedDict, total=False):
     key_file: str | None
     insecure: bool
     plain_http: bool
+    store: str | None
+    store_only: bool
+    verify_store: bool
+    offline: bool
     timeout: float | str | None
     retries: int | None
     retry_max_wait: float | str | None

@@ -123,6 +123,18 @@ class Contents:
         named = self._named(wanted)
         digest = wanted.digest if named is None else named.digest
         assert digest is not None, "a tag is named, or not found"
+        return self._find(wanted, named, digest)
+
+    def find_blob(self, wanted: Wanted) -> Found:
+        """The same by a digest, and index.json is not asked what it is.
+
+        Raises:
+            MultiFetchError: as for ``find``.
+        """
+        assert wanted.digest is not None, "only index.json knows tags"
+        return self._find(wanted, None, wanted.digest)
+
+    def _find(self, wanted: Wanted, named: Descriptor | None, digest: Digest) -> Found:
         part = self._open_blob(digest)
         try:
             with translated(f"{digest} in {self._source.name}"):

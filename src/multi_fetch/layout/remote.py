@@ -86,7 +86,7 @@ class LayoutRemote:
         try:
             found = await loan.take(partial(self._contents.find, wanted))
             _log("opened", str(ref), found.descriptor)
-            first, end = _bounds(byte_range, found.part.size)
+            first, end = bounds(byte_range, found.part.size)
             async with aclosing(loan.chunks(found, first, end)) as chunks:
                 yield Opened(str(ref), found.descriptor, chunks)
         finally:
@@ -165,7 +165,12 @@ class LayoutFetcher:
             loan.give_back()
 
 
-def _bounds(byte_range: ByteRange | None, size: int) -> tuple[int, int]:
+def bounds(byte_range: ByteRange | None, size: int) -> tuple[int, int]:
+    """Where the wanted bytes of an object begin, and before which offset they end.
+
+    Raises:
+        InvalidRequestError: the range begins at the object's end or beyond.
+    """
     if byte_range is None:
         return 0, size
     if byte_range.first >= size:

@@ -168,7 +168,9 @@ class Answerer:
         async with open_target(self._remote, target) as opened:
             verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
             content, is_whole = await hold(opened.chunks, verifier, MAX_MANIFEST_BYTES)
-        check_held(descriptor, is_whole=is_whole)
+            check_held(descriptor, is_whole=is_whole)
+            if opened.keep is not None:
+                await opened.keep()
         return content
 
     async def _send(
@@ -194,6 +196,8 @@ class Answerer:
                 self._window.seal(flight)
                 await self._stream(flight, target, opened, held, judge)
                 judge.finish()
+            if opened.keep is not None:
+                await opened.keep()
         proved = descriptor.digest if is_provable(request) else None
         if not is_whole:
             for job in list(flight.members):

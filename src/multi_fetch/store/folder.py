@@ -1,0 +1,177 @@
+"""Where a store's files are, and how its folder comes to be. All that touches a disk blocks.
+
+A store is an OCI image layout, so other tools read it: ``oci-layout``, ``index.json`` and
+``blobs``. Beside these it has ``ingest`` for what is unfinished, which no other tool looks at.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from multi_fetch.errors import InvalidRequestError
+from multi_fetch.oci.layout import BLOBS_FOLDER, INDEX_FILE, MARKER_FILE, blob_name
+
+if TYPE_CHECKING:
+    from multi_fetch.oci.digest import Digest
+
+INGEST_FOLDER: Final = "ingest"
+# Within ingest: held by whoever changes index.json.
+INDEX_LOCK: Final = "index.lock"
+
+# image-layout.md, "oci-layout file" and "index.json file"
+MARKER: Final = b'{"imageLayoutVersion":"1.0.0"}'
+EMPTY_INDEX: Final = (
+    b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}'
+)
+
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class StoreFolder:
+    """The names in a store.
+
+    Args:
+        path: of the folder; it need not be there yet.
+
+    Attributes:
+        path: the same, absolute.
+        name: for messages.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = Path(path).absolute()
+        self.name = f"the store {path}"
+
+    def blob(self, digest: Digest) -> Path:
+        """Where the content of a digest is, once it is whole and verified."""
+        return self.path / blob_name(digest)
+
+    def shared_ingest(self, digest: Digest) -> Path:
+        """Where it grows: to be written by who holds the file's lock, and by one machine alone.
+
+        A machine is one run of a kernel. What was not written to the disk before that one went
+        down may be garbage, and a lock over a network may be no lock.
+        """
+        return self._ingest(f"{digest.algorithm}-{digest.encoded}.{machine()}")
+
+    def private_ingest(self, name: str) -> Path:
+        """A name that nobody else has."""
+        unique = f"{machine()}.{os.getpid()}.{secrets.token_hex(6)}"
+        return self._ingest(f"{name.replace(':', '-')}.{unique}")
+
+    @property
+    def ingests(self) -> Path:
+        """The folder of what is unfinished."""
+        return self.path / INGEST_FOLDER
+
+    @property
+    def index(self) -> Path:
+        """index.json."""
+        return self.path / INDEX_FILE
+
+    @property
+    def index_lock(self) -> Path:
+        """The file that is locked by who changes index.json."""
+        return self._ingest(INDEX_LOCK)
+
+    def check(self, *, may_be_new: bool) -> None:
+        """Refuses a folder that is something else.
+
+        Args:
+            may_be_new: whether it need not be there.
+
+        Raises:
+            InvalidRequestError: it is no folder, or has files and is no layout.
+        """
+        try:
+            names = os.listdir(self.path)  # noqa: PTH208 - names alone
+        except NotADirectoryError as error:
+            raise InvalidRequestError(f"{self.name} is a file: name a folder") from error
+        except FileNotFoundError as error:
+            if not may_be_new:
+                raise InvalidRequestError(f"{self.name} is not there") from error
+            return
+        except OSError:
+            return  # whoever reads or writes will say why not
+        if names and MARKER_FILE not in names and not {INGEST_FOLDER, BLOBS_FOLDER} & set(names):
+            raise InvalidRequestError(
+                f"{self.name} is a folder with other files: name a new one, or an OCI image layout"
+            )
+
+    def prepare(self) -> None:
+        """Makes what is missing; may be done by many at a time, and over again.
+
+        Raises:
+            OSError: the system does not let it.
+        """
+        self.ingests.mkdir(parents=True, exist_ok=True)
+        (self.path / BLOBS_FOLDER).mkdir(exist_ok=True)
+        marker = self.path / MARKER_FILE
+        if not _has_content(marker):
+            self.replace(marker, MARKER)
+        # By a link, as somebody else may have written one with names in it by now.
+        if not _has_content(self.index):
+            self._write_first_index()
+
+    def replace(self, path: Path, content: bytes) -> None:
+        """Writes a file anew, so that it is the old one or the new one at any instant.
+
+        Raises:
+            OSError: the system does not let it.
+        """
+        new = self.private_ingest(path.name)
+        try:
+            write_out(new, content)
+            new.replace(path)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+
+    def _write_first_index(self) -> None:
+        new = self.private_ingest(INDEX_FILE)
+        write_out(new, EMPTY_INDEX)
+        try:
+            self.index.hardlink_to(new)
+        except FileExistsError:
+            if not _has_content(self.index):  # of a tool that was stopped, and writes in place
+                new.replace(self.index)
+        except OSError:  # without links: nobody is that fast
+            new.replace(self.index)
+        finally:
+            new.unlink(missing_ok=True)
+
+    def _ingest(self, name: str) -> Path:
+        return self.ingests / name
+
+
+def write_out(path: Path, content: bytes) -> None:
+    """Writes a file, and to the disk.
+
+    Raises:
+        OSError: the system does not let it.
+    """
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@cache
+def machine() -> str:
+    """What tells this machine, since it was started, from others that see the same folder."""
+    try:
+        return BOOT_ID.read_text("ascii").replace("-", "")[:12]
+    except OSError:
+        # Not Linux. Characters that have no place in a file's name have none in a host's either.
+        return os.uname().nodename.replace("/", "-")[:64]
+
+
+def _has_content(path: Path) -> bool:
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,203 @@
+"""Content on its way into the store: one file, written by one task. All here blocks.
+
+A file grows under ``ingest`` and gets its digest's name only when it is whole, verified and on
+the disk. Of a shared one a rest may stay, for who goes on with it; the lock says whose it is.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EBADF
+from threading import RLock
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from multi_fetch.store.lock import Lock, is_at, try_lock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from multi_fetch.oci.digest import Chunk, Digest
+    from multi_fetch.store.folder import StoreFolder
+
+FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+
+# How often a file may turn out to be another's by now, before one takes a name of one's own.
+MAX_TRIES: Final = 8
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """Somebody else writes the same content.
+
+    Attributes:
+        size: how far that is, in bytes; -1 where it is done in this moment.
+    """
+
+    size: int
+
+
+class Ingest:
+    """An unfinished file that is ours.
+
+    Args:
+        fd: open for reading and writing, and locked if it is shared.
+        path: its name.
+        target: its name once it is whole.
+        is_shared: whether others know its name.
+
+    Attributes:
+        length: of the content that is known to be written right.
+        failure: why no more can be written, or None.
+    """
+
+    def __init__(self, fd: int, path: Path, target: Path, *, is_shared: bool) -> None:
+        self.is_shared = is_shared
+        self.length = os.fstat(fd).st_size
+        self.failure: OSError | None = None
+        self._fd = fd
+        self._path = path
+        self._target = target
+        # A task that is cancelled lets go of it while a thread may still commit it.
+        self._lock = RLock()
+
+    def write(self, chunk: Chunk) -> None:
+        """Appends; after a failure, which is kept, nothing."""
+        if self.failure is not None or self._fd < 0:
+            return
+        view, offset = memoryview(chunk), self.length
+        try:
+            while view:
+                count = os.pwrite(self._fd, view, offset)
+                view, offset = view[count:], offset + count
+        except OSError as error:
+            self.failure = error
+            return
+        self.length = offset
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        """Reads what was there before; returns how much, 0 at its end.
+
+        Raises:
+            OSError: the system cannot.
+        """
+        return os.preadv(self._fd, [buffer], offset)
+
+    def cut(self, length: int) -> None:
+        """Throws away what is beyond.
+
+        Raises:
+            OSError: the system cannot.
+        """
+        os.ftruncate(self._fd, length)
+        self.length = length
+
+    def commit(self) -> Path:
+        """Gives verified content its digest's name; the ingest is over then, also by a failure.
+
+        Raises:
+            OSError: the system cannot keep it.
+        """
+        with self._lock:
+            try:
+                self._name_it()
+            except OSError:
+                self.discard()
+                raise
+            self._close()
+            return self._target
+
+    def _name_it(self) -> None:
+        if self._fd < 0:
+            raise OSError(EBADF, "it was let go of")
+        if self.failure is not None:
+            raise self.failure
+        os.fsync(self._fd)
+        try:
+            self._path.rename(self._target)
+        except FileNotFoundError:
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            self._path.rename(self._target)
+
+    def discard(self) -> None:
+        """Removes it.
+
+        Raises:
+            OSError: the system cannot; it is given up all the same.
+        """
+        with self._lock:
+            try:
+                if self._fd >= 0:
+                    self._path.unlink(missing_ok=True)
+            finally:
+                self._close()
+
+    def leave(self, length: int) -> None:
+        """Lets go of it: what is there, up to a length, stays for who comes next.
+
+        Raises:
+            OSError: as for ``discard``.
+        """
+        with self._lock:
+            if self._fd < 0:
+                return
+            if not self.is_shared or not length or self.failure is not None:
+                self.discard()
+                return
+            try:
+                os.ftruncate(self._fd, length)
+            finally:
+                self._close()
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def claim(folder: StoreFolder, digest: Digest, *, is_patient: bool) -> Ingest | Busy:
+    """Makes the unfinished file of a digest ours.
+
+    Args:
+        folder: the store's.
+        digest: of the content.
+        is_patient: whether ``Busy`` is an answer; if not, it is a file of our own then.
+
+    Raises:
+        OSError: the system does not let it.
+    """
+    path = folder.shared_ingest(digest)
+    for _ in range(MAX_TRIES):
+        fd = os.open(path, FLAGS, 0o666)
+        lock, size = _lock_of(fd, path)
+        if lock is Lock.HELD:
+            ingest = Ingest(fd, path, folder.blob(digest), is_shared=True)
+            if is_patient and folder.blob(digest).exists():
+                ingest.discard()
+                return Busy(-1)
+            return ingest
+        os.close(fd)
+        if lock is Lock.TAKEN and is_patient:
+            return Busy(size)
+        if lock is Lock.UNKNOWN:
+            path.unlink(missing_ok=True)  # opened, and never written by anybody here
+            break
+    path = folder.private_ingest(digest)
+    fd = os.open(path, FLAGS | os.O_EXCL, 0o666)
+    try_lock(fd)  # for who tidies up
+    return Ingest(fd, path, folder.blob(digest), is_shared=False)
+
+
+def _lock_of(fd: int, path: Path) -> tuple[Lock, int]:
+    """What became of an attempt, and the file's size; the file is closed if that fails.
+
+    A file that was moved or removed meanwhile is another's.
+    """
+    try:
+        lock, size = try_lock(fd), os.fstat(fd).st_size
+        if lock is Lock.HELD and not is_at(fd, path):
+            return Lock.MOVED, size
+    except BaseException:
+        os.close(fd)
+        raise
+    return lock, size

@@ -1,0 +1,180 @@
+"""Objects out of the store, in tasks."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from multi_fetch.errors import (
+    DeniedError,
+    DigestMismatchError,
+    NotFoundError,
+    RegistryError,
+    SizeMismatchError,
+    UnavailableError,
+)
+from multi_fetch.layout.contents import Wanted
+from multi_fetch.layout.loan import Loan
+from multi_fetch.layout.remote import bounds
+from multi_fetch.oci.digest import parse_digest
+from multi_fetch.oci.reference import Reference
+from multi_fetch.protocol.request import ByteRange
+from multi_fetch.remotes import Opened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from multi_fetch.layout.contents import Found
+    from multi_fetch.layout.loan import Threads
+    from multi_fetch.oci.descriptor import Descriptor
+    from multi_fetch.oci.digest import Chunk, Digest
+    from multi_fetch.remotes import Remote
+    from multi_fetch.store.blobs import Blobs
+    from multi_fetch.store.troubles import Troubles
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """An object that is asked for, as ``Remote.open`` has it.
+
+    Attributes:
+        ref: which one.
+        name: what the answer calls it.
+        media_types: what it is expected to be.
+        size: the bytes that it is expected to have.
+        byte_range: what is wanted of it.
+    """
+
+    ref: Reference
+    name: str
+    media_types: tuple[str, ...]
+    size: int | None
+    byte_range: ByteRange | None = None
+
+    @property
+    def digest(self) -> Digest:
+        """Of a reference that has one."""
+        return parse_digest(self.ref.digest)
+
+    def wanted(self) -> Wanted:
+        """The same, as a layout has it."""
+        media_type = self.media_types[0] if self.media_types else ""
+        return Wanted("", self.digest, media_type, self.size)
+
+
+class Reading:
+    """Reads one store.
+
+    Args:
+        blobs: what is there.
+        threads: where it is read.
+        troubles: told of what cannot be read.
+    """
+
+    def __init__(self, blobs: Blobs, threads: Threads, troubles: Troubles) -> None:
+        self._blobs = blobs
+        self._threads = threads
+        self._troubles = troubles
+
+    async def open(self, stack: AsyncExitStack, asked: Asked) -> Opened | None:
+        """Opens an object for as long as the stack is; None where it is not there.
+
+        Raises:
+            InvalidRequestError: the range begins at the object's end or beyond.
+            MultiFetchError: as ``Contents.find_blob`` does, but for trouble with the disk.
+        """
+        found = await self._take(stack, partial(self._blobs.find, asked.wanted()))
+        if found is None:
+            return None
+        loan, found_here = found
+        digest = found_here.descriptor.digest
+        first, end = bounds(asked.byte_range, found_here.part.size)
+        stack.push_async_exit(partial(self._doubt, digest))
+        chunks = await stack.enter_async_context(aclosing(loan.chunks(found_here, first, end)))
+        if asked.byte_range is not None:
+            return Opened(asked.name, found_here.descriptor, chunks)
+
+        keep = partial(self.path, digest)
+        return Opened(asked.name, found_here.descriptor, chunks, found_here.content, keep)
+
+    async def path(self, digest: Digest) -> Path | None:
+        """Where an object is; None where it is not there."""
+        return await self._threads.run(partial(self._blobs.path, digest))
+
+    async def fetch(
+        self, stack: AsyncExitStack, descriptor: Descriptor, offset: int
+    ) -> AsyncIterator[Chunk] | None:
+        """Opens what a descriptor describes, from an offset on; None where it is not there.
+
+        Raises:
+            SizeMismatchError: it has another size.
+        """
+        found = await self._take(stack, partial(self._blobs.open, descriptor))
+        if found is None:
+            return None
+        loan, found_here = found
+        stack.push_async_exit(partial(self._doubt, descriptor.digest))
+        chunks = loan.chunks(found_here, offset, found_here.part.size)
+        return await stack.enter_async_context(aclosing(chunks))
+
+    async def _take(
+        self, stack: AsyncExitStack, find: Callable[[], Found]
+    ) -> tuple[Loan, Found] | None:
+        loan = Loan(self._threads)
+        stack.callback(loan.give_back)
+        try:
+            return loan, await loan.take(find)
+        except NotFoundError:
+            return None
+        except (DeniedError, UnavailableError, RegistryError) as error:
+            self._troubles.tell(error)
+            return None
+
+    async def _doubt(
+        self,
+        digest: Digest,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: object,
+    ) -> None:
+        """Looks again at content with which something was wrong, so that the next finds better."""
+        if isinstance(error, (DigestMismatchError, SizeMismatchError)):
+            await self._threads.run(partial(self._blobs.remove_if_damaged, digest))
+
+
+class StoredFetcher:
+    """See ``remotes.Fetcher``.
+
+    Args:
+        reading: of the store.
+        remote: what is asked where the store has it no more.
+        locator: of the remote.
+    """
+
+    def __init__(self, reading: Reading, remote: Remote, locator: str) -> None:
+        self._reading = reading
+        self._remote = remote
+        self._locator = locator
+
+    @asynccontextmanager
+    async def fetch(
+        self, descriptor: Descriptor, *, offset: int = 0
+    ) -> AsyncIterator[AsyncIterator[Chunk]]:
+        """The content's raw bytes from ``offset`` on, unverified, and not kept on the way.
+
+        Raises:
+            MultiFetchError: as the remote does, on entering or while iterating.
+        """
+        async with AsyncExitStack() as stack:
+            chunks = await self._reading.fetch(stack, descriptor, offset)
+            if chunks is None:
+                ref = Reference(self._locator, f"@{descriptor.digest}")
+                resolved = await self._remote.resolve(
+                    ref, media_types=(descriptor.media_type,), size=descriptor.size
+                )
+                fetching = resolved.fetcher.fetch(descriptor, offset=offset)
+                chunks = await stack.enter_async_context(fetching)
+            yield chunks

@@ -1,0 +1,119 @@
+"""What is in the store, by digest."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from multi_fetch.errors import NotFoundError, SizeMismatchError, UnavailableError
+from multi_fetch.layout.contents import Wanted
+from multi_fetch.oci.descriptor import Descriptor
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
+from multi_fetch.store.blobs import STAMP_SECONDS, Blobs
+from multi_fetch.store.folder import StoreFolder
+from tests.store.conftest import LARGE, SMALL
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MANIFEST = b'{"schemaVersion":2,"mediaType":"%s","layers":[]}' % OCI_MANIFEST.encode()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StoreFolder:
+    made = StoreFolder(str(tmp_path))
+    made.prepare()
+    return made
+
+
+def put(folder: StoreFolder, content: bytes) -> Path:
+    path = folder.blob(digest_of(content))
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def found(blobs: Blobs, content: bytes, media_type: str = "") -> tuple[Descriptor, bytes | None]:
+    result = blobs.find(Wanted("", digest_of(content), media_type))
+    result.part.close()
+    return result.descriptor, result.content
+
+
+def test_an_object_is_what_the_hint_says_or_its_own_words_and_index_json_is_not_read(
+    folder: StoreFolder,
+) -> None:
+    folder.index.write_text("damaged")
+    put(folder, MANIFEST)
+    put(folder, LARGE)
+    blobs = Blobs(folder, is_checked=False)
+    assert found(blobs, MANIFEST)[0].media_type == OCI_MANIFEST
+    assert found(blobs, MANIFEST)[1] == MANIFEST
+    assert found(blobs, LARGE) == (
+        Descriptor(media_type=OCTET_STREAM, digest=digest_of(LARGE), size=len(LARGE)),
+        None,
+    )
+    assert found(blobs, LARGE, "text/plain")[0].media_type == "text/plain"
+
+
+def test_what_was_never_kept_is_not_there_and_neither_is_a_store_that_is_new(
+    folder: StoreFolder, tmp_path: Path
+) -> None:
+    for each in (folder, StoreFolder(str(tmp_path / "new"))):
+        blobs = Blobs(each, is_checked=False)
+        with pytest.raises(NotFoundError):
+            found(blobs, SMALL)
+        with pytest.raises(NotFoundError):
+            blobs.open(Descriptor(media_type=OCTET_STREAM, digest=digest_of(SMALL), size=None))
+        assert blobs.path(digest_of(SMALL)) is None
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnavailableError):
+        found(Blobs(StoreFolder(str(tmp_path / "file")), is_checked=False), SMALL)
+
+
+@pytest.mark.parametrize("damaged", [LARGE[:-1], LARGE[:-1] + b"x", LARGE + b"x"])
+def test_what_is_damaged_is_removed_where_all_is_checked(
+    folder: StoreFolder, damaged: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = put(folder, LARGE)
+    path.write_bytes(damaged)
+    assert found(Blobs(folder, is_checked=False), LARGE)[0].size == len(damaged)
+    with pytest.raises(NotFoundError, match="damaged"):
+        found(Blobs(folder, is_checked=True), LARGE)
+    assert not path.exists()
+    assert vars(caplog.records[0])["digest"] == digest_of(LARGE)
+
+
+def test_a_size_that_does_not_fit_leads_to_a_second_look(folder: StoreFolder) -> None:
+    path = put(folder, LARGE)
+    blobs = Blobs(folder, is_checked=False)
+    with pytest.raises(SizeMismatchError):
+        blobs.find(Wanted("", digest_of(LARGE), "", 5))
+    assert path.exists()
+    path.write_bytes(LARGE[:-1])
+    with pytest.raises(NotFoundError):
+        blobs.find(Wanted("", digest_of(LARGE), "", len(LARGE)))
+    assert not path.exists()
+
+
+def test_only_what_is_damaged_is_removed(folder: StoreFolder) -> None:
+    path = put(folder, SMALL)
+    blobs = Blobs(folder, is_checked=False)
+    assert not blobs.remove_if_damaged(digest_of(SMALL))
+    assert path.exists()
+    path.write_bytes(b"")
+    assert blobs.remove_if_damaged(digest_of(SMALL))
+    assert not path.exists()
+    assert blobs.remove_if_damaged(digest_of(SMALL))
+
+
+def test_a_use_is_stamped_once_an_hour(folder: StoreFolder) -> None:
+    path, blobs = put(folder, SMALL), Blobs(folder, is_checked=False)
+    now = time.time()
+    for age, is_stamped in ((STAMP_SECONDS + 60, True), (STAMP_SECONDS - 60, False)):
+        os.utime(path, (now - age, now - age))
+        found(blobs, SMALL)
+        assert (path.stat().st_mtime > now - 10) == is_stamped

@@ -1,0 +1,160 @@
+"""index.json as the list of what is called how."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from multi_fetch.errors import RegistryError, TooLargeError
+from multi_fetch.oci.descriptor import Descriptor, Platform
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.layout import REF_NAME, parse_layout_index
+from multi_fetch.oci.media_types import OCI_MANIFEST
+from multi_fetch.store import names as names_module
+from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.names import Names
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def described(text: str) -> Descriptor:
+    return Descriptor(
+        media_type=OCI_MANIFEST,
+        digest=digest_of(text.encode()),
+        size=len(text),
+        platform=Platform(os="linux", architecture="arm64"),
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StoreFolder:
+    made = StoreFolder(str(tmp_path))
+    made.prepare()
+    return made
+
+
+def found_digest(names: Names) -> str | None:
+    found = names.find("a.example/a:1")
+    return None if found is None else found.digest
+
+
+def entries(folder: StoreFolder) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(folder.index.read_bytes())["manifests"]
+    return found
+
+
+def test_a_name_is_found_at_once_and_by_others_after_the_flush(folder: StoreFolder) -> None:
+    ours, others = Names(folder), Names(folder)
+    assert ours.find("a.example/a:1") is None
+    assert ours.add("a.example/a:1", described("one"))
+    assert found_digest(ours) == described("one").digest
+    assert others.find("a.example/a:1") is None
+    ours.flush()
+    found = others.find("a.example/a:1")
+    assert found is not None
+    # What an index said of it is not the name's.
+    assert (found.digest, found.platform) == (described("one").digest, None)
+    assert not ours.add("a.example/a:1", described("one"))
+
+
+def test_a_name_that_moves_has_one_entry(folder: StoreFolder) -> None:
+    names = Names(folder)
+    for text in ("one", "two"):
+        names.add("a.example/a:1", described(text))
+        names.flush()
+    (entry,) = entries(folder)
+    assert entry["digest"] == described("two").digest
+    assert Names(folder).find("a.example/a:1") is not None
+
+
+def test_what_other_tools_wrote_stays_as_it_is(folder: StoreFolder) -> None:
+    foreign = [
+        {
+            "mediaType": OCI_MANIFEST,
+            "digest": described("other").digest,
+            "size": 5,
+            "newField": [1, {}],
+            "annotations": {REF_NAME: "latest", "own": "x"},
+        },
+        {"mediaType": OCI_MANIFEST, "digest": described("more").digest, "size": 4},
+    ]
+    document = {"schemaVersion": 2, "manifests": foreign, "annotations": {"a": "b"}}
+    folder.index.write_text(json.dumps(document))
+    names = Names(folder)
+    names.add("a.example/a:1", described("one"))
+    names.flush()
+    written = json.loads(folder.index.read_bytes())
+    assert written["annotations"] == {"a": "b"}
+    assert written["manifests"][:2] == foreign
+    assert parse_layout_index(folder.index.read_bytes()).tags.keys() == {"latest", "a.example/a:1"}
+
+
+def test_of_too_many_names_the_oldest_are_forgotten_and_no_tag_of_others(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names_module, "MAX_STORE_NAMES", 3)
+    tagged = {"mediaType": OCI_MANIFEST, "digest": described("x").digest, "size": 1}
+    tagged = {**tagged, "annotations": {REF_NAME: "latest"}}
+    folder.index.write_text(json.dumps({"schemaVersion": 2, "manifests": [tagged]}))
+    names = Names(folder)
+    for number in range(7):
+        names.add(f"a.example/a:{number}", described(str(number)))
+        if number % 2:
+            names.flush()
+    names.flush()
+    kept = [entry["annotations"][REF_NAME] for entry in entries(folder)]
+    assert kept == ["latest", *(f"a.example/a:{number}" for number in (4, 5, 6))]
+
+
+def add_some(path: str, worker: int) -> None:
+    names = Names(StoreFolder(path))
+    for number in range(10):
+        names.add(f"a.example/{worker}:{number}", described(f"{worker} {number}"))
+        names.flush()
+
+
+def test_several_processes_lose_none_of_each_others_names(folder: StoreFolder) -> None:
+    with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:
+        list(pool.map(partial(add_some, str(folder.path)), range(4)))
+    assert len(entries(folder)) == 40
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"manifests":[{"annotations":1}]}'])
+def test_a_damaged_index_is_told_and_not_overwritten(folder: StoreFolder, content: bytes) -> None:
+    names = Names(folder)
+    names.add("a.example/a:1", described("one"))
+    folder.index.write_bytes(content)
+    with pytest.raises(RegistryError):
+        names.flush()
+    with pytest.raises(RegistryError):
+        names.find("a.example/a:2")
+    assert folder.index.read_bytes() == content
+
+
+def test_an_index_beyond_the_limit_is_not_read(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names_module, "MAX_LAYOUT_INDEX_BYTES", 10)
+    with pytest.raises(TooLargeError):
+        Names(folder).find("a.example/a:1")
+
+
+def test_a_store_that_is_not_there_has_no_names(tmp_path: Path) -> None:
+    names = Names(StoreFolder(str(tmp_path / "new")))
+    assert names.find("a.example/a:1") is None
+    names.flush()
+
+
+def test_the_tags_of_one_repository_are_those_of_its_names(folder: StoreFolder) -> None:
+    names = Names(folder)
+    for name in ("a.example/a:2", "a.example/a:1", "a.example/ab:3", "b.example/a:4"):
+        names.add(name, described(name))
+    assert names.tags("a.example/a") == ["1", "2"]
+    names.flush()
+    assert Names(folder).tags("a.example/a") == ["1", "2"]
