@@ -43,6 +43,10 @@ MAX_SIZED_JOBS: Final = 4_096
 # Objects in flight that are told of one by one, of up to 1,024. A screen has 24 lines.
 MAX_TOLD_RUNNING: Final = 10
 
+# Connections for one large blob. containerd takes 1 by default, aria2 at most 16 to one server.
+DEFAULT_RANGES: Final = 1
+MAX_RANGES: Final = 16
+
 # --- names ----------------------------------------------------------------------------------
 
 # distribution-spec, "Pulling manifests": a tag is at most 128 characters.
@@ -259,6 +263,21 @@ STDERR_SECONDS: Final = 1.0
 
 # What is received from a socket at once. Measured on loopback: a larger buffer wins nothing.
 RECEIVE_BYTES: Final = 256 * 1024
+
+# Pieces of blobs that come over several connections, ahead of who reads them: all together, and of
+# two blobs at the same time; others come over one connection meanwhile.
+SPLIT_BYTES: Final = 16 * 1024 * 1024
+MAX_SPLIT_BLOBS: Final = 2
+
+# One piece: a shorter one costs a round trip too often, a longer one only memory.
+MIN_PIECE_BYTES: Final = 1024 * 1024
+MAX_PIECE_BYTES: Final = 4 * 1024 * 1024
+
+# A blob, or a rest of one, that is worth several connections. containerd's default chunk is 32 MiB.
+LEAST_SPLIT_BYTES: Final = 8 * 1024 * 1024
+
+# Hosts of which it is remembered whether they know ranges. A registry has a few.
+MAX_SPLIT_HOSTS: Final = 64
 
 # A response's head. nginx and Apache send at most 8 KiB by default; curl takes 300 KiB in all.
 MAX_HEAD_BYTES: Final = 64 * 1024

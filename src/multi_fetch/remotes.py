@@ -19,6 +19,7 @@ import msgspec
 
 from multi_fetch.limits import (
     DEFAULT_JOBS,
+    DEFAULT_RANGES,
     DEFAULT_RETRIES,
     DEFAULT_RETRY_WAIT_SECONDS,
     FIRST_RETRY_WAIT_SECONDS,
@@ -241,6 +242,7 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
     hosts: Sequence[Host] = (),
     proxies: Proxies | None = None,
     foreign_urls: bool = False,
+    ranges: int = DEFAULT_RANGES,
 ) -> AsyncIterator[Remote]:
     """The remote of a reference: it is asked for nothing before an object is wanted.
 
@@ -248,19 +250,20 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
         ref: the repository, or a layout, for which credentials are of no matter; as is its object.
         username: for Basic authentication, and for the token service.
         password: the same.
-        keychain: where credentials are looked for once the registry wants some, if none are given;
-            None for anonymous access.
+        keychain: where others are looked for once the registry wants some; None for nowhere.
         jobs: how many objects will be open at the same time, at most.
         patience: with a remote in trouble.
         hosts: in the order of asking, as ``registry.hosts.load_hosts`` finds them; or the registry.
             A layout has none; the certificates of the first are trusted where foreign URLs lead.
         proxies: through which hosts are reached; None for none.
         foreign_urls: whether the remote is a ``Foreign`` too.
+        ranges: how many connections a large blob comes over, at most.
     """
     login = {"username": username, "password": password, "keychain": keychain}
     way = {"hosts": hosts, "jobs": jobs, "patience": patience, "proxies": proxies}
     open_room = _found(*_ROOMS[ref.scheme])
-    async with open_room(ref, foreign_urls=foreign_urls, **login, **way) as remote:
+    chosen = {"foreign_urls": foreign_urls, "ranges": ranges}
+    async with open_room(ref, **chosen, **login, **way) as remote:
         if not foreign_urls or not ref.scheme:
             yield remote
             return

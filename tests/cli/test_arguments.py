@@ -16,7 +16,6 @@ from multi_fetch.cli.arguments import (
     duration,
     reference,
     stream_failure,
-    whole_number,
 )
 
 
@@ -53,17 +52,6 @@ def test_a_reference_is_read_as_docker_writes_it() -> None:
     assert str(reference("redis:7")) == "docker.io/library/redis:7"
     with pytest.raises(argparse.ArgumentTypeError, match="UPPER"):
         reference("host/UPPER")
-
-
-@pytest.mark.parametrize("text", ["1", "16", "1024"])
-def test_a_whole_number_is_within_its_bounds(text: str) -> None:
-    assert whole_number(1, 1024)(text) == int(text)
-
-
-@pytest.mark.parametrize("text", ["0", "1025", "-1", "+1", "1.0", "", "one", "\u0661", "9" * 5_000])
-def test_another_number_is_refused_with_the_bounds(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 1024"):
-        whole_number(1, 1024)(text)
 
 
 def test_a_complaint_goes_to_stderr_if_there_is_one(

@@ -83,6 +83,7 @@ def test_without_flags_and_folders_the_registry_is_its_own_host() -> None:
         "hosts": [default_host("registry.example")],
         "proxies": NO_PROXIES,
         "foreign_urls": False,
+        "ranges": 1,
     }
 
 

@@ -1,4 +1,4 @@
-"""A remote on Debian's docker-registry (distribution 2.8): parts of blobs and manifests."""
+"""A remote on Debian's docker-registry (distribution 2.8): parts of blobs, and blobs in parts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
 from multi_fetch.remotes import open_remote
+from multi_fetch.verify import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,3 +56,18 @@ async def test_a_part_from_beyond_the_end_is_an_invalid_request_that_tells_the_s
     with pytest.raises(InvalidRequestError, match="has 4096 bytes") as caught:
         await part(registry, filled, f"@{digest}", ByteRange(4096))
     assert caught.value.status == 416
+
+
+async def test_a_large_blob_over_several_connections(
+    registry: DockerRegistry, filled: Filled
+) -> None:
+    locator = f"{registry.address}/{filled.repository}"
+    ref = Reference(locator, f"@{filled.large.digest}")
+    async with (
+        open_remote(Reference(locator), ranges=4) as remote,
+        remote.open(ref, media_types=[OCTET_STREAM]) as opened,
+    ):
+        verifier = Verifier(opened.descriptor.digest, filled.large.size)
+        async for chunk in opened.chunks:
+            verifier.update(chunk)
+    assert verifier.finish() == filled.large.digest

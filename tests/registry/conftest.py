@@ -19,12 +19,14 @@ from multi_fetch.registry.httpx_lane import HttpxLane
 from multi_fetch.registry.session import Session
 from multi_fetch.registry.tls import Trust
 from multi_fetch.registry.transport import Transport
+from multi_fetch.registry.url import parse_url
 from multi_fetch.remotes import Patience
 
 if TYPE_CHECKING:
     import httpx
 
     from multi_fetch.registry.credentials import Credential
+    from multi_fetch.registry.url import Origin
 
 # Each request is sent once.
 ONCE = Patience(retries=0)
@@ -42,11 +44,13 @@ class RawServer:
     Attributes:
         heads: of all requests so far.
         connections: how many there were.
+        open_connections: how many there are.
     """
 
     def __init__(self, reply: Reply) -> None:
         self.heads: list[str] = []
         self.connections = 0
+        self.open_connections = 0
         self.port = 0
         self._reply = reply
 
@@ -55,11 +59,20 @@ class RawServer:
         """A repository here."""
         return Reference(f"127.0.0.1:{self.port}/a")
 
+    @property
+    def origin(self) -> Origin:
+        """Where it is."""
+        return parse_url(f"http://127.0.0.1:{self.port}/").origin
+
     async def serve(self, stream: trio.SocketStream) -> None:
         """Serves one connection, for as long as the client holds it."""
         self.connections += 1
-        with suppress(trio.BrokenResourceError):
-            await self._converse(stream)
+        self.open_connections += 1
+        try:
+            with suppress(trio.BrokenResourceError):
+                await self._converse(stream)
+        finally:
+            self.open_connections -= 1
 
     async def _converse(self, stream: trio.SocketStream) -> None:
         received = b""

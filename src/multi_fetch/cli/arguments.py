@@ -17,8 +17,6 @@ from multi_fetch.protocol.duration import parse_duration
 from multi_fetch.worker.pipes import STDIN_NAME, STDOUT_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from multi_fetch.oci.reference import Reference
 
 SUCCESS: Final = 0
@@ -118,16 +116,3 @@ def reference(text: str) -> Reference:
         return parse_remote(text)
     except InvalidReferenceError as error:
         raise argparse.ArgumentTypeError(error.message) from error
-
-
-def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
-    """A type of flag: a number within bounds."""
-
-    def number(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and lowest <= int(text[:20]) <= highest):
-            raise argparse.ArgumentTypeError(
-                f"{text[:40]!r} is not a number from {lowest} to {highest}"
-            )
-        return int(text)
-
-    return number

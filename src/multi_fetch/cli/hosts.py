@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 from msgspec.structs import replace
 
+from multi_fetch.cli.numbers import whole_number
 from multi_fetch.errors import HostsError
+from multi_fetch.limits import DEFAULT_RANGES, MAX_RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -44,10 +46,11 @@ class Reach(TypedDict):
     hosts: list[Host]
     proxies: Proxies
     foreign_urls: bool
+    ranges: int
 
 
 def add_host_flags(flags: argparse._ActionsContainer) -> None:
-    """--hosts-dir, --ca-file, --cert-file, --key-file, --insecure, --plain-http, --foreign-urls."""
+    """--hosts-dir, the certificates, --plain-http, --ranges and --foreign-urls."""
     flags.add_argument(
         "--hosts-dir",
         type=_folder,
@@ -56,9 +59,7 @@ def add_host_flags(flags: argparse._ActionsContainer) -> None:
         f" certificates; empty for none (default: {' and '.join(HOSTS_FOLDERS)})",
     )
     flags.add_argument(
-        "--ca-file",
-        metavar="PATH",
-        help="certificates to trust beside the system's, in PEM",
+        "--ca-file", metavar="PATH", help="certificates to trust beside the system's, in PEM"
     )
     flags.add_argument(
         "--cert-file", metavar="PATH", help="a certificate to show to the registry, in PEM"
@@ -73,6 +74,13 @@ def add_host_flags(flags: argparse._ActionsContainer) -> None:
         "--plain-http",
         action="store_true",
         help="speak http with the registry, where it is not on this machine either",
+    )
+    flags.add_argument(
+        "--ranges",
+        type=whole_number(1, MAX_RANGES),
+        default=DEFAULT_RANGES,
+        metavar="N",
+        help="connections over which a large blob comes (default: %(default)s)",
     )
     flags.add_argument(
         "--foreign-urls",
@@ -105,6 +113,7 @@ def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
         "hosts": hosts,
         "proxies": _proxies(os.environ),
         "foreign_urls": arguments.foreign_urls,
+        "ranges": arguments.ranges,
     }
 
 

@@ -16,12 +16,12 @@ from multi_fetch.cli.arguments import (
     complain,
     reference,
     stream_failure,
-    whole_number,
 )
 from multi_fetch.cli.credentials import credentials
 from multi_fetch.cli.help import CommandParser, Shown, Texts, software
 from multi_fetch.cli.hosts import reach
 from multi_fetch.cli.logs import set_up_logging
+from multi_fetch.cli.numbers import whole_number
 from multi_fetch.cli.patience import add_patience_flags, patience
 from multi_fetch.cli.progress import add_progress_flag, observer
 from multi_fetch.cli.store import STORE_HELP, add_store_flags, store_settings, with_store

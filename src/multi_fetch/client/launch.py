@@ -47,6 +47,7 @@ class Flags(TypedDict, total=False):
         insecure: whether anybody's certificate is taken for the registry's.
         plain_http: whether http is spoken with the registry.
         store: the folder of a local store; its other flags are store_only, verify_store, offline.
+        ranges: connections over which a large blob comes.
         timeout: for the whole run.
         retries: how often the worker sends a request again after trouble that may pass.
         retry_max_wait: the longest wait before that.
@@ -68,6 +69,7 @@ class Flags(TypedDict, total=False):
     store_only: bool
     verify_store: bool
     offline: bool
+    ranges: int | None
     timeout: float | str | None
     retries: int | None
     retry_max_wait: float | str | None

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from multi_fetch.errors import InvalidReferenceError
-from multi_fetch.limits import DEFAULT_JOBS
+from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_RANGES
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.hosts import default_host
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.credentials import Keychain
     from multi_fetch.registry.hosts import Host
     from multi_fetch.registry.proxies import Proxies
+    from multi_fetch.registry.ranges import Ranges
     from multi_fetch.remotes import Remote
 
 
@@ -42,6 +43,7 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     hosts: Sequence[Host] = (),
     proxies: Proxies | None = None,
     foreign_urls: bool = False,
+    ranges: int = DEFAULT_RANGES,
 ) -> AsyncIterator[Remote]:
     """The remote of a reference's repository; arguments as for ``remotes.open_remote``.
 
@@ -50,26 +52,35 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     """
     if not ref.repository:
         raise InvalidReferenceError(f"{ref} names no repository: write <host>/<repository>")
-    has_login = bool(username or password)
-    credential = Credential(username=username, password=password) if has_login else None
+    login = Credential(username=username, password=password) if username or password else None
     hosts = hosts or [default_host(ref.hostname)]
     last = {_last(hosts, "may_pull"), _last(hosts, "may_resolve")}
+    several = _several(ranges)
+    jobs += several.most_connections if several else 0
     opening = partial(open_exchange, jobs=jobs, patience=patience, proxies=proxies)
     async with AsyncExitStack() as stack:
         remotes, sessions = [], {}
         for number, host in enumerate(hosts):
             exchange = await stack.enter_async_context(opening(host, is_last=number in last))
-            own = None if host.namespace else credential  # no mirror is told the registry's
+            own = None if host.namespace else login  # no mirror is told the registry's
             session = Session(exchange, host, own, ref.repository, keychain=keychain)
             sessions[host.url] = session
-            remotes.append(RegistryRemote(session, ref))
+            remotes.append(RegistryRemote(session, ref, several))
         remote = _together(hosts, remotes, ref)
         if foreign_urls:
-            more = _foreign(remote, _registry(hosts, ref), sessions)
-            remote = await stack.enter_async_context(
-                more(jobs=jobs, patience=patience, proxies=proxies)
-            )
+            open_more = _foreign(remote, _registry(hosts, ref), sessions)
+            more = open_more(jobs=jobs, patience=patience, proxies=proxies)
+            remote = await stack.enter_async_context(more)
         yield remote
+
+
+def _several(count: int) -> Ranges | None:
+    """What the hosts share of blobs that come over several connections, if any may."""
+    if count == 1:
+        return None
+    from multi_fetch.registry.ranges import Ranges
+
+    return Ranges(count)
 
 
 def _together(hosts: Sequence[Host], remotes: Sequence[RegistryRemote], ref: Reference) -> Remote:

@@ -180,6 +180,10 @@ class Exchange:
         pace = self._paces.get_or_start(origin)
         pace.slow_down(sent_at=sent_at, retry_after=asked, patience=self.patience)
 
+    def is_held_back(self, origin: Origin) -> bool:
+        """Whether a host answered 429, and has not been set free since."""
+        return self._paces.of(origin) is not None
+
     def tries_in_vain(self, answer: Answer) -> int:
         """How often, of its attempts, a request was sent and nothing moved.
 

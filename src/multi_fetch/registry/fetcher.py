@@ -18,10 +18,12 @@ from multi_fetch.registry.resume import Download
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from multi_fetch.oci.descriptor import Descriptor
-    from multi_fetch.oci.digest import Chunk
+    from multi_fetch.oci.digest import Chunk, Digest
     from multi_fetch.registry.answer import Answer
+    from multi_fetch.registry.ranges import Ranges
     from multi_fetch.registry.session import Session
 
 # distribution 2.8 answers this to a GET or HEAD of a manifest by a blob's digest.
@@ -37,9 +39,11 @@ class RegistryFetcher:
     Args:
         session: sends the requests.
         repository: distribution-spec's ``<name>``.
+        ranges: for large blobs; None for one connection each.
     """
 
-    def __init__(self, session: Session, repository: str) -> None:
+    def __init__(self, session: Session, repository: str, ranges: Ranges | None = None) -> None:
+        self._ranges = ranges
         self._session = session
         self._repository = repository
 
@@ -64,8 +68,29 @@ class RegistryFetcher:
         wanted = ByteRange(offset) if offset else None
         async with first_answer(self._session, "GET", candidates, wanted) as (candidate, answer):
             download = Download(self._session, candidate, answer, wanted, descriptor.size)
-            async with aclosing(download.stored(descriptor.digest)) as chunks:
+            async with self.content(candidate, answer, download, descriptor.digest) as chunks:
                 yield chunks
+
+    def content(
+        self, candidate: Candidate, answer: Answer, download: Download, digest: Digest
+    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """What is wanted of an object as it is stored, over one connection or several.
+
+        Args:
+            candidate: where it is.
+            answer: the first.
+            download: of that answer.
+            digest: as for ``Download.stored``.
+
+        Raises:
+            MultiFetchError: as for ``Download.stored``.
+        """
+        ranges = self._ranges if download.is_whole else None
+        if ranges is None or not ranges.may_split(answer, download.size):
+            return aclosing(download.stored(digest))
+        from multi_fetch.registry.split import open_split
+
+        return open_split(ranges, self._session, candidate, answer, download)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ counts (distribution-spec, "Pulling manifests": Docker-Content-Digest may be mis
 from __future__ import annotations
 
 import logging
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from multi_fetch.oci.reference import Reference
     from multi_fetch.protocol.request import ByteRange
     from multi_fetch.registry.answer import Answer
+    from multi_fetch.registry.ranges import Ranges
     from multi_fetch.registry.session import Session
 
 
@@ -70,13 +71,14 @@ class RegistryRemote:
     Args:
         session: sends the requests.
         locator: host and repository, as the references to it write them.
+        ranges: for large blobs; None for one connection each.
     """
 
-    def __init__(self, session: Session, locator: Reference) -> None:
+    def __init__(self, session: Session, locator: Reference, ranges: Ranges | None = None) -> None:
         self._session = session
         self._locator = locator.locator
         self._repository = locator.repository
-        self._fetcher = RegistryFetcher(session, locator.repository)
+        self._fetcher = RegistryFetcher(session, locator.repository, ranges)
         # Where the last digest without a media type was found: the next is likely there too.
         self._last_endpoint = Endpoint.MANIFESTS
 
@@ -162,7 +164,8 @@ class RegistryRemote:
             if candidate.endpoint is Endpoint.BLOBS:
                 download = Download(self._session, candidate, answer, byte_range, wanted.size)
                 descriptor = describe_blob(wanted, answer.headers, download.size)
-                async with aclosing(download.stored(descriptor.digest)) as chunks:
+                content = self._fetcher.content(candidate, answer, download, descriptor.digest)
+                async with content as chunks:
                     yield Opened(name, descriptor, chunks)
                 return
             check_size(wanted, content_length(answer.headers))

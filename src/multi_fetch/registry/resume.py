@@ -120,6 +120,11 @@ class Download:
         self._renewed_at = 0.0
         self.size = self._extent.size
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the object is wanted."""
+        return self._asked is None
+
     def stored(self, digest: Digest) -> AsyncGenerator[Chunk, None]:
         """The wanted bytes as they are stored; to be closed by who iterates.
 

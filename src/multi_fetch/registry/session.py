@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from multi_fetch.registry.credentials import Credential, Keychain
     from multi_fetch.registry.exchange import Exchange
     from multi_fetch.registry.hosts import Host
+    from multi_fetch.registry.place import Place
+    from multi_fetch.registry.url import Origin
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +152,35 @@ class Session:
         """
         base = Url(self._origin, self._host.target(path))
         return self._host.path(join(base, link).target)
+
+    async def ask_store(
+        self, store: Url, headers: Mapping[str, str], place: Place
+    ) -> Answer | None:
+        """Sends a GET for a part, once, to where the registry has led before.
+
+        Args:
+            store: where an answer came from.
+            headers: to send, with a Range.
+            place: where that may lead.
+
+        Returns:
+            The part; or None, and the registry should be asked: it has not led to another origin,
+            or the store gives no part, since a signed URL may have expired.
+        """
+        if store.origin == self._origin:
+            return None
+        try:
+            answer = await self._exchange.follow("GET", store, headers, "", place=place)
+        except MultiFetchError:
+            return None
+        if answer.status == 206:
+            return answer
+        await answer.drain()
+        return None
+
+    def is_held_back(self, origin: Origin) -> bool:
+        """Whether a host has asked to slow down."""
+        return self._exchange.is_held_back(origin)
 
     async def bear(self, error: MultiFetchError, attempt: int) -> None:
         """Waits until the next attempt, or raises the error where there is none.
