@@ -47,9 +47,9 @@ def opened(fd: int, patience_seconds: float = 0.0) -> Iterator[Stderr]:
 
 def test_what_has_no_room_is_not_waited_for_however_long_it_is(ends: tuple[int, int]) -> None:
     with opened(ends[1]) as stderr:
-        taken = stderr.write(LONG)
-        assert 0 < taken < len(LONG)
-        assert stderr.write(b"more") == 0
+        assert 0 < stderr.write(LONG) < len(LONG)
+        # A terminal passes on what it took, a little later, and then has room again.
+        assert not all(stderr.write(LONG) == len(LONG) for _ in range(3))
         assert os.get_blocking(ends[1])
 
 
