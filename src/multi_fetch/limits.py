@@ -180,6 +180,9 @@ DEFAULT_RETRY_WAIT_SECONDS: Final = 60.0
 # The first wait is at most this long, and each bound is twice the one before. crane begins at 1 s.
 FIRST_RETRY_WAIT_SECONDS: Final = 1.0
 
+# A host's trouble is warned of once in so long, however many requests meet it.
+RETRY_WARNING_SECONDS: Final = 60.0
+
 # An error's body is words: who drips them is not listened to for longer.
 ERROR_BODY_SECONDS: Final = 5.0
 

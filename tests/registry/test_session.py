@@ -24,13 +24,21 @@ from multi_fetch.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from multi_fetch.limits import MAX_REDIRECTS, MAX_TOKEN_BODY_BYTES, TOKEN_BODY_SECONDS
+from multi_fetch.limits import (
+    MAX_REDIRECTS,
+    MAX_TOKEN_BODY_BYTES,
+    RETRY_WARNING_SECONDS,
+    TOKEN_BODY_SECONDS,
+)
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.transport import new_client
+from multi_fetch.remotes import Patience
 from tests.registry.conftest import RawServer, StartServer, new_session, raw_answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from trio.testing import MockClock
 
     from multi_fetch.registry.session import Session
 
@@ -550,3 +558,49 @@ async def test_each_answer_is_logged_with_fields_and_without_secrets(
     assert records[-1].__dict__["digest"] == "sha256:abc"
     shown = json.dumps([str(record.__dict__) for record in records])
     assert not [secret for secret in ("s3cret", "t0ken", ALICE_BASIC) if secret in shown]
+
+
+async def test_trouble_is_warned_of_once_in_a_while_and_says_how_long_it_is_borne(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(raw_answer("503 Later"))
+        return True
+
+    caplog.set_level(logging.INFO, "multi_fetch")
+    server = await start_server(reply)
+    patience = Patience(retries=5, stall_seconds=1e9)
+    async with new_client(jobs=4) as client:
+        asked = new_session(client, f"127.0.0.1:{server.port}", patience=patience)
+        for _ in range(3):
+            assert (await get(asked))[0] == 503
+            assert len(warnings_of(caplog)) == 1
+        (warning,) = warnings_of(caplog)
+        facts = {name: vars(warning)[name] for name in ("url", "attempts", "seconds", "error")}
+        assert facts == {
+            "url": f"http://127.0.0.1:{server.port}",
+            "attempts": 6,
+            "seconds": 31,
+            "error": f"GET http://127.0.0.1:{server.port}{PATH}: 503",
+        }
+        assert len(caplog.records) == 1 + 3 * patience.retries
+        await trio.sleep(RETRY_WARNING_SECONDS)
+        assert (await get(asked))[0] == 503
+        assert len(warnings_of(caplog)) == 2
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.levelno == logging.WARNING]
+
+
+async def test_what_is_not_borne_is_not_warned_of(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(raw_answer("503 Later"))
+        return True
+
+    server = await start_server(reply)
+    async with new_client(jobs=4) as client:
+        assert (await get(new_session(client, f"127.0.0.1:{server.port}")))[0] == 503
+    assert warnings_of(caplog) == []

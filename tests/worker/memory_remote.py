@@ -35,6 +35,7 @@ class MemoryRemote:
         is_size_known: whether descriptors tell the size.
         retries: what the report says.
         opened: the objects that were opened, in order.
+        resolved: the objects whose descriptor alone was asked for.
         running: how many are open now; ``peak`` is the most that were.
     """
 
@@ -48,6 +49,7 @@ class MemoryRemote:
         self.pages: dict[str, Sequence[Sequence[Any] | Exception]] = {}
         self.is_size_known = True
         self.opened: list[str] = []
+        self.resolved: list[str] = []
         self.retries = 0
         self.running = 0
         self.peak = 0
@@ -62,6 +64,7 @@ class MemoryRemote:
     async def resolve(
         self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
     ) -> Resolved:
+        self.resolved.append(ref.object)
         content = self._find(ref)
         await trio.lowlevel.checkpoint()
         return Resolved(str(ref), self._descriptor(content, media_types, len(content)), self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from typing import TYPE_CHECKING
 
@@ -283,8 +284,9 @@ async def test_waiting_for_a_turn_is_not_counted(
 
 @pytest.mark.parametrize("settings", [None, ORDERED])
 async def test_cancel_ends_what_runs_and_what_waits(
-    remote: MemoryRemote, settings: Settings | None
+    remote: MemoryRemote, settings: Settings | None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """It is no failure to whom it is no news: nothing of it is logged as an error."""
     remote.gates["large"] = trio.Event()
     async with running(remote, settings) as run:
         run.reader.feed(b"large\n" * 20)
@@ -299,6 +301,7 @@ async def test_cancel_ends_what_runs_and_what_waits(
     assert failure(frames, 1).code == failure(frames, 20).code == "cancelled"
     assert content(frames, 2) == LARGE
     assert isinstance(ends[24], End)
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 async def test_cancel_of_what_has_ended_has_no_answer(remote: MemoryRemote) -> None:

@@ -109,12 +109,49 @@ async def test_an_embedded_manifest_leads_on_to_its_own_children() -> None:
     assert all(isinstance(end, End) for end in terminals(frames).values())
 
 
-async def test_without_content_nothing_embedded_is_kept() -> None:
+@pytest.mark.parametrize("hints", ["children:all content:none", "children:blobs"])
+async def test_a_listing_asks_for_nothing_that_is_embedded(hints: str) -> None:
+    """Neither for a blob's descriptor, nor for a manifest's content, which is only looked into."""
     remote = MemoryRemote()
     config = remote.add(EMPTY)
     add_manifest(remote, "v1", {**described(remote, config, CONFIG), "data": encoded(EMPTY)})
-    _, frames = await answers(remote, b"v1 children:all content:none\n", ORDERED)
+    manifest = digest_of(remote.objects["v1"])
+    part = {
+        **described(remote, manifest, OCI_MANIFEST),
+        "data": encoded(remote.objects["v1"]),
+    }
+    index = {"mediaType": OCI_INDEX, "manifests": [part]}
+    remote.add(json.dumps(index).encode(), "multi", media_type=OCI_INDEX)
+    _, frames = await answers(remote, f"multi {hints}\n".encode(), ORDERED)
+    assert not {f"@{config}", f"@{manifest}"} & {*remote.opened, *remote.resolved}
+    begun = {frame.id: frame for frame in frames if isinstance(frame, Begin)}
+    assert [begun[number].descriptor.digest for number in (-1, -2)] == [manifest, config]
+    assert [begun[number].parent for number in (-1, -2)] == [1, -1]
     assert content(frames, -1) == b""
+    assert all(isinstance(end, End) for end in terminals(frames).values())
+
+
+@pytest.mark.parametrize("hints", ["", "content:none", "children:all"])
+async def test_a_platforms_manifest_within_the_index_saves_a_request(hints: str) -> None:
+    remote = MemoryRemote()
+    image = add_image(remote, "one", b"a layer")
+    platform = {"os": "linux", "architecture": "arm64"}
+    part = {
+        **described(remote, image, OCI_MANIFEST),
+        "data": encoded(remote.objects[image]),
+        "platform": platform,
+    }
+    index = {"mediaType": OCI_INDEX, "manifests": [part]}
+    remote.add(json.dumps(index).encode(), "multi", media_type=OCI_INDEX)
+    line = f"multi platform:linux/arm64 {hints}\n".encode()
+    _, frames = await answers(remote, line, ORDERED)
+    assert f"@{image}" not in {*remote.opened, *remote.resolved}
+    begin = next(frame for frame in frames if isinstance(frame, Begin))
+    assert (begin.descriptor.digest, begin.descriptor.data, begin.parent) == (image, "", None)
+    assert content(frames, 1) == (b"" if hints == "content:none" else remote.objects[image])
+    end = terminals(frames)[1]
+    assert isinstance(end, End)
+    assert end.children == (2 if hints == "children:all" else 0)
 
 
 async def test_what_is_kept_below_one_request_has_a_bound() -> None:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from multi_fetch.cli.hosts import Reach
+    from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.remotes import Remote
     from multi_fetch.worker.pipes import Writer
 
@@ -220,6 +221,9 @@ async def _copy(remote: Remote, locator: str, request: Request, writer: Writer) 
 async def _describe(
     remote: Remote, target: Target, request: Request, writer: Writer, pinned: Request | None
 ) -> Target | None:
+    if target.embedded is not None:
+        await _write_descriptor(target.described, writer)
+        return None
     _, found = await describe_target(remote, target)
     descriptor = target.described or found
     if pinned is not None:
@@ -234,14 +238,21 @@ async def _describe(
             content, is_whole = await hold(opened.chunks, verifier, limit=MAX_MANIFEST_BYTES)
         check_held(descriptor, is_whole=is_whole)
         return branch(target, descriptor, content, request.platform)
+    await _write_descriptor(descriptor, writer)
+    return None
+
+
+async def _write_descriptor(descriptor: Descriptor | None, writer: Writer) -> None:
     document = msgspec.json.encode(descriptor, enc_hook=encode_hook)
     await writer.write([document, b"\n"])
-    return None
 
 
 async def _copy_content(
     remote: Remote, target: Target, request: Request, writer: Writer, pinned: Request | None
 ) -> Target | None:
+    if target.embedded is not None:
+        await writer.write([target.embedded])
+        return None
     async with open_target(remote, target, request.byte_range) as opened:
         if pinned is not None:
             check_pin(pinned, opened.descriptor)

@@ -37,7 +37,7 @@ class Stderr:
         self._socket: socket.socket | None = None
         mode = os.fstat(fd).st_mode
         if hasattr(socket, "MSG_DONTWAIT") and stat.S_ISSOCK(mode):
-            self._socket = socket.socket(fileno=os.dup(fd))
+            self._socket = socket.socket(fileno=_out_of_the_way(os.dup(fd)))
         elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
             self._own = _reopened(fd)
 
@@ -91,6 +91,19 @@ class Stderr:
 def _reopened(fd: int) -> int | None:
     """The same file under an open file description of its own; None where there is no way."""
     try:
-        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        own = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         return None
+    return _out_of_the_way(own)
+
+
+def _out_of_the_way(fd: int) -> int:
+    """The same, with no standard stream's number: that of a closed one is found to be missing."""
+    if fd > 2:
+        return fd
+    from fcntl import F_DUPFD_CLOEXEC, fcntl
+
+    try:
+        return fcntl(fd, F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(fd)

@@ -69,9 +69,17 @@ def delay_seconds(
     least = retry_after or 0.0
     if least > patience.max_wait_seconds:
         return None
+    return least + jitter * _bound(attempt, patience)
+
+
+def longest_waits(patience: Patience) -> float:
+    """The waits of one request in a row, in seconds, if each is as long as chance can make it."""
+    return sum(_bound(attempt, patience) for attempt in range(1, patience.retries + 1))
+
+
+def _bound(attempt: int, patience: Patience) -> float:
     doublings = min(attempt - 1, _MAX_DOUBLINGS)
-    bound = min(patience.first_wait_seconds * 2.0**doublings, patience.max_wait_seconds)
-    return least + jitter * bound
+    return min(patience.first_wait_seconds * 2.0**doublings, patience.max_wait_seconds)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

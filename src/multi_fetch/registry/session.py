@@ -7,6 +7,7 @@ where it was redirected: a signed URL may have expired.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,10 +23,19 @@ from multi_fetch.errors import (
     RegistryError,
     TooLargeError,
 )
-from multi_fetch.limits import MAX_TOKEN_BODY_BYTES, TOKEN_BODY_SECONDS
+from multi_fetch.limits import (
+    MAX_TOKEN_BODY_BYTES,
+    RETRY_WARNING_SECONDS,
+    TOKEN_BODY_SECONDS,
+)
 from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.login import Login
-from multi_fetch.registry.retry import delay_seconds, is_passing, is_passing_status
+from multi_fetch.registry.retry import (
+    delay_seconds,
+    is_passing,
+    is_passing_status,
+    longest_waits,
+)
 from multi_fetch.registry.url import Url, join, parse_url
 
 if TYPE_CHECKING:
@@ -76,6 +86,7 @@ class Session:
         self.retries = 0
         self.ratelimit: dict[str, str] = {}
         self.is_inside = False
+        self._warned_at = -math.inf
         self._exchange = exchange
         self._host = host
         self._origin = parse_url(host.url).origin
@@ -135,8 +146,7 @@ class Session:
                 delay = self._delay(self._exchange.tries_in_vain(answer), answer.retry_after())
             if delay is None:
                 return answer
-            await answer.drain()
-            await self._wait(delay, f"{answer.what}: {answer.status}")
+            await self._wait_after(answer, delay)
         raise AssertionError("attempts have an end")
 
     def note_place(self, answer: Answer) -> None:
@@ -193,6 +203,7 @@ class Session:
         if delay is None:
             error.attempts = attempt
             raise error
+        self._warn(error.message)
         await self._wait(delay, error.message)
 
     def _delay(self, attempt: int, retry_after: float | None) -> float | None:
@@ -202,6 +213,29 @@ class Session:
             self._exchange.patience,
             jitter=random.random(),  # noqa: S311 - it spreads retries, and guards nothing
         )
+
+    async def _wait_after(self, answer: Answer, seconds: float) -> None:
+        await answer.drain()
+        why = f"{answer.what}: {answer.status}"
+        if is_passing_status(answer.status):  # an expired URL is none of the host's troubles
+            self._warn(why)
+        await self._wait(seconds, why)
+
+    def _warn(self, why: str) -> None:
+        """Says that there is trouble, now and then: whoever waits knows what for, and how long."""
+        now = trio.current_time()
+        if now < self._warned_at + RETRY_WARNING_SECONDS:
+            return
+        self._warned_at = now
+        patience = self._exchange.patience
+        facts = {
+            "url": self._host.url,
+            "attempts": patience.retries + 1,
+            "seconds": round(longest_waits(patience)),
+            "error": why,
+        }
+        words = "a host is in trouble: it is asked so many times, for so many seconds of waits"
+        logger.warning(words, extra=facts)
 
     async def _wait(self, seconds: float, why: str) -> None:
         self.retries += 1

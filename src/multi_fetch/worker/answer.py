@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec.structs import replace
 
 from multi_fetch.errors import MultiFetchError, UnsupportedError
 from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
@@ -125,12 +126,16 @@ class Answerer:
         check_verifiable(request)
         target = Target.of(request, self._locator, job.urls)
         if job.embedded is not None:
-            await self._send_embedded(flight, target, job, job.embedded)
+            target = replace(target, described=job.described, embedded=job.embedded)
+            await self._send_embedded(flight, request, target, job.embedded)
             return
         for depth in range(MAX_INDEX_DEPTH + 1):
             step = self._send if request.is_content_wanted else self._describe
             further = await step(flight, request, target, is_first=depth == 0)
             if further is None:
+                return
+            if further.embedded is not None:
+                await self._send_embedded(flight, request, further, further.embedded)
                 return
             target = further
         raise UnsupportedError(
@@ -151,11 +156,17 @@ class Answerer:
             content = await self._read(target.ref.locator, descriptor, target.urls)
         if request.platform is not None and leads_on:
             return branch(target, descriptor, content, request.platform)
-        for job in list(flight.members):
-            begin = self._begin(job, target, descriptor, name)
-            find = partial(self._trees.below, job, descriptor, content)
-            await self._speaker.answer(job, begin, b"", None, find)
+        await self._announce(flight, target, Opened(name, descriptor, _nothing()), content)
         return None
+
+    async def _announce(
+        self, flight: Flight, target: Target, opened: Opened, content: bytes
+    ) -> None:
+        """Answers with the descriptor, and with what the content names."""
+        for job in list(flight.members):
+            begin = self._begin(job, target, opened.descriptor, opened.name)
+            find = partial(self._trees.below, job, opened.descriptor, content)
+            await self._speaker.answer(job, begin, b"", None, find)
 
     async def _read(self, locator: str, descriptor: Descriptor, urls: tuple[str, ...]) -> bytes:
         target = Target(
@@ -210,14 +221,18 @@ class Answerer:
         return None
 
     async def _send_embedded(
-        self, flight: Flight, target: Target, job: Job, content: bytes
+        self, flight: Flight, request: Request, target: Target, content: bytes
     ) -> None:
         """Answers with what was found within a manifest; the remote is not asked."""
-        assert job.described is not None, "what is embedded is described"
+        described = target.described
+        assert described is not None, "what is embedded is described"
         await trio.lowlevel.checkpoint()
-        opened = Opened(str(target.ref), job.described, _nothing(), content)
+        opened = Opened(str(target.ref), described, _nothing(), content)
         self._window.seal(flight)
-        await self._send_whole(flight, target, opened, content, job.described.digest)
+        if request.is_content_wanted:
+            await self._send_whole(flight, target, opened, content, described.digest)
+        else:
+            await self._announce(flight, target, opened, content)
 
     async def _send_whole(
         self, flight: Flight, target: Target, opened: Opened, held: bytes, proved: Digest | None

@@ -132,9 +132,11 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of the remote: a request's object, or what an index led to from there.
 
     Attributes:
+        described: how the index describes it.
         urls: where else it may be.
         listing: what is listed in its place.
         artifact_type: of the referrers that are listed.
+        embedded: its content, verified, where that was found within the index.
     """
 
     ref: Reference
@@ -144,6 +146,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     described: Descriptor | None = None
     urls: tuple[str, ...] = ()
+    embedded: bytes | None = None
 
     @classmethod
     def of(cls, request: Request, locator: str, urls: tuple[str, ...] = ()) -> Target:

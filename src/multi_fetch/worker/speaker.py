@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec.structs import replace
 
-from multi_fetch.errors import InternalError
+from multi_fetch.errors import InternalError, RequestCancelledError
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MESSAGE_CHARACTERS
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.protocol.frames import Begin, End, Error
@@ -147,7 +147,10 @@ class Speaker:
         )
         self._outlet.put(self._wire.frame(frame), is_slow=job.is_streaming)
         self._window.close(job, error)
-        log.error(
+        # What the parent has cancelled, or ended us for, is no news to it.
+        level = logging.INFO if isinstance(error, RequestCancelledError) else logging.ERROR
+        log.log(
+            level,
             "request failed",
             extra={
                 "id": job.id,

@@ -74,7 +74,7 @@ class Trees:
             deadline_seconds=above.deadline_seconds,
         )
         embedded = None
-        if request.is_content_wanted and tree.embedded_bytes < MAX_TREE_EMBEDDED_BYTES:
+        if tree.embedded_bytes < MAX_TREE_EMBEDDED_BYTES:
             embedded = embedded_content(child)
             tree.embedded_bytes += len(embedded or b"")
         return Job(
@@ -108,6 +108,7 @@ def branch(target: Target, index: Descriptor, content: bytes, wanted: Platform) 
         size=found.size,
         urls=found.urls,
         described=replace(found, data=""),
+        embedded=None if is_index(found) else embedded_content(found),
     )
 
 
