@@ -133,7 +133,7 @@ def parent(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp(name)
     script(folder / "bin", python("multi_fetch"))
     script(folder / "bin", python("multi_fetch_unpack"), "multi-fetch-unpack")
-    return Parent(MAKERS[name](folder), folder / "bin", is_whole=name == "sh")
+    return Parent(MAKERS[name](folder), folder / "bin", is_whole=name != "go")
 
 
 @pytest.fixture(scope="module")
@@ -150,10 +150,10 @@ def canned(folder: Path, stream: bytes, status: int = 0) -> Path:
 
 
 def essence(frame: list[Any], *, is_whole: bool) -> list[Any]:
-    """What a parent tells of a frame: all of it, or, without ``is_whole``, what the short ones do.
+    """What a parent tells of a frame: all of it, or, without ``is_whole``, what a short one does.
 
-    Those with a MessagePack library leave out details, and what a descriptor may lack; content is
-    base64 there, and as in tests/vectors from the shell's.
+    The short one, Go's, leaves out details, and what a descriptor may lack. Content is base64, and
+    as in tests/vectors from the shell's.
     """
     match frame:
         case ["begin", number, name, descriptor, *rest] if not is_whole:
@@ -289,6 +289,52 @@ def test_a_fault_of_the_worker_is_no_success(parent: Parent, tmp_path: Path) -> 
 
 
 ABCD = digest_of(b"abcd")
+
+
+STRANGERS = {
+    "not announced": session(*whole(1, b"x"), *whole(-1, b"child", parent=1)),
+    "of no parent": session(*whole(1, b"x")[:-1], End(1, 1, digest_of(b"x"), 1), *whole(-1, b"y")),
+    "missing": session(*whole(1, b"x")[:-1], End(1, 1, digest_of(b"x"), 1)),
+}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+def test_a_tree_that_is_not_as_announced_is_no_success(
+    parent: Parent, tmp_path: Path, stranger: str
+) -> None:
+    if stranger == "of no parent" and not parent.is_whole:
+        pytest.skip("Go's parent counts what was announced, and does not ask by whom")
+    done = parent.run("x", "a", worker=canned(tmp_path, STRANGERS[stranger]))
+    assert done.returncode == 1
+
+
+def test_a_worker_that_a_signal_ended_is_no_success(parent: Parent, tmp_path: Path) -> None:
+    (tmp_path / "stream").write_bytes(session(*whole(1, b"x")))
+    stream = shlex.quote(str(tmp_path / "stream"))
+    killed = script(tmp_path / "killed", f"cat {stream}; kill -9 $$")
+    assert parent.run("x", "a", worker=killed).returncode != 0
+
+
+def test_without_a_worker_a_parent_says_so(parent: Parent, tmp_path: Path) -> None:
+    programs = ("sh", "sed", "node", "multi-fetch-unpack")
+    for name in programs:
+        if found := shutil.which(name, path=parent.environment["PATH"]):
+            (tmp_path / name).symlink_to(found)
+    done = subprocess.run(
+        [*parent.command, "x", "a"],
+        env={**parent.environment, "PATH": str(tmp_path)},
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert b"multi-fetch" in done.stderr
+
+
+def test_a_refused_worker_does_not_go_on(parent: Parent, tmp_path: Path) -> None:
+    rubbish = script(tmp_path / "rubbish", "exec cat /dev/zero")
+    done = parent.run("x", "a", worker=rubbish)
+    assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_large_objects_interleave_and_children_come_along(parent: Parent, tmp_path: Path) -> None:

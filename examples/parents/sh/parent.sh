@@ -34,7 +34,7 @@ s/$id,\"digest\":null,\"error\":null,$size/\1 - \2/p
 s/$id,\"digest\":null,\"error\":\"\([^\"]*\)\",$size/\1 \2 \3/p"
 
 # All parts of a pipeline run at the same time: writing never waits for reading. Its status is that
-# of the last part alone; the others' go around it through descriptor 3, which nobody inherits.
+# of sed alone; the others' go around it through descriptor 3, which nobody inherits.
 exec 4>&1
 statuses=$(
     {
@@ -43,9 +43,9 @@ statuses=$(
             { multi-fetch-unpack --list 3>&- 4>&-; echo "unpack=$?" >&3; } |
             sed -n "$show" 3>&- >&4
     } 3>&1
-)
-for name in worker unpack; do
-    status=${statuses#*"$name="}
-    status=${status%%[!0-9]*}
-    [ "$status" = 0 ] || exit "$status"
-done
+) || exit 1
+worker=${statuses#*worker=} unpack=${statuses#*unpack=}
+worker=${worker%%[!0-9]*} unpack=${unpack%%[!0-9]*}
+# 141: the worker met a closed pipe, because multi-fetch-unpack had ended and knows why.
+[ "$worker" = 0 ] || [ "$worker" = 141 ] || exit "$worker"
+exit "$unpack"
