@@ -393,6 +393,7 @@ def ignored() -> dict[str, Vector]:
         "artifactType": None,
         "platform": 5,
     }
+    half = {"urls": ["https://registry.example/a", 5], "annotations": {"a": "a", "b": 5}}
     strange = {
         "ext": msgpack.ExtType(5, b"abc"),
         "nil": None,
@@ -449,6 +450,11 @@ def ignored() -> dict[str, Vector]:
         "wrong-descriptor-fields": Vector(
             "descriptor fields of other types than they should have: left out, as if not known",
             framed(pack(begin(1, "latest", {**descriptor(), **wrong}))),
+            [begin(1, "latest", descriptor())],
+        ),
+        "wrong-descriptor-values": Vector(
+            "a descriptor's array and map that hold something else than strings: left out",
+            framed(pack(begin(1, "latest", {**descriptor(), **half}))),
             [begin(1, "latest", descriptor())],
         ),
         "extra-detail-keys": Vector(
@@ -517,6 +523,9 @@ def refusals() -> dict[str, Vector]:
         "refuse-no-array-int": refused("an integer", pack(7)),
         "refuse-no-array-str": refused("a string", pack("end")),
         "refuse-no-array-nil": refused("nil", pack(None)),
+        "refuse-no-array-ext": refused(
+            "an ext whose content is an array", pack(msgpack.ExtType(5, pack(good)))
+        ),
         "refuse-array-empty": refused("no kind", pack([])),
         "refuse-kind-int": refused("a kind that is an integer", pack([3, 1, 0, None, 0])),
         "refuse-kind-nil": refused("a kind that is nil", pack([None, 1])),

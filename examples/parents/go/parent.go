@@ -26,7 +26,6 @@ var shape = regexp.MustCompile(strings.NewReplacer(":", " string", "INT", `u?int
 	`^(hello: INT string INT INT \[]interface {} string|begin: INT string MAP string (INT|<nil>) string string (INT|<nil>)|` +
 											`data: INT INT \[]uint8|end: INT INT (string|<nil>) INT|error: INT string string bool MAP|bye: INT INT INT INT MAP)$`))
 var usage = regexp.MustCompile(`^\["[^"\\]+"( " *[^#!"\\ ][^"\\]*")+]$`) // %q writes what is special with a \
-
 func check(isRight bool, status int, why string, values ...any) { // closing our pipes ends the worker, too
 	if !isRight {
 		fmt.Fprintf(os.Stderr, why+"\n", values...)
@@ -41,8 +40,8 @@ func read(stream io.Reader, take func(kind string, frame []any)) {
 	length, limit := uint32(0), int64(589_824)
 	for binary.Read(stream, binary.BigEndian, &length) != io.EOF {
 		check(int64(length) <= limit, 1, "a frame of %d bytes", length)
-		body, in, frame, of, types := &bytes.Buffer{}, map[string]msgpack.RawMessage{}, []any{}, []any{}, ""
-		copied, _ := io.CopyN(body, stream, int64(length))
+		payload, _ := io.ReadAll(io.LimitReader(stream, int64(length)))
+		body, in, frame, of, types := bytes.NewReader(payload), map[string]msgpack.RawMessage{}, []any{}, []any{}, ""
 		decoder := msgpack.NewDecoder(body)
 		decoder.SetMapDecoder(func(*msgpack.Decoder) (any, error) { return map[string]any{}, decoder.Decode(&in) })
 		count, err := decoder.DecodeArrayLen()
@@ -63,7 +62,8 @@ func read(stream io.Reader, take func(kind string, frame []any)) {
 			types += fmt.Sprintf(" %T", value)
 			isGood = isGood && number>>63 == 0 && (kind == "data" || utf8.ValidString(fmt.Sprint(value)))
 		}
-		isGood = isGood && copied == int64(length) && body.Len() == 0 && (known[kind] == 0 || shape.MatchString(kind+types))
+		isGood = isGood && len(payload) == int(length) && body.Len() == 0 && (payload[0]>>4 == 0x9 || payload[0]>>1 == 0x6e)
+		isGood = isGood && (known[kind] == 0 || shape.MatchString(kind+types)) // 0x6e: array 16 and 32; an ext may look like one
 		check(isGood && err == nil, 1, "%q with%s is no frame: %v", kind, types, err)
 		if kind == "begin" {
 			frame[3] = map[string]any{"mediaType": of[0], "digest": of[1], "size": of[2]}
