@@ -20,6 +20,7 @@ from multi_fetch.testing.faults import (
     shorten,
     stall_after,
 )
+from multi_fetch.testing.messages import BEFORE_HEAD
 from tests.end_to_end.conftest import AT_ONCE_SECONDS, FETCH_OBJECT, LARGE, SMALL, Sample
 from tests.loopback import loopback
 
@@ -141,6 +142,27 @@ def test_a_reader_that_goes_ends_it_quietly(sample: Sample, remote: str) -> None
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(1)
+        process.stdout.close()
+        assert process.wait(AT_ONCE_SECONDS) == 128 + signal.SIGPIPE
+        assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("stalls_after", [BEFORE_HEAD, 600_000])
+def test_a_reader_that_goes_is_noticed_also_while_the_registry_says_nothing(
+    sample: Sample, stalls_after: int
+) -> None:
+    with (
+        loopback(sample.layout, Fault(stall_after(stalls_after), path="*/blobs/*")) as registry,
+        subprocess.Popen(
+            [FETCH_OBJECT, f"{registry.address}/demo/app", sample.large],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if stalls_after > 0:
+            assert process.stdout.read(1)
         process.stdout.close()
         assert process.wait(AT_ONCE_SECONDS) == 128 + signal.SIGPIPE
         assert process.stderr.read() == b""

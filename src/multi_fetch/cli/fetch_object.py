@@ -191,16 +191,30 @@ async def _run(arguments: argparse.Namespace, request: Request, reached: Reach) 
 async def _fetch(
     arguments: argparse.Namespace, request: Request, reached: Reach
 ) -> MultiFetchError | None:
-    """Fetches the object; returns why it failed."""
+    """Fetches the object; returns why it failed.
+
+    Raises:
+        BaseExceptionGroup: of OSErrors: stdout is closed, or takes no more.
+    """
     ref: Reference = arguments.ref
     held, borne = credentials(arguments.authfile), patience(arguments)
-    try:
-        with open_writer(STDOUT) as writer:
-            async with open_remote(ref, patience=borne, **held, **reached) as remote:
-                await _copy(remote, ref.locator, request, writer)
-    except MultiFetchError as error:
-        return error
-    return None
+    failure: MultiFetchError | None = None
+    with open_writer(STDOUT) as writer:
+        async with trio.open_nursery() as watch:
+            watch.start_soon(_watch_stdout, writer)
+            try:
+                async with open_remote(ref, patience=borne, **held, **reached) as remote:
+                    await _copy(remote, ref.locator, request, writer)
+            except MultiFetchError as error:
+                failure = error
+            watch.cancel_scope.cancel()
+    return failure
+
+
+async def _watch_stdout(writer: Writer) -> None:
+    """Ends everything once nobody reads: the registry may have nothing more to say for long."""
+    await writer.wait_closed()
+    raise BrokenPipeError
 
 
 async def _copy(remote: Remote, locator: str, request: Request, writer: Writer) -> None:
