@@ -34,6 +34,7 @@ from multi_fetch.worker.serve import STDOUT_CLOSED_STATUS, Settings, Worker
 from tests.loopback import loopback
 from tests.parent import asked_by
 from tests.worker.harness import LOCATOR, MemoryWriter, ids, terminals
+from tests.worker.memory_direct import DirectWorld
 from tests.world import Ask, World
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ ASKS: Final = st.builds(
 CANCELS: Final = st.integers(-25, 25).map(lambda number: b"!cancel %d" % number)
 SILENT: Final = st.sampled_from([b"", b"# a comment", b" \t"])
 RUBBISH: Final = st.binary(max_size=12).filter(lambda line: b"\n" not in line)
+WAYS: Final = st.sampled_from(["taken", "taken", "left", "refused"])
 DELAYS: Final = st.lists(st.sampled_from([0, 0, 1, 2, 60]), min_size=1, max_size=8)
 
 
@@ -93,6 +95,7 @@ class Play:
     is_ordered: bool
     timeout_seconds: float | None
     closes_after: int | None
+    direct_ways: Sequence[str] | None
 
 
 def widened(
@@ -129,6 +132,7 @@ PLAYS: Final = st.builds(
     is_ordered=st.booleans(),
     timeout_seconds=st.sampled_from([None] * 8 + [1, 2, 61]),
     closes_after=st.sampled_from([None] * 12 + [1, 3, 10]),
+    direct_ways=st.none() | st.lists(WAYS, min_size=1, max_size=5),
 )
 
 
@@ -182,7 +186,10 @@ class Played:
 
 def play_out(play: Play) -> Played:
     """Plays a run to its end; fails where it hangs, or holds too much."""
-    world = World(play.remote_delays, is_deaf=play.is_deaf, chunk_bytes=play.chunk_bytes)
+    kind = World if play.direct_ways is None else DirectWorld
+    world = kind(play.remote_delays, is_deaf=play.is_deaf, chunk_bytes=play.chunk_bytes)
+    if isinstance(world, DirectWorld):
+        world.ways = play.direct_ways or world.ways
     lines = [world.line(each) if isinstance(each, Ask) else each for each in play.lines]
     played = Played(world, b"\n".join(lines))
     chosen = Settings(
@@ -233,7 +240,8 @@ def _check_nothing_left(worker: Worker) -> None:
     assert not window._waiting_by_key
     assert not window._joinable
     assert not window._turns
-    assert window._large_running == window._roots == 0
+    assert not window._left
+    assert len(window.flights) == window._large_running == window._roots == 0
     assert worker._outlet._pending_bytes == 0
 
 
@@ -566,5 +574,5 @@ def test_a_process_keeps_them_too(
     stdin = b"\n".join(world.line(each) if isinstance(each, Ask) else each for each in lines)
     flags = [*(["--ordered"] if is_ordered else []), "--jobs=4", "--window=9", remote]
     status, frames = run_process(flags, stdin, cuts)
-    play = Play(lines, cuts, [0], [0], [0], False, 1, 4, 9, is_ordered, None, None)
+    play = Play(lines, cuts, [0], [0], [0], False, 1, 4, 9, is_ordered, None, None, None)
     check(play, Played(world, stdin, status, frames))

@@ -22,7 +22,7 @@ import trio
 
 from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.reference import Reference
-from multi_fetch.registry import open_registry
+from multi_fetch.registry import direct, open_registry
 from multi_fetch.remotes import Patience
 from multi_fetch.worker.pipes import open_writer
 from multi_fetch.worker.serve import Settings, serve
@@ -178,6 +178,8 @@ def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
             for limit, size in SMALL.items():
                 if hasattr(module, limit):
                     monkeypatch.setattr(module, limit, size)
+    # Each request tries the direct lane, and many are left by it.
+    monkeypatch.setattr(direct, "CAUTION", 0)
 
 
 @pytest.fixture(scope="module")

@@ -113,14 +113,15 @@ class World(MemoryRemote):
 
     # --- the remote, with delays ------------------------------------------------------------
 
-    async def _pause(self) -> None:
+    async def pause(self) -> None:
+        """The next of the delays."""
         with trio.CancelScope(shield=self._is_deaf):
             await trio.sleep(next(self._delays))
 
     async def resolve(
         self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None
     ) -> Resolved:
-        await self._pause()
+        await self.pause()
         return await super().resolve(ref, media_types=media_types, size=size)
 
     @asynccontextmanager
@@ -132,7 +133,7 @@ class World(MemoryRemote):
         size: int | None = None,
         byte_range: ByteRange | None = None,
     ) -> AsyncIterator[Opened]:
-        await self._pause()
+        await self.pause()
         async with super().open(
             ref, media_types=media_types, size=size, byte_range=byte_range
         ) as opened:
@@ -143,7 +144,7 @@ class World(MemoryRemote):
     ) -> AsyncGenerator[Chunk, None]:
         async with aclosing(super()._chunks(name, digest, byte_range)) as chunks:
             async for chunk in chunks:
-                await self._pause()
+                await self.pause()
                 yield chunk
                 if digest in self.broken:
                     raise UnavailableError("the connection broke")

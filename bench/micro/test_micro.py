@@ -15,7 +15,7 @@ from multi_fetch.protocol.frames import Begin, Data, End
 from multi_fetch.protocol.framing import NEED_DATA, FrameDecoder
 from multi_fetch.protocol.request import parse_line
 from multi_fetch.protocol.wire import MessagePackWire
-from multi_fetch.registry.connection import _ChunkedBody
+from multi_fetch.registry.chunked import ChunkedBody
 from multi_fetch.registry.head import parse_head
 from multi_fetch.registry.url import join, parse_url
 from multi_fetch.verify import Verifier
@@ -68,7 +68,7 @@ def test_a_chunked_body(benchmark: Benchmark) -> None:
     wire = memoryview(b"1000\r\n%s\r\n" % SMALL * 16 + b"0\r\n\r\n")
 
     def read() -> int:
-        body = _ChunkedBody()
+        body = ChunkedBody()
         body.feed(wire)
         return sum(map(len, body.take()))
 

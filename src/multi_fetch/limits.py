@@ -183,6 +183,9 @@ FIRST_RETRY_WAIT_SECONDS: Final = 1.0
 # A host's trouble is warned of once in so long, however many requests meet it.
 RETRY_WARNING_SECONDS: Final = 60.0
 
+# An answer that is waited for together with others; then it gets a task of its own, with deadlines.
+DIRECT_WAIT_SECONDS: Final = 0.25
+
 # An error's body is words: who drips them is not listened to for longer.
 ERROR_BODY_SECONDS: Final = 5.0
 
@@ -281,6 +284,10 @@ LEAST_SPLIT_BYTES: Final = 8 * 1024 * 1024
 
 # Hosts of which it is remembered whether they know ranges. A registry has a few.
 MAX_SPLIT_HOSTS: Final = 64
+
+# A blob that is received as a whole beside others, in the time of one turn: 64 of them fit between
+# two looks at the clock, and it still fits the receive buffer with its head.
+MAX_DIRECT_BYTES: Final = 64 * 1024
 
 # A response's head. nginx and Apache send at most 8 KiB by default; curl takes 300 KiB in all.
 MAX_HEAD_BYTES: Final = 64 * 1024

@@ -30,8 +30,9 @@ from multi_fetch.oci.digest import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
+    from multi_fetch.oci.digest import Digest
     from multi_fetch.oci.reference import Reference
     from multi_fetch.protocol.request import ByteRange
     from multi_fetch.registry.credentials import Keychain
@@ -216,6 +217,57 @@ class Foreign(Protocol):
         Raises:
             MultiFetchError: the last URL's, on entering or while iterating.
         """
+
+
+class Sent(Protocol):
+    """An object that was asked for over a direct lane.
+
+    Attributes:
+        content: all of it, unverified, where it came as it should.
+        media_type: what it is, where it came.
+    """
+
+    content: bytes | None
+    media_type: str
+
+
+class DirectLane(Protocol):
+    """A way past ``Remote.open`` for small objects: many at a time, and one wait for all of them.
+
+    What does not come in the plainest way there is, is left to ``open``, which goes on from there.
+    """
+
+    def ask(self, digest: Digest, media_types: Sequence[str], size: int | None) -> Sent | None:
+        """Asks for an object without a wait; None where that is not possible now.
+
+        Args:
+            digest: of the object.
+            media_types: as for ``Resolver.resolve``.
+            size: the same.
+        """
+
+    async def wait(self) -> Sequence[Sent]:
+        """Waits until objects have come, or are not to be had this way: those have no content.
+
+        Each is then ``taken`` or ``left``, before the next wait.
+        """
+
+    def take(self, sent: Sent) -> None:
+        """Says that the content was used."""
+
+    def leave(self, sent: Sent) -> None:
+        """Leaves an object to ``open``, which finds its answer begun."""
+
+    def drop(self, sent: Sent) -> None:
+        """Gives an object up, which nobody waits for any more."""
+
+
+@runtime_checkable
+class Direct(Protocol):
+    """What a Remote may be besides: one with a direct lane."""
+
+    def direct_lane(self) -> AbstractContextManager[DirectLane | None]:
+        """A lane for one task that waits; None where there is none on this system."""
 
 
 # Where a remote's scheme is served, module and function. The layers below do not import those

@@ -23,6 +23,7 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.limits import CREDENTIALS_RETRY_SECONDS, MAX_TOKEN_SCOPES
+from multi_fetch.registry.auth import Token
 from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.hosts import default_host
@@ -466,3 +467,14 @@ def test_any_headers_are_answered_or_refused(
             assert sent == "" or sent.startswith(("Bearer ", "Basic "))
 
     trio.run(main)
+
+
+async def test_what_is_present_is_told_without_a_wait(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    authorizer = Authorizer(HUB, Login.of(ALICE), "a/b", Doorkeeper({"GET alice": "t"}))
+    assert authorizer.present_authorization() == ""
+    authorizer._token = Token("Bearer t", renew_at=trio.current_time() + 10)
+    assert authorizer.present_authorization() == "Bearer t"
+    await trio.sleep(11)
+    assert authorizer.present_authorization() is None

@@ -44,6 +44,7 @@ from tests.fakes.consumer import (
     Ask,
     Verdict,
     consume,
+    consume_directly,
     consume_from,
 )
 
@@ -896,6 +897,10 @@ def check_verdict(case: Case, verdict: Verdict) -> None:
         assert verdict.content == case.ask.content
 
 
+def may_go_directly(ask: Ask) -> bool:
+    return ":" in ask.text and ask.content is not None and ask.byte_range is None
+
+
 @pytest.mark.usefixtures("lane")
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
 async def test_each_trouble_has_its_verdict_and_is_met_with_no_request_too_many(
@@ -904,6 +909,21 @@ async def test_each_trouble_has_its_verdict_and_is_met_with_no_request_too_many(
     async with serve_layout(layout, faults=case.faults) as registry:
         verdict = await consume(case.ask, registry.address)
     assert [written(request) for request in registry.requests] == list(case.requests)
+    check_verdict(case, verdict)
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.name) for case in CASES if may_go_directly(case.ask)]
+)
+async def test_the_direct_lane_meets_each_trouble_with_the_same_requests(
+    layout: Layout, case: Case
+) -> None:
+    """But for a connection that breaks before its answer, which may have been idle for too long."""
+    async with serve_layout(layout, faults=case.faults) as registry:
+        verdict = await consume_directly(case.ask, registry.address)
+    asked, expected = [written(request) for request in registry.requests], list(case.requests)
+    first = expected[:1] if expected[0].endswith("*") else []
+    assert asked in (expected, first + expected)
     check_verdict(case, verdict)
 
 

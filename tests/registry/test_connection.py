@@ -20,6 +20,7 @@ from multi_fetch.errors import (
 )
 from multi_fetch.limits import LEAST_PROGRESS_BYTES, MAX_HEAD_BYTES, RECEIVE_BYTES
 from multi_fetch.registry import connection as connection_module
+from multi_fetch.registry.chunked import ChunkedBody
 from tests.registry.sockets import (
     ASKED,
     REQUEST,
@@ -141,7 +142,7 @@ def test_any_body_in_any_chunks_however_cut_is_that_body(body: bytes, sizes: lis
         if piece:
             wire += b"%x\r\n%s\r\n" % (len(piece), piece)
     wire += b"0\r\n\r\n"
-    decoder, received = connection_module._ChunkedBody(), b""
+    decoder, received = ChunkedBody(), b""
     for size in [*sizes, len(wire)]:
         piece, wire = wire[:size], wire[size:]
         decoder.feed(memoryview(piece))

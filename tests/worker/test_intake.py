@@ -68,7 +68,7 @@ def refuse(control: Control, number: int) -> None:
 
 def a_window(size: int) -> Window:
     started: list[Job] = []
-    return Window(size, streams=1, is_ordered=False, on_start=started.append)
+    return Window(size, jobs=100, streams=1, is_ordered=False, on_start=started.append)
 
 
 async def jobs_of(lines: bytes) -> list[Job]:

@@ -62,7 +62,9 @@ async def test_the_rest_is_known_where_every_size_is() -> None:
 
 
 async def test_a_long_queue_is_not_summed_up() -> None:
-    window = Window(MAX_SIZED_JOBS + 1, streams=1, is_ordered=False, on_start=lambda _: None)
+    window = Window(
+        MAX_SIZED_JOBS + 1, jobs=1, streams=1, is_ordered=False, on_start=lambda _: None
+    )
     for number in range(1, MAX_SIZED_JOBS + 1):
         await window.admit(a_job(number, "same", "size:1"))
     assert look_at(window).remaining_bytes == MAX_SIZED_JOBS

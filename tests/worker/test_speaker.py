@@ -32,7 +32,7 @@ class Stage:
         self.writer = MemoryWriter()
         self.outlet = Outlet(self.writer, is_ordered=False)
         deadlines = Deadlines()
-        self.window = Window(100, streams=1, is_ordered=False, on_start=deadlines.arm)
+        self.window = Window(100, jobs=100, streams=1, is_ordered=False, on_start=deadlines.arm)
         self.speaker = Speaker(MessagePackWire(), self.outlet, self.window, deadlines)
 
     async def flight(self, count: int) -> Flight:

@@ -14,9 +14,11 @@ from multi_fetch.worker.window import Tally, Window
 LARGE_HINT = f"size:{MAX_DATA_BYTES + 1}"
 
 
-def a_window(size: int = 100, *, streams: int = 1, is_ordered: bool = False) -> Window:
+def a_window(
+    size: int = 100, *, jobs: int = 100, streams: int = 1, is_ordered: bool = False
+) -> Window:
     started: list[Job] = []
-    return Window(size, streams=streams, is_ordered=is_ordered, on_start=started.append)
+    return Window(size, jobs=jobs, streams=streams, is_ordered=is_ordered, on_start=started.append)
 
 
 def a_job(number: int, text: str = "", *hints: str, parent: Job | None = None) -> Job:
@@ -134,3 +136,39 @@ async def test_the_tally_gives_the_exit_status(
         is_remote_usable=window.tally.is_remote_usable,
     )
     assert window.tally.exit_status == status
+
+
+async def test_no_more_flights_run_than_there_are_jobs() -> None:
+    window = a_window(jobs=2)
+    for number in (1, 2, 3):
+        await window.admit(a_job(number))
+    first, second = window.take_now(), window.take_now()
+    assert first is not None
+    assert second is not None
+    assert window.take_now() is None
+    window.close(first.members[0], None)
+    window.land(first)
+    assert await taken(window) == [3]
+
+
+async def test_a_flight_that_is_left_is_taken_next_and_counts_as_running() -> None:
+    window = a_window(jobs=1)
+    await window.admit(a_job(1))
+    await window.admit(a_job(2))
+    flight = window.take_now()
+    assert flight is not None
+    window.leave(flight)
+    assert window.take_now() is None
+    assert await window.take() is flight
+
+
+async def test_a_flight_that_is_left_and_abandoned_makes_room() -> None:
+    window = a_window(jobs=1)
+    await window.admit(a_job(1))
+    await window.admit(a_job(2))
+    flight = window.take_now()
+    assert flight is not None
+    window.leave(flight)
+    window.close(flight.members[0], NotFoundError("it was cancelled"))
+    window.abandon(flight)
+    assert await taken(window) == [2]

@@ -81,6 +81,13 @@ class Authorizer:
         self._answers = 0
         self._failure: MultiFetchError | None = None
 
+    def present_authorization(self) -> str | None:
+        """What ``authorization`` returns, where that is known without asking for a new token."""
+        token = self._token
+        if token is None:
+            return ""
+        return token.authorization if trio.current_time() < token.renew_at else None
+
     async def authorization(self) -> str:
         """The header to send, or an empty text while the registry has not asked for one.
 

@@ -25,6 +25,7 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_BYTES
+from multi_fetch.registry.chunked import ChunkedBody
 from multi_fetch.registry.head import parse_head
 from multi_fetch.registry.progress import Progress
 
@@ -51,6 +52,7 @@ class Connection:
     Attributes:
         is_used: whether it has served a request before: then it may turn out to be closed.
         may_persist: whether it may serve another, once the body was read to its end.
+        fd: the socket's file descriptor.
     """
 
     def __init__(self, sock: socket.socket, *, stall_seconds: float) -> None:
@@ -61,6 +63,7 @@ class Connection:
         self._progress: Progress | None = None
         self._trouble: MultiFetchError | None = None
         self._sock = sock
+        self.fd = sock.fileno()
         self._what: Asked | str = ""
         self._buffer = bytearray(RECEIVE_BYTES)
         self._view = memoryview(self._buffer)
@@ -103,14 +106,57 @@ class Connection:
             DeadlineExceededError: nothing came for too long.
             RegistryError: what came is no HTTP.
         """
-        self._what = what
+        self._begin()
+        await self._send(request)
+        # The answer is not there yet, and 1xx answers do not extend what its head may take.
+        self._what, self._deadline = what, self._stalls_at()
+        await self._wait_readable()
+        return await self._answer(has_body=has_body)
+
+    def _begin(self) -> None:
         self._start = self._end = 0
         self.may_persist = False
         self._progress = None
-        await self._send(request)
-        # The answer is not there yet, and 1xx answers do not extend what its head may take.
-        self._deadline = self._stalls_at()
-        await self._wait_readable()
+
+    def start(self, request: bytes) -> bool:
+        """Sends a request without a wait; where not all of it was taken the connection is useless.
+
+        Then ``arrived`` tells what there is of the answer, until ``finish`` or ``go_on``.
+        """
+        self._begin()
+        try:
+            return self._sock.send(request) == len(request)
+        except OSError:
+            return False
+
+    def arrived(self) -> memoryview | None:
+        """All that has come of the answer; None where there will be no more of it."""
+        while True:
+            try:
+                count = self._sock.recv_into(self._view[self._end :])
+            except WOULD_BLOCK:
+                break
+            except OSError:
+                return None
+            if not count:
+                return None
+            self._end += count
+            # What TLS has taken from the socket makes that readable no more.
+            if not isinstance(self._sock, ssl.SSLSocket):
+                break
+        return self._view[: self._end]
+
+    def finish(self, head: Head, size: int) -> None:
+        """Says that the answer was the first ``size`` bytes of what has arrived."""
+        self.may_persist = head.may_persist and self._end == size
+        self.is_used = True
+
+    async def go_on(self, what: Asked, *, sent_at: float) -> Head:
+        """Receives the head of the response to a request that ``start`` sent; as ``exchange``."""
+        self._what, self._deadline = what, sent_at + self._stall_seconds
+        return await self._answer(has_body=True)
+
+    async def _answer(self, *, has_body: bool) -> Head:
         while True:
             head = await self._receive_head()
             if head.status >= 200:
@@ -178,7 +224,7 @@ class Connection:
         self.may_persist = head.may_persist and self._start == self._end
 
     async def _chunked_body(self, *, may_persist: bool) -> AsyncGenerator[bytes, None]:
-        body = _ChunkedBody()
+        body = ChunkedBody()
         idle_bytes = 0  # since the last content: a chunk's head, its extensions, trailers
         while not body.is_complete:
             if self._start == self._end:
@@ -287,33 +333,3 @@ class Connection:
                     ) from None
             except OSError as error:
                 raise UnavailableError(f"{self._what}: the connection broke: {error}") from error
-
-
-class _ChunkedBody:
-    """A chunked body, read by the parser that would have read its head."""
-
-    def __init__(self) -> None:
-        self.is_complete = False
-        self.has_more = False
-        self._chunks: list[bytes] = []
-        self._parser = httptools.HttpResponseParser(self)
-        self._parser.feed_data(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-
-    def feed(self, data: memoryview) -> None:
-        self._parser.feed_data(data)
-
-    def take(self) -> list[bytes]:
-        chunks, self._chunks = self._chunks, []
-        return chunks
-
-    def on_body(self, body: bytes) -> None:
-        if self.is_complete:
-            self.has_more = True
-        else:
-            self._chunks.append(body)
-
-    def on_message_begin(self) -> None:
-        self.has_more = self.is_complete
-
-    def on_message_complete(self) -> None:
-        self.is_complete = True

@@ -18,6 +18,7 @@ from multi_fetch.errors import RegistryError
 from multi_fetch.limits import MAX_REDIRECTS
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
+from multi_fetch.registry.fast_lane import request_bytes
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.pace import Paces
 from multi_fetch.registry.place import Place
@@ -118,9 +119,8 @@ class Exchange:
         """
         target, there = url, place
         for redirects in range(MAX_REDIRECTS + 1):
-            sent = self._headers_for(target.origin, headers)
-            if authorization and target.origin == url.origin:
-                sent["Authorization"] = authorization
+            own = authorization if target.origin == url.origin else ""
+            sent = self._headers(target.origin, headers, own)
             answer = await self._send_in_turn(method, target, sent, form, attempt, there)
             if answer.status not in REDIRECTS or form:
                 return answer
@@ -132,11 +132,32 @@ class Exchange:
                 await answer.aclose()
         raise AssertionError("the last redirect is refused")
 
-    def _headers_for(self, origin: Origin, headers: Mapping[str, str]) -> dict[str, str]:
+    def _headers(
+        self, origin: Origin, headers: Mapping[str, str], authorization: str
+    ) -> dict[str, str]:
         sent = dict(headers, **_ALWAYS)
         if self._own is not None and origin == self._own[0]:
             sent.update(self._own[1])
+        if authorization:
+            sent["Authorization"] = authorization
         return sent
+
+    def straight_lane(self) -> FastLane | None:
+        """The fast lane, where a request would take it now without waiting for anything.
+
+        Of an origin that is reached through a proxy the lane has no idle connection.
+        """
+        if self._paces or self._fast is None or not self._fast.is_open():
+            return None
+        return self._fast
+
+    def request_bytes(self, url: Url, headers: Mapping[str, str], authorization: str) -> bytes:
+        """A GET, as ``follow`` sends it over the fast lane.
+
+        Raises:
+            RegistryError: it cannot be sent.
+        """
+        return request_bytes("GET", url, self._headers(url.origin, headers, authorization))
 
     async def _send_in_turn(  # noqa: PLR0913, PLR0917 - a request's parts
         self,
@@ -154,7 +175,7 @@ class Exchange:
         pace = self._paces.of(url.origin) if self._paces else None
         # Without a pace it was sent before the host first asked to slow down.
         sent_at = -math.inf
-        if pace is None:
+        if pace is None or (lane is self._fast and self._fast.has_begun(method, url, headers)):
             answer = await lane.send(method, url, headers, form, place)
         else:
             await (pace.wait_turn() if attempt == 1 else pace.wait_again())

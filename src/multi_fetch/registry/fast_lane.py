@@ -12,6 +12,7 @@ import ssl
 import sys
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import trio
 
 from multi_fetch.errors import HostsError, RegistryError, UnavailableError
@@ -19,6 +20,7 @@ from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS, MAX_S
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.connection import Connection
 from multi_fetch.registry.place import Place, refuse_inside
+from multi_fetch.registry.url import Origin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping
@@ -26,7 +28,16 @@ if TYPE_CHECKING:
 
     from multi_fetch.oci.digest import Chunk
     from multi_fetch.registry.head import Head
-    from multi_fetch.registry.url import Origin, Url
+    from multi_fetch.registry.url import Url
+
+
+class Begun(msgspec.Struct, frozen=True, eq=False):
+    """A request that was sent, when on trio's clock, and the connection that its answer is on."""
+
+    origin: Origin
+    request: bytes
+    sent_at: float
+    connection: Connection
 
 
 class FastLane:
@@ -54,6 +65,8 @@ class FastLane:
         self._connect_seconds = connect_seconds
         self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self._idle_count = 0
+        # Requests that the direct lane has sent, and leaves to this one.
+        self._begun: dict[tuple[Origin, bytes], Begun] = {}
 
     def is_open(self) -> bool:
         """Whether requests may go this way: not while httpx or httpcore is mocked."""
@@ -69,9 +82,22 @@ class FastLane:
     ) -> FastAnswer:
         """Sends a GET or HEAD; see ``exchange.Lane``."""
         assert form is None, "only the general lane has bodies"
-        request = _request(method, url, headers)
+        request = request_bytes(method, url, headers)
         connection, head = await self._exchange(url, request, Asked(method, url), place)
         return FastAnswer(self, connection, head, method, url)
+
+    def leave(self, begun: Begun) -> None:
+        """Keeps the answer that has begun to come to a request until ``send`` wants that."""
+        twin = self._begun.pop((begun.origin, begun.request), None)
+        if twin is not None:
+            twin.connection.close()
+        self._begun[begun.origin, begun.request] = begun
+        if len(self._begun) > self._room:
+            self._begun.pop(next(iter(self._begun))).connection.close()
+
+    def has_begun(self, method: str, url: Url, headers: Mapping[str, str]) -> bool:
+        """Whether a request has been sent already, and its answer is here."""
+        return (url.origin, request_bytes(method, url, headers)) in self._begun
 
     async def _exchange(
         self, url: Url, request: bytes, asked: Asked, place: Place
@@ -81,8 +107,17 @@ class FastLane:
         RFC 9112, section 9.3.1: that race is a client's to repair, by itself.
         """
         origin, has_body = url.origin, asked.method != "HEAD"
+        begun = self._begun.pop((origin, request), None) if self._begun else None
+        if begun is not None:  # to the registry itself, which may be anywhere
+            try:
+                return begun.connection, await begun.connection.go_on(asked, sent_at=begun.sent_at)
+            except UnavailableError:
+                begun.connection.close()
+            except BaseException:
+                begun.connection.close()
+                raise
         for _ in range(MAX_STALE_CONNECTIONS):
-            connection = self._take_idle(origin)
+            connection = self.take_idle(origin)
             if connection is None:
                 break
             try:
@@ -117,6 +152,9 @@ class FastLane:
             for _, connection in stack:
                 connection.close()
         self._idle.clear()
+        for begun in self._begun.values():
+            begun.connection.close()
+        self._begun.clear()
 
     def _close_oldest(self) -> None:
         """So that those of an origin that is asked no more are not in the way for ever."""
@@ -127,7 +165,8 @@ class FastLane:
         connection.close()
         self._idle_count -= 1
 
-    def _take_idle(self, origin: Origin) -> Connection | None:
+    def take_idle(self, origin: Origin) -> Connection | None:
+        """The connection to an origin that was used last, if there is an idle one."""
         stack = self._idle.get(origin)
         while stack:
             since, connection = stack.pop()
@@ -260,7 +299,12 @@ def _is_own(library: ModuleType, kind: str, method: str) -> bool:
     return code is not None and code.co_filename.startswith(folder)
 
 
-def _request(method: str, url: Url, headers: Mapping[str, str]) -> bytes:
+def request_bytes(method: str, url: Url, headers: Mapping[str, str]) -> bytes:
+    """A request without a body, as it is sent.
+
+    Raises:
+        RegistryError: it cannot be.
+    """
     lines = [f"{method} {url.target} HTTP/1.1", f"Host: {url.origin.authority}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     text = "\r\n".join(lines)

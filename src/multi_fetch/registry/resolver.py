@@ -39,6 +39,7 @@ from multi_fetch.registry.describe import (
     describe_head,
     describe_manifest,
 )
+from multi_fetch.registry.direct import open_direct_lane
 from multi_fetch.registry.extent import extent_of_whole
 from multi_fetch.registry.fetcher import RegistryFetcher, find, first_answer
 from multi_fetch.registry.resume import Download, read_whole
@@ -47,7 +48,7 @@ from multi_fetch.verify import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from types import TracebackType
     from typing import Self
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from multi_fetch.oci.reference import Reference
     from multi_fetch.protocol.request import ByteRange
     from multi_fetch.registry.answer import Answer
+    from multi_fetch.registry.direct import RegistryDirectLane
     from multi_fetch.registry.ranges import Ranges
     from multi_fetch.registry.session import Session
 
@@ -142,6 +144,13 @@ class RegistryRemote:
         from multi_fetch.registry.listing import referrer_pages
 
         return referrer_pages(self, self._session, ref, artifact_type)
+
+    def direct_lane(self) -> AbstractContextManager[RegistryDirectLane | None]:
+        """For small blobs; see ``remotes.Direct``."""
+        return open_direct_lane(self._session, self._repository, self._is_blob)
+
+    def _is_blob(self, media_types: Sequence[str]) -> bool:
+        return (likely_endpoint(media_types) or self._last_endpoint) is Endpoint.BLOBS
 
     async def find(self, wanted: Wanted, byte_range: ByteRange | None) -> tuple[Candidate, Answer]:
         """The answer that has an object, and where it was; the caller closes it."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.auth import TokenRequest
     from multi_fetch.registry.credentials import Credential, Keychain
     from multi_fetch.registry.exchange import Exchange
+    from multi_fetch.registry.fast_lane import FastLane
     from multi_fetch.registry.hosts import Host
     from multi_fetch.registry.place import Place
     from multi_fetch.registry.url import Origin
@@ -191,6 +192,28 @@ class Session:
     def is_held_back(self, origin: Origin) -> bool:
         """Whether a host has asked to slow down."""
         return self._exchange.is_held_back(origin)
+
+    @property
+    def origin(self) -> Origin:
+        """The registry's."""
+        return self._origin
+
+    def straight_lane(self) -> FastLane | None:
+        """The lane that a request of now goes over without waiting; None where it has to wait."""
+        return self._exchange.straight_lane()
+
+    def present_authorization(self) -> str | None:
+        """The header that a request of now is sent with; None where it has to be asked for."""
+        return self._authorizer.present_authorization()
+
+    def request_bytes(self, path: str, headers: Mapping[str, str], authorization: str) -> bytes:
+        """A GET as ``send`` sends it.
+
+        Raises:
+            RegistryError: it cannot be sent.
+        """
+        url = Url(self._origin, self._host.target(path))
+        return self._exchange.request_bytes(url, headers, authorization)
 
     async def bear(self, error: MultiFetchError, attempt: int) -> None:
         """Waits until the next attempt, or raises the error where there is none.

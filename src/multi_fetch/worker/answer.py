@@ -22,6 +22,7 @@ from multi_fetch.protocol.frames import Begin
 from multi_fetch.protocol.request import Children
 from multi_fetch.remotes import Opened
 from multi_fetch.verify import Verifier, hold
+from multi_fetch.worker.direct import DirectAnswerer
 from multi_fetch.worker.foreign import describe_target, open_target
 from multi_fetch.worker.job import Target
 from multi_fetch.worker.judge import (
@@ -59,6 +60,9 @@ class Answerer:
         speaker: puts frames out for jobs.
         window: where flights come from, and where a job is closed with its terminal frame.
         hashes: hashes what streams.
+
+    Attributes:
+        direct: takes what is small and plain.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Answerer:
         hashes: HashThread,
     ) -> None:
         self._hashes = hashes
+        self.direct = DirectAnswerer(locator, speaker, window)
         self._remote = remote
         self._locator = locator
         self._speaker = speaker
@@ -90,6 +95,8 @@ class Answerer:
         failure: MultiFetchError | None = None
         with trio.CancelScope() as scope:
             while (flight := await self._window.take()) is not None:
+                if self.direct.start(flight):
+                    continue
                 failure, flight.scope = None, scope
                 failure = await self._try_to_answer(flight)
                 if scope.cancel_called:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -112,6 +112,13 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         )
 
 
+class Running(Protocol):
+    """What runs a flight: a scope of trio's, or a place on the direct lane."""
+
+    def cancel(self) -> None:
+        """Ends it; nobody waits for the content any more."""
+
+
 class Flight(msgspec.Struct, eq=False, kw_only=True):
     """One fetch, and the jobs that its content is for.
 
@@ -120,12 +127,14 @@ class Flight(msgspec.Struct, eq=False, kw_only=True):
         key: what lets more jobs join, until content is passed on; None when they may not.
         is_large: whether it counts among the large objects that may run at the same time.
         scope: ends the fetch when it is cancelled; None while it does not run.
+        was_left: whether the direct lane has had it, and has left it to a task of its own.
     """
 
     members: list[Job]
     key: Key | None = None
     is_large: bool = False
-    scope: trio.CancelScope | None = None
+    scope: Running | None = None
+    was_left: bool = False
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

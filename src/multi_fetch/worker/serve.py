@@ -117,6 +117,7 @@ class Worker:
         self._deadlines = Deadlines()
         self._window = Window(
             settings.window,
+            jobs=settings.jobs,
             streams=settings.streams,
             is_ordered=settings.is_ordered,
             on_start=self._deadlines.arm,
@@ -168,14 +169,17 @@ class Worker:
             nursery.cancel_scope.cancel()
 
     async def _work(self, reader: Reader) -> None:
-        with self._hashes:
-            async with trio.open_nursery() as nursery:
-                for _ in range(self._settings.jobs):
-                    nursery.start_soon(self._answerer.run)
-                with self._intake_scope:
-                    names = names_of(self._locator)
-                    await take_in(reader, names, self._window, self._control)
-                self._window.end()
+        with self._hashes, self._answerer.direct.over(self._remote):
+            async with trio.open_nursery() as lasting:
+                lasting.start_soon(self._answerer.direct.run)
+                async with trio.open_nursery() as nursery:
+                    for _ in range(self._settings.jobs):
+                        nursery.start_soon(self._answerer.run)
+                    with self._intake_scope:
+                        names = names_of(self._locator)
+                        await take_in(reader, names, self._window, self._control)
+                    self._window.end()
+                lasting.cancel_scope.cancel()
 
     def _control(self, control: Control, line: int) -> None:
         """Does what a control line says.

@@ -94,6 +94,21 @@ class Speaker:
         self._outlet.put(first, *(self._wire.data(job.id, 0, content) if content else ()))
         self.end(job, proved, children)
 
+    async def wait_room(self) -> None:
+        """Returns once there is room; ``answer_now`` then, before any wait."""
+        await self._outlet.wait_room()
+
+    def answer_now(self, job: Job, begin: Begin, content: bytes, proved: Digest) -> None:
+        """The same as ``answer``, of a job that waits for no turn, and of what fits one frame.
+
+        Nothing is below it that was asked for.
+        """
+        job.sent_bytes = len(content)
+        self._outlet.put(
+            self._begin_bytes(begin), *(self._wire.data(job.id, 0, content) if content else ())
+        )
+        self.end(job, proved)
+
     def begin(self, job: Job, begin: Begin) -> None:
         """The first frame of a job whose content streams."""
         self._outlet.put(self._begin_bytes(begin))

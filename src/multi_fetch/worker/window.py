@@ -55,6 +55,7 @@ class Window:
 
     Args:
         size: how many requests may be open.
+        jobs: how many flights may run at the same time.
         streams: how many large objects may run at the same time.
         is_ordered: whether jobs take turns in the order of their requests.
         on_start: called with each job when it begins to run.
@@ -66,13 +67,20 @@ class Window:
     """
 
     def __init__(
-        self, size: int, *, streams: int, is_ordered: bool, on_start: Callable[[Job], None]
+        self,
+        size: int,
+        *,
+        jobs: int,
+        streams: int,
+        is_ordered: bool,
+        on_start: Callable[[Job], None],
     ) -> None:
         self.tally = Tally()
         self.is_ordered = is_ordered
         self.is_ending = False
         self.flights: dict[Flight, None] = {}
         self._size = size
+        self._jobs = jobs
         self._streams = streams
         self._on_start = on_start
         self._open: dict[int, Job] = {}
@@ -83,6 +91,7 @@ class Window:
         self._waiting_by_key: dict[Key, list[Job]] = {}
         self._joinable: dict[Key, Flight] = {}
         self._large_running = 0
+        self._left: deque[Flight] = deque()
         self._turns: deque[Job] = deque()
         self._room = trio.Event()
         self._takers = trio.lowlevel.ParkingLot()
@@ -127,12 +136,24 @@ class Window:
     async def take(self) -> Flight | None:
         """The next flight, with all jobs aboard that wait for the same; None at the end."""
         while True:
-            job = self._next()
-            if job is not None:
-                return self._depart(job)
+            if self._left:
+                return self._left.popleft()
+            flight = self.take_now()
+            if flight is not None:
+                return flight
             if self.is_ending and not self._open:
                 return None
             await self._takers.park()
+
+    def take_now(self) -> Flight | None:
+        """The next flight that none has run yet, if there is one and room for it."""
+        job = self._next() if len(self.flights) < self._jobs else None
+        return None if job is None else self._depart(job)
+
+    def leave(self, flight: Flight) -> None:
+        """Gives a flight that has departed to who takes next; it goes on counting as running."""
+        self._left.append(flight)
+        self._takers.unpark()
 
     def seal(self, flight: Flight) -> None:
         """Lets nobody join any more: content is about to be passed on."""
@@ -141,18 +162,26 @@ class Window:
             flight.key = None
 
     def land(self, flight: Flight) -> None:
-        """Says that a flight has run."""
+        """Says that a flight has run. Whoever says so takes the next, or calls ``wake``."""
         self.seal(flight)
         del self.flights[flight]
         if flight.is_large:
             self._large_running -= 1
             self._takers.unpark()
 
+    def wake(self) -> None:
+        """Lets another take the next flight."""
+        self._takers.unpark()
+
     def abandon(self, flight: Flight) -> None:
         """Ends a flight that nobody waits for any more."""
         self.seal(flight)
         if flight.scope is not None:
             flight.scope.cancel()
+        elif flight in self._left:
+            self._left.remove(flight)
+            self.land(flight)
+            self.wake()
 
     def close(self, job: Job, error: MultiFetchError | None) -> None:
         """Counts the job as done: its terminal frame was put out."""
@@ -199,7 +228,8 @@ class Window:
         queue[job.id] = job
         if job.parent is not None:
             queue.move_to_end(job.id, last=False)
-        self._takers.unpark()
+        if len(self.flights) < self._jobs:
+            self._takers.unpark()
 
     def _forget(self, job: Job) -> None:
         """Strikes a job that never ran."""

@@ -1,0 +1,154 @@
+"""Small objects over the remote's direct lane: one task answers many, and none has one of its own.
+
+Only what is plain goes this way: a blob by its digest, whole, with nothing below it, for one job.
+What does not come as it should is left to a task, which asks the remote in the general way.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from multi_fetch.oci.descriptor import Descriptor
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.protocol.frames import Begin
+from multi_fetch.protocol.request import Children
+from multi_fetch.remotes import Direct
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from multi_fetch.oci.digest import Digest
+    from multi_fetch.protocol.request import Request
+    from multi_fetch.remotes import DirectLane, Remote, Sent
+    from multi_fetch.worker.job import Flight, Job
+    from multi_fetch.worker.speaker import Speaker
+    from multi_fetch.worker.window import Window
+
+# The one algorithm that all registries have.
+SHA256: Final = "sha256:"
+
+
+class _Place:
+    """A flight's place on the lane; see ``job.Running``."""
+
+    __slots__ = ("_give_up",)
+
+    def __init__(self, give_up: Callable[[], None]) -> None:
+        self._give_up = give_up
+
+    def cancel(self) -> None:
+        self._give_up()
+
+
+class DirectAnswerer:
+    """Runs plain flights.
+
+    Args:
+        locator: the repository, as frames name it.
+        speaker: puts frames out for jobs.
+        window: where flights come from.
+    """
+
+    def __init__(self, locator: str, speaker: Speaker, window: Window) -> None:
+        self._locator = locator
+        self._speaker = speaker
+        self._window = window
+        self._lane: DirectLane | None = None
+        self._flights: dict[Sent, Flight] = {}
+
+    @contextmanager
+    def over(self, remote: Remote) -> Iterator[None]:
+        """Uses the remote's lane, if it has one, while it is entered."""
+        if not isinstance(remote, Direct):
+            yield
+            return
+        with remote.direct_lane() as self._lane:
+            yield
+
+    def start(self, flight: Flight) -> bool:
+        """Asks for a flight's object, if it is plain and can be asked for now.
+
+        What then does not come is given back to the window.
+        """
+        if self._lane is None or flight.was_left:
+            return False
+        plain = _plain(flight)
+        if plain is None:
+            return False
+        _, request, digest = plain
+        sent = self._lane.ask(digest, request.media_types, request.size)
+        if sent is None:
+            return False
+        self._flights[sent] = flight
+        flight.scope = _Place(partial(self._give_up, self._lane, sent))
+        return True
+
+    async def run(self) -> None:
+        """Answers what has come, and asks for more in its place, until cancelled."""
+        if self._lane is None:
+            return
+        while True:
+            arrived = await self._lane.wait()
+            await self._speaker.wait_room()
+            for sent in arrived:
+                flight = self._flights.pop(sent, None)
+                # None: it was given up while there was no room.
+                if flight is not None and not self._answer(self._lane, sent, flight):
+                    self._lane.leave(sent)
+                    flight.was_left, flight.scope = True, None
+                    self._window.leave(flight)
+            while (flight := self._window.take_now()) is not None:
+                if not self.start(flight):
+                    self._window.leave(flight)
+
+    def _answer(self, lane: DirectLane, sent: Sent, flight: Flight) -> bool:
+        """Answers with what has come, if it is what was asked for."""
+        content = sent.content
+        plain = None if content is None else _plain(flight)  # another job may have joined
+        if content is None or plain is None:
+            return False
+        job, request, digest = plain
+        if digest_of(content) != digest:
+            return False
+        lane.take(sent)
+        found = Descriptor(media_type=sent.media_type, digest=digest, size=len(content))
+        name = str(request.reference(self._locator))
+        parent = None if job.parent is None else job.parent.id
+        begin = Begin(job.id, request.object, job.described or found, name, parent)
+        self._speaker.answer_now(job, begin, content, digest)
+        self._window.land(flight)
+        return True
+
+    def _give_up(self, lane: DirectLane, sent: Sent) -> None:
+        lane.drop(sent)
+        self._window.land(self._flights.pop(sent))
+        self._window.wake()
+
+
+def _plain(flight: Flight) -> tuple[Job, Request, Digest] | None:
+    """The only job of a flight, what it asks for, and by which digest, if that is plain."""
+    if len(flight.members) != 1 or flight.is_large:
+        return None
+    job = flight.members[0]
+    request = job.request
+    if (
+        request is None
+        or request.digest is None
+        or not request.digest.startswith(SHA256)
+        or not request.is_content_wanted
+        or request.children is not Children.NONE
+        or request.listing is not None
+    ):
+        return None
+    if (
+        request.locator
+        or request.byte_range
+        or request.platform
+        or request.pin not in {None, request.digest}
+    ):
+        return None
+    if (job.failure, job.turn, job.embedded) != (None, None, None) or job.urls:
+        return None
+    return job, request, request.digest
