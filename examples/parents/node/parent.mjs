@@ -111,7 +111,7 @@ async function run(remote, lines) {
   return last === "bye" && [...objects.values()].every(isGood) ? status ?? 1 : status || 1;
 }
 
-process.on("uncaughtException", (error) => { console.error(error.message); process.exit(1); });
+process.on("uncaughtException", (error) => { console.error(`parent: ${error.message}`); process.exit(1); });
 const [remote, ...lines] = process.argv.slice(2);
 const isRequest = (line) => /^[^\x00- \x7f#!][^\x00-\x1f\x7f]*$/.test(line);
 if (remote === "--decode") for await (const frame of frames(process.stdin)) console.log(json(frame));
