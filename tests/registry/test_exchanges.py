@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import ssl
+import sys
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 
 from multi_fetch.errors import HostsError, MultiFetchError, RegistryError, UnavailableError
 from multi_fetch.limits import MIRROR_CONNECT_TIMEOUT_SECONDS
+from multi_fetch.registry import tls as tls_module
 from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.proxies import Proxies
@@ -68,9 +70,17 @@ def at(server: TlsServer | RawServer, name: str = NAME, **changes: object) -> Ho
     return Host(scheme, f"{name}:{server.port}", **changes)  # type: ignore[arg-type]
 
 
+@pytest.fixture(params=["files", "store"])
+def judges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Certificates are judged by OpenSSL alone, or as where the system has a store of its own."""
+    if request.param == "store":
+        monkeypatch.setattr(tls_module, "STORES", {sys.platform})
+
+
 # --- certificates ---------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("judges")
 async def test_an_authority_of_ones_own_is_trusted(authority: Authority, root: str) -> None:
     async with tls_server(authority.certified(NAME), say) as server:
         assert await get(at(server, tls=Tls(ca_files=(root,)))) == BODY
@@ -79,6 +89,7 @@ async def test_an_authority_of_ones_own_is_trusted(authority: Authority, root: s
         assert caught.value.attempts == 1  # it will not pass
 
 
+@pytest.mark.usefixtures("judges")
 async def test_an_address_may_be_what_a_certificate_is_for(authority: Authority, root: str) -> None:
     async with tls_server(authority.certified("127.0.0.1"), say) as server:
         tls = Tls(ca_files=(root,))
@@ -87,6 +98,7 @@ async def test_an_address_may_be_what_a_certificate_is_for(authority: Authority,
             await get(at(server, tls=tls))
 
 
+@pytest.mark.usefixtures("judges")
 async def test_a_certificate_of_another_name_is_refused_unless_nobody_is_verified(
     authority: Authority, root: str
 ) -> None:
@@ -96,6 +108,7 @@ async def test_a_certificate_of_another_name_is_refused_unless_nobody_is_verifie
         assert await get(at(server, tls=Tls(is_verified=False))) == BODY
 
 
+@pytest.mark.usefixtures("judges")
 async def test_a_client_is_known_by_its_certificate(
     authority: Authority, root: str, tmp_path: Path
 ) -> None:
@@ -112,6 +125,7 @@ async def test_a_client_is_known_by_its_certificate(
             await get(at(server, tls=Tls(ca_files=(root,))))
 
 
+@pytest.mark.usefixtures("judges")
 async def test_a_client_certificate_is_not_shown_where_a_redirect_leads(
     authority: Authority, root: str, tmp_path: Path
 ) -> None:
@@ -139,6 +153,7 @@ async def test_a_client_certificate_is_not_shown_where_a_redirect_leads(
     assert not seen[1]
 
 
+@pytest.mark.usefixtures("judges")
 async def test_tls_below_12_is_refused(authority: Authority, root: str) -> None:
     context = authority.certified(NAME)
     with pytest.warns(DeprecationWarning, match="TLSv1 is deprecated"):

@@ -2,12 +2,14 @@
 
 The system's roots are those that OpenSSL finds by itself, SSL_CERT_FILE and SSL_CERT_DIR included.
 A Python that brought its own OpenSSL may look where no system has them: then where systems do, and
-last certifi's. A host's own come in addition.
+last certifi's. macOS and Windows have a store that OpenSSL does not read: there truststore asks it.
+A host's own come in addition.
 """
 
 from __future__ import annotations
 
 import ssl
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +27,10 @@ SYSTEMS_FILES: Final = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
+
+
+# Systems whose store no file has.
+STORES: Final = frozenset({"darwin", "win32"})
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,19 +99,28 @@ def new_context(tls: Tls = DEFAULT_TLS, *, is_own: bool = False) -> ssl.SSLConte
     Raises:
         HostsError: a file of certificates cannot be used.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = _bare_context(tls)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # As in Go: TLS 1.3 has none, and in the middle of one a write may wait for what is to be read.
     context.options |= ssl.OP_NO_RENEGOTIATION
     # Some Pythons set it: then a connection that is cut looks like a body that has ended.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    if tls.is_verified:
-        _load_roots(context)
-    else:
+    if not tls.is_verified:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    elif sys.platform not in STORES:
+        _load_roots(context)
     _load_own(context, tls, is_own=is_own)
     return context
+
+
+def _bare_context(tls: Tls) -> ssl.SSLContext:
+    """One that trusts nobody yet, or whom the system's store does."""
+    if sys.platform not in STORES or not tls.is_verified:
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    import truststore
+
+    return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _load_roots(context: ssl.SSLContext) -> None:
