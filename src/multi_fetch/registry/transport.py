@@ -121,7 +121,7 @@ class _Body(httpx.AsyncByteStream):
     """A body whose connection is not used again if more came on it than belongs to the answer.
 
     The client would take that for the answer to its next request, and a tag's manifest has no
-    digest that would show it (RFC 9112, section 11.2: response splitting). httpcore looks only for
+    digest that would show it (RFC 9112, section 11.1: response splitting). httpcore looks only for
     what has not been read from the socket yet.
     """
 
