@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+import tracemalloc
+from contextlib import ExitStack
 
 import pytest
 import trio
 
 from multi_fetch.errors import SizeMismatchError
+from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.verify import Counter, Verifier
 from multi_fetch.worker.hashing import LEAST_BYTES, HashThread
@@ -29,6 +32,40 @@ async def test_chunks_of_any_size_are_hashed_in_order() -> None:
             await hashes.begin(verifier, memoryview(buffer)[:size]).wait()
             start += size
     assert verifier.finish() == f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_what_streams_alone_is_hashed_while_its_memory_changes_already(others: int) -> None:
+    """And what does not only once that may change; either way the digest is right."""
+    content = random.Random(2).randbytes(sum(SIZES))
+    verifier = Verifier(digest_of(content), len(content))
+    buffer, start = bytearray(max(SIZES)), 0
+    with HashThread() as hashes, ExitStack() as stack:
+        for _ in range(others):
+            stack.enter_context(hashes.follow(Counter(None)))
+        with hashes.follow(verifier) as hashing:
+            for size in SIZES:
+                buffer[:size] = content[start : start + size]
+                await hashing.begin(memoryview(buffer)[:size])
+                await hashing.settle()
+                buffer[:] = bytes(len(buffer))
+                start += size
+            await hashing.finish()
+    assert verifier.finish() == digest_of(content)
+
+
+async def test_no_chunk_is_copied_that_is_small_or_huge_or_cannot_change() -> None:
+    with HashThread() as hashes, hashes.follow(Counter(None)) as hashing:
+        assert hashes.is_worth_a_copy(bytes(LEAST_BYTES))
+        assert not hashes.is_worth_a_copy(bytes(LEAST_BYTES - 1))
+        assert not hashes.is_worth_a_copy(bytes(MAX_DATA_BYTES + 1))
+        tracemalloc.start()
+        for chunk in (bytes(LEAST_BYTES), memoryview(bytes(MAX_DATA_BYTES + 1))):
+            before = tracemalloc.get_traced_memory()[0]
+            await hashing.begin(chunk)
+            await hashing.settle()
+            assert tracemalloc.get_traced_memory()[0] - before < LEAST_BYTES
+        tracemalloc.stop()
 
 
 async def test_several_objects_are_hashed_at_the_same_time() -> None:

@@ -266,10 +266,12 @@ class Answerer:
             self._speaker.begin(job, self._begin(job, target, opened.descriptor, opened.name))
         await self._speaker.content(flight, held)
         chunks: AsyncIterator[Chunk] = opened.chunks
-        async for chunk in chunks:
-            hashing = self._hashes.begin(judge, chunk)
-            await self._speaker.content(flight, chunk)
-            await hashing.wait()
+        with self._hashes.follow(judge) as hashing:
+            async for chunk in chunks:
+                await hashing.begin(chunk)
+                await self._speaker.content(flight, chunk)
+                await hashing.settle()
+            await hashing.finish()
 
     def _begin(self, job: Job, target: Target, descriptor: Descriptor, name: str) -> Begin:
         assert job.request is not None
