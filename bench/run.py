@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from bench.experiments import Experiment
 
 RESULTS: Final = Path(__file__).with_name("results")
-RANGES: Final = "--ranges"
 LIBRARIES: Final = ("trio", "httpx", "httptools", "msgspec")
 
 
@@ -68,16 +67,6 @@ def parse_options(argv: Sequence[str]) -> Options:
     return options
 
 
-def knows_ranges() -> bool:
-    told = subprocess.run(
-        [Path(sys.executable).with_name("multi-fetch"), "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return RANGES in told.stdout
-
-
 def experiments(options: Options, directory: Path, missing: dict[str, str]) -> Iterator[Experiment]:
     """Those that were chosen and can be done, one after the other, with all that they need."""
     with ExitStack() as stack:
@@ -90,8 +79,6 @@ def experiments(options: Options, directory: Path, missing: dict[str, str]) -> I
             missing["docker-registry"] = f"{COMMAND} is not installed"
         if web.tls_address is None:
             missing["tls"] = "this machine has a loopback address alone"
-        if not knows_ranges():
-            missing["ranges"] = "not there yet"
         storage = Storage(root, web.root)
         storage.add_image()
         plan = Plan(web, registry, storage, directory, stack, is_quick=options.quick)
