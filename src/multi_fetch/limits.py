@@ -322,6 +322,10 @@ CLIENT_ANSWER_BYTES: Final = 2 * MAX_DATA_BYTES
 # The temporary file is given out in blocks of this: eight for a data frame.
 PARKING_BLOCK_BYTES: Final = 64 * 1024
 
+# Pieces of one answer that wait as they came. A worker may send a byte a frame, and each piece
+# takes some 200 bytes beside its own: beyond this, small ones are put together, up to a block.
+CLIENT_FEW_PIECES: Final = 16
+
 # How much of a worker's stderr goes into an error. A Python traceback has about 20 lines.
 STDERR_LINES: Final = 20
 STDERR_LINE_CHARACTERS: Final = 500
@@ -329,6 +333,10 @@ STDERR_LINE_CHARACTERS: Final = 500
 # Answers that fetch_many has asked for beyond those that its caller took: four for each of the
 # worker's jobs, so that a slow caller finds no disk filled, and a fast one no job idle.
 FETCH_MANY_AHEAD: Final = 4 * DEFAULT_JOBS
+
+# When a worker has exited, others may still hold its pipes: a helper that it started, or a shell
+# that wrapped it. What comes from there is waited for so long, as is what is left on stderr.
+EXIT_GRACE_SECONDS: Final = 1.0
 
 # From SIGTERM to SIGKILL: twice what the worker itself takes for its last frames.
 CLOSE_GRACE_SECONDS: Final = 2 * SHUTDOWN_GRACE_SECONDS

@@ -3,7 +3,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
-import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -48,23 +48,18 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]
         yield Repository(f"{address}/demo/app", image, small, large)
 
 
-def _wait_until_closed(count: int) -> None:
-    """A thread that asyncio or trio keeps may be about to close its file: it gets a moment."""
-    gives_up_at = time.monotonic() + 5
-    gc.collect()
-    while open_files() > count and time.monotonic() < gives_up_at:
-        time.sleep(0.02)
-        gc.collect()
-
-
 @pytest.fixture
 def nothing_is_left() -> Iterator[None]:
-    """Fails the test if it leaves an open file or one of the client's threads behind."""
+    """Fails the test if it leaves an open file, a process or one of the client's threads behind.
+
+    Not the threads of anyio's pools: those stay for a while, and hold nothing of a client's.
+    """
     gc.collect()
-    before = open_files()
+    before, children = open_files(), child_pids()
     yield
-    _wait_until_closed(before)
+    gc.collect()
     assert open_files() == before
+    assert child_pids() <= children
     assert not [each for each in threading.enumerate() if each.name == THREAD_NAME]
 
 
@@ -78,19 +73,21 @@ def run_async(request: pytest.FixtureRequest) -> RunAsync:
     return run
 
 
-@pytest.fixture
-def no_file_is_left() -> Iterator[None]:
-    """Fails the test if it leaves an open file behind; trio keeps threads for a while."""
-    gc.collect()
-    before = open_files()
-    yield
-    _wait_until_closed(before)
-    assert open_files() == before
-
-
 def open_files() -> int:
     """How many files this process has open, and the one that lists them."""
     return len(list(Path("/dev/fd").iterdir()))
+
+
+def child_pids() -> set[int]:
+    """The processes that this one has started and not reaped, where the system tells."""
+    found = set()
+    for told in Path("/proc").glob("[0-9]*/stat"):
+        # It may have gone by now.
+        with suppress(OSError):
+            parent = told.read_text().rpartition(")")[2].split()[1]
+            if int(parent) == os.getpid():
+                found.add(int(told.parent.name))
+    return found
 
 
 def is_alive(pid: int) -> bool:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from multi_fetch.client.async_run import AsyncRun, start_process
+from multi_fetch.client.async_process import start_process
+from multi_fetch.client.async_run import AsyncRun
 from multi_fetch.client.launch import plan_launch
 from multi_fetch.errors import RequestCancelledError, WorkerDiedError
 from tests.client.fakes import fake

@@ -15,13 +15,13 @@ from multi_fetch.errors import (
     WorkerDiedError,
 )
 from multi_fetch.oci.digest import digest_of
-from tests.client.conftest import LARGE, SMALL, Repository, RunAsync, is_alive
+from tests.client.conftest import LARGE, SMALL, Repository, RunAsync, is_alive, open_files
 from tests.client.fakes import fake
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("no_file_is_left")
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 ANSWERING = """
 hello(window=64)
@@ -348,6 +348,66 @@ def test_content_that_cannot_be_kept_fails_its_own_request(
             assert await good.read() == b""
 
     run_async(main)
+
+
+HELD = """
+import time
+hello(); line(); line()
+if not os.fork():
+    # It holds stdin, stdout and stderr.
+    time.sleep(60)
+    os._exit(0)
+whole(1, b"left in the pipe" * 10_000)
+sys.stderr.write("its last words")
+sys.stderr.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_dead_worker_whose_pipes_somebody_holds_is_noticed_and_what_it_left_is_read(
+    run_async: RunAsync,
+) -> None:
+    async def main() -> None:
+        async with AsyncWorker("app", command=fake(HELD)) as worker:
+            answers = [worker.submit(each) for each in "abc"]
+            with anyio.fail_after(30):
+                assert await answers[0].read() == b"left in the pipe" * 10_000
+                for answer in answers[1:]:
+                    with pytest.raises(WorkerDiedError, match="SIGKILL") as caught:
+                        await answer.read()
+                    assert caught.value.stderr_lines == ("its last words",)
+
+    run_async(main)
+
+
+def test_nothing_is_open_once_the_block_is_left_though_lines_are_unwritten_and_a_child_lives_on(
+    run_async: RunAsync,
+) -> None:
+    script = """
+import time
+hello(window=100_000)
+if not os.fork():
+    time.sleep(60)
+    os._exit(0)
+signal.pause()
+"""
+
+    async def main() -> None:
+        files = open_files()
+        async with AsyncWorker("app", command=fake(script)) as worker:
+            await worker.hello()
+            for _ in range(3_000):
+                worker.submit("a" * 1_000)
+            await anyio.wait_all_tasks_blocked()
+        # What the event loop itself has open, it has by now.
+        assert open_files() <= files
+
+    async def twice() -> None:
+        async with AsyncWorker("app", command=fake(SILENT)):
+            pass
+        await main()
+
+    run_async(twice)
 
 
 def test_a_command_that_is_not_there_fails_on_entering(run_async: RunAsync) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch.client.parking import Content, Extent, Parking
-from multi_fetch.limits import CLIENT_ANSWER_BYTES, PARKING_BLOCK_BYTES
+from multi_fetch.limits import CLIENT_ANSWER_BYTES, CLIENT_FEW_PIECES, PARKING_BLOCK_BYTES
 from tests.client.conftest import open_files
 
 if TYPE_CHECKING:
@@ -107,13 +107,41 @@ def test_whatever_is_kept_and_taken_comes_back_in_order_and_within_the_bound(
 ) -> None:
     parking = Parking(memory_bytes=bound)
     contents = [Content(parking) for _ in range(3)]
-    kept: list[list[bytes]] = [[], [], []]
+    kept = [b"", b"", b""]
     for number, (which, size) in enumerate(steps):
         if size is not None:
             chunk = number.to_bytes(2, "big") * size
             parking.keep(contents[which], chunk)
-            kept[which].append(chunk)
+            kept[which] += chunk
         elif kept[which]:
-            assert bytes_of(contents[which].take()) == kept[which].pop(0)
+            piece = bytes_of(contents[which].take())
+            assert piece
+            assert kept[which].startswith(piece)
+            kept[which] = kept[which].removeprefix(piece)
         assert parking.used_bytes == sum(each.memory_bytes for each in contents) <= bound
-    assert [len(each) for each in contents] == [len(each) for each in kept]
+    for content, left in zip(contents, kept, strict=True):
+        assert b"".join(bytes_of(content.take()) for _ in range(len(content))) == left
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 10_000, CLIENT_ANSWER_BYTES])
+def test_many_small_pieces_are_put_together(memory_bytes: int) -> None:
+    parking = Parking(memory_bytes=memory_bytes)
+    content = Content(parking)
+    for number in range(100_000):
+        parking.keep(content, bytes([number % 251]))
+    assert len(content) <= 2 * CLIENT_FEW_PIECES
+    assert parking.file_bytes <= 2 * CLIENT_FEW_PIECES * PARKING_BLOCK_BYTES
+    whole = b"".join(bytes_of(content.take()) for _ in range(len(content)))
+    assert whole == bytes(number % 251 for number in range(100_000))
+
+
+def test_a_piece_that_is_being_written_cannot_be_taken() -> None:
+    parking = Parking(memory_bytes=0)
+    content = Content(parking)
+    for _ in range(CLIENT_FEW_PIECES):
+        parking.keep(content, b"x")
+    extent = parking.reserve(content, 1)
+    assert len(content) == CLIENT_FEW_PIECES - 1
+    extent.write(b"y")
+    content.add(extent)
+    assert [bytes_of(content.take()) for _ in range(len(content))][-1] == b"xy"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -112,6 +113,30 @@ def test_credentials_are_given_by_the_environment_alone(tmp_path: Path) -> None:
         env |= {"MULTI_FETCH_USERNAME": "me", "MULTI_FETCH_PASSWORD": "secret"}
         with Worker(remote, env=env) as worker:
             assert worker.submit("latest").read()
+
+
+def test_a_dead_worker_whose_pipes_somebody_holds_is_noticed_and_what_it_left_is_read() -> None:
+    script = """
+import time
+hello(); line(); line()
+if not os.fork():
+    # It holds stdin, stdout and stderr.
+    time.sleep(60)
+    os._exit(0)
+whole(1, b"left in the pipe" * 10_000)
+sys.stderr.write("its last words")
+sys.stderr.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with Worker("app", command=fake(script)) as worker:
+        answers = [worker.submit(each) for each in "abc"]
+        begun_at = time.monotonic()
+        assert answers[0].read() == b"left in the pipe" * 10_000
+        for answer in answers[1:]:
+            with pytest.raises(WorkerDiedError, match="SIGKILL") as caught:
+                answer.read()
+            assert caught.value.stderr_lines == ("its last words",)
+        assert time.monotonic() - begun_at < 30
 
 
 def test_wrong_usage_is_told_with_the_workers_own_words() -> None:

@@ -6,10 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import anyio
-import anyio.to_thread
 
 from multi_fetch.client.answer_facts import AnswerFacts
-from multi_fetch.client.parking import Extent
+from multi_fetch.client.async_parking import read_piece
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -76,7 +75,7 @@ class AsyncAnswer(AnswerFacts):
         piece = self._exchange.take()
         if piece is None:
             raise StopAsyncIteration
-        return await anyio.to_thread.run_sync(piece.read) if isinstance(piece, Extent) else piece
+        return await read_piece(piece)
 
     async def children(self) -> AsyncIterator[AsyncAnswer]:
         """The answers to what was found in this one's content, in the order of their beginning.

@@ -1,7 +1,8 @@
-"""One run of a worker for tasks: its process, and the three tasks that talk to it.
+"""One run of a worker for tasks: its process, and the four tasks that talk to it.
 
 One task reads stdout, one stderr, one writes stdin, so reading never waits for writing, and what
-the worker says is always taken in. All of them, and all callers, are on one event loop, so the
+the worker says is always taken in. One waits for the process, since others may hold its pipes open
+after its death. All of them, and all callers, are on one event loop, so the
 session needs no lock; only the temporary file is written and read in threads.
 
 The tasks are shielded: they end when the run does, not when the scope around it is cancelled,
@@ -11,14 +12,14 @@ because ending a process in order needs them.
 from __future__ import annotations
 
 from contextlib import suppress
-from subprocess import PIPE
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 
+from multi_fetch.client.async_parking import keep_chunk
 from multi_fetch.client.launch import StderrTail, end_error
+from multi_fetch.client.leftover import Leftover
 from multi_fetch.client.parking import Content, Parking
 from multi_fetch.client.session import Session
 from multi_fetch.errors import (
@@ -27,16 +28,14 @@ from multi_fetch.errors import (
     RequestCancelledError,
     UnknownVersionError,
 )
+from multi_fetch.limits import EXIT_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anyio.abc import Process
-
+    from multi_fetch.client.async_process import AsyncProcess
     from multi_fetch.client.exchange import Exchange
     from multi_fetch.client.launch import Launch
-
-READ_BYTES: Final = 256 * 1024
 
 
 class AsyncRun:
@@ -46,14 +45,10 @@ class AsyncRun:
         session: what is asked and answered.
     """
 
-    def __init__(self, launch: Launch, process: Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stderr is not None
+    def __init__(self, launch: Launch, process: AsyncProcess) -> None:
         self._parking = Parking(memory_bytes=launch.memory_bytes, folder=launch.spool_folder)
         self.session = Session(lambda: Content(self._parking))
         self._process = process
-        self._stdin, self._stdout, self._stderr = process.stdin, process.stdout, process.stderr
         self._grace_seconds = launch.grace_seconds
         self._tail = StderrTail()
         self._has_lines = anyio.Event()
@@ -62,6 +57,7 @@ class AsyncRun:
         self._is_over = anyio.Event()
         self._is_closing = False
         self._is_eof = False
+        self._received_bytes = 0
         self._broken: MultiFetchError | None = None
 
     # --- for callers --------------------------------------------------------------------------
@@ -104,34 +100,33 @@ class AsyncRun:
                     tasks.start_soon(self._write_stdin)
                     tasks.start_soon(self._read_stdout)
                     tasks.start_soon(self._read_stderr)
+                    tasks.start_soon(self._watch_exit)
                     await self._is_ending.wait()
                     await self._end_process()
                     tasks.cancel_scope.cancel()
-                await self._process.aclose()
         finally:
+            self._process.close()
             self._finish()
             self._is_over.set()
 
     async def _write_stdin(self) -> None:
         # A broken pipe is a worker that reads no more; what it has left to say comes on stdout.
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        with suppress(anyio.ClosedResourceError, OSError):
             while True:
                 self._has_lines = anyio.Event()
                 while lines := self.session.take_lines():
-                    await self._stdin.send(lines)
+                    await self._process.write(lines)
                 await self._has_lines.wait()
 
     async def _read_stderr(self) -> None:
-        with suppress(anyio.EndOfStream):
-            while True:
-                self._tail.feed(await self._stderr.receive(READ_BYTES))
+        while data := await self._process.read_stderr():
+            self._tail.feed(data)
         self._is_silent.set()
 
     async def _read_stdout(self) -> None:
         try:
-            with suppress(anyio.EndOfStream):
-                while True:
-                    await self._take(await self._stdout.receive(READ_BYTES))
+            while data := await self._process.read_stdout():
+                await self._take(data)
             self._is_eof = True
             if self._broken is None:
                 self.session.receive_eof()
@@ -139,7 +134,18 @@ class AsyncRun:
             self._broken = error
         self._is_ending.set()
 
+    async def _watch_exit(self) -> None:
+        await self._process.wait()
+        # What the worker left in the pipe is taken; who else holds that gets a moment.
+        leftover = Leftover(self._received_bytes)
+        while not self._is_ending.is_set():
+            with anyio.move_on_after(EXIT_GRACE_SECONDS):
+                await self._is_ending.wait()
+            if leftover.is_read(self._received_bytes):
+                self._is_ending.set()
+
     async def _take(self, data: bytes) -> None:
+        self._received_bytes += len(data)
         # A worker that is being ended is read all the same, so that nothing holds it up.
         if self._is_ending.is_set():
             return
@@ -153,11 +159,8 @@ class AsyncRun:
         self._has_lines.set()
 
     async def _keep(self, exchange: Exchange, chunk: bytes) -> None:
-        if self._parking.has_room(exchange.content, len(chunk)):
-            exchange.content.add(chunk)
-            return
         try:
-            exchange.content.add(await anyio.to_thread.run_sync(self._parking.park, chunk))
+            await keep_chunk(self._parking, exchange.content, chunk)
         except OSError as error:
             self.session.lose_content(exchange, error)
 
@@ -167,22 +170,15 @@ class AsyncRun:
         if self._is_closing:
             # Those who wait need not wait for the process too.
             self._finish()
-        with suppress(OSError, anyio.BrokenResourceError):
-            await self._stdin.aclose()
+        self._process.close_stdin()
         # A worker that closed its stdout is about to exit, with a status of its own.
-        if not (self._is_eof and await self._has_exited()):
-            self._process.terminate()
-            if not await self._has_exited():
-                self._process.kill()
-        await self._process.wait()
+        await self._process.end(
+            patience_seconds=self._grace_seconds if self._is_eof else 0.0,
+            grace_seconds=self._grace_seconds,
+        )
         if not self._is_closing:
-            with anyio.move_on_after(self._grace_seconds):
+            with anyio.move_on_after(EXIT_GRACE_SECONDS):
                 await self._is_silent.wait()
-
-    async def _has_exited(self) -> bool:
-        with anyio.move_on_after(self._grace_seconds):
-            await self._process.wait()
-        return self._process.returncode is not None
 
     def _finish(self) -> None:
         self.session.finish(self._end_error)
@@ -192,15 +188,4 @@ class AsyncRun:
         if self._is_closing:
             return RequestCancelledError("the worker was closed before the request was done")
         told = self.session.worker_error
-        return end_error(self._broken, self._process.returncode, told, self._tail)
-
-
-async def start_process(launch: Launch) -> Process:
-    """Starts a worker's process.
-
-    Raises:
-        OSError: it cannot be started.
-    """
-    return await anyio.open_process(
-        launch.argv, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=launch.env
-    )
+        return end_error(self._broken, self._process.exit_status, told, self._tail)

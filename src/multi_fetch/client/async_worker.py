@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Self
 import anyio
 
 from multi_fetch.client.async_answer import AsyncAnswer
-from multi_fetch.client.async_run import AsyncRun, start_process
+from multi_fetch.client.async_process import start_process
+from multi_fetch.client.async_run import AsyncRun
 from multi_fetch.client.launch import plan_launch
 
 if TYPE_CHECKING:

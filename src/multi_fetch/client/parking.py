@@ -6,8 +6,11 @@ and beyond them in one temporary file, which has no name and is cut into blocks 
 out again. So memory is bounded, the number of open files is, and the file is never larger than
 what was waiting at one time.
 
+Many small pieces of one content are put together, so that what is kept of each beside its bytes
+does not grow with their number.
+
 Nothing here takes a lock. ``Parking`` and ``Content`` belong to whoever holds the session. An
-``Extent`` may be read and dropped in any thread: it only gives its blocks back to a deque.
+``Extent`` may be read, written and dropped in any thread: it only gives its blocks back to a deque.
 """
 
 from __future__ import annotations
@@ -17,7 +20,12 @@ import tempfile
 from collections import deque
 from typing import TYPE_CHECKING, TypeAlias
 
-from multi_fetch.limits import CLIENT_ANSWER_BYTES, CLIENT_MEMORY_BYTES, PARKING_BLOCK_BYTES
+from multi_fetch.limits import (
+    CLIENT_ANSWER_BYTES,
+    CLIENT_FEW_PIECES,
+    CLIENT_MEMORY_BYTES,
+    PARKING_BLOCK_BYTES,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,18 +52,16 @@ class BlockFile:
         if hasattr(self, "_file"):
             self._file.close()
 
-    def write(self, chunk: bytes) -> Extent:
-        """Keeps a chunk.
+    def write(self, block: int, position: int, content: memoryview) -> None:
+        """Writes into one block, from a position in it.
 
         Raises:
             OSError: it cannot be written; the disk may be full.
         """
-        extent = Extent(self, self._allocate(-(-len(chunk) // PARKING_BLOCK_BYTES)), len(chunk))
-        rest = memoryview(chunk)
-        for block in extent.blocks:
-            self._write_block(block, rest[:PARKING_BLOCK_BYTES])
-            rest = rest[PARKING_BLOCK_BYTES:]
-        return extent
+        position += block * PARKING_BLOCK_BYTES
+        while content:
+            written = os.pwrite(self._file.fileno(), content, position)
+            content, position = content[written:], position + written
 
     def read(self, blocks: Sequence[int], size: int) -> bytes:
         """The ``size`` bytes that begin in the first of these blocks.
@@ -73,7 +79,8 @@ class BlockFile:
             raise OSError(f"the temporary file gave {len(found)} of {size} bytes back")
         return found
 
-    def _allocate(self, count: int) -> list[int]:
+    def allocate(self, count: int) -> list[int]:
+        """Blocks that nobody has."""
         blocks: list[int] = []
         for _ in range(count):
             if self.free:
@@ -83,25 +90,38 @@ class BlockFile:
                 self.blocks += 1
         return blocks
 
-    def _write_block(self, block: int, content: memoryview) -> None:
-        position = block * PARKING_BLOCK_BYTES
-        while content:
-            written = os.pwrite(self._file.fileno(), content, position)
-            content, position = content[written:], position + written
-
 
 class Extent:
-    """A chunk in the file. Its blocks are free again when nothing refers to it any more."""
+    """Content in the file. Its blocks are free again when nothing refers to it any more."""
 
-    __slots__ = ("_file", "blocks", "size")
+    __slots__ = ("_blocks", "_file", "size")
 
-    def __init__(self, file: BlockFile, blocks: list[int], size: int) -> None:
+    def __init__(self, file: BlockFile, size: int) -> None:
         self._file = file
-        self.blocks = blocks
-        self.size = size
+        self._blocks = file.allocate(-(-size // PARKING_BLOCK_BYTES))
+        self.size = 0
 
     def __del__(self) -> None:
-        self._file.free.extend(self.blocks)
+        self._file.free.extend(self._blocks)
+
+    @property
+    def room_bytes(self) -> int:
+        """What can be written behind the rest."""
+        return len(self._blocks) * PARKING_BLOCK_BYTES - self.size
+
+    def write(self, chunk: bytes) -> None:
+        """Adds a chunk, for which there must be room. It may wait for the disk.
+
+        Raises:
+            OSError: it cannot be written; the disk may be full.
+        """
+        rest = memoryview(chunk)
+        while rest:
+            index, position = divmod(self.size, PARKING_BLOCK_BYTES)
+            part = rest[: PARKING_BLOCK_BYTES - position]
+            self._file.write(self._blocks[index], position, part)
+            self.size += len(part)
+            rest = rest[len(part) :]
 
     def read(self) -> bytes:
         """The chunk. It may wait for the disk.
@@ -109,7 +129,7 @@ class Extent:
         Raises:
             OSError: it cannot be read.
         """
-        return self._file.read(self.blocks, self.size)
+        return self._file.read(self._blocks, self.size)
 
 
 Piece: TypeAlias = bytes | Extent
@@ -149,7 +169,8 @@ class Parking:
     def has_room(self, content: Content, size: int) -> bool:
         """Whether a chunk of this size may stay in memory."""
         return (
-            content.memory_bytes + size <= CLIENT_ANSWER_BYTES
+            not content.is_reopened_for(size)
+            and content.memory_bytes + size <= CLIENT_ANSWER_BYTES
             and self.used_bytes + size <= self._memory_bytes
         )
 
@@ -157,19 +178,26 @@ class Parking:
         """Adds a chunk to a content, from memory or from the file. It may wait for the disk.
 
         Raises:
-            OSError: as ``park`` does.
-        """
-        content.add(chunk if self.has_room(content, len(chunk)) else self.park(chunk))
-
-    def park(self, chunk: bytes) -> Extent:
-        """Writes a chunk to the file; one caller at a time. It may wait for the disk.
-
-        Raises:
             OSError: there is no file, or no room in it.
         """
+        if self.has_room(content, len(chunk)):
+            content.add(chunk)
+            return
+        extent = self.reserve(content, len(chunk))
+        extent.write(chunk)
+        content.add(extent)
+
+    def reserve(self, content: Content, size: int) -> Extent:
+        """A place in the file for the next chunk of a content, to be written and then added.
+
+        Raises:
+            OSError: there is no file.
+        """
+        if last := content.reopen(size):
+            return last
         if self._file is None:
             self._file = BlockFile(self._folder)
-        return self._file.write(chunk)
+        return Extent(self._file, size)
 
     def hold(self, size: int) -> None:
         """Counts bytes that stay in memory."""
@@ -201,10 +229,29 @@ class Content:
         """Puts a piece behind the others; after ``drop`` it is let go of at once."""
         if self._is_dropped:
             return
-        self._pieces.append(piece)
         if isinstance(piece, bytes):
             self.memory_bytes += len(piece)
             self._parking.hold(len(piece))
+            last = self._pieces[-1] if len(self._pieces) >= CLIENT_FEW_PIECES else None
+            if isinstance(last, bytes) and len(last) + len(piece) <= PARKING_BLOCK_BYTES:
+                self._pieces[-1] = last + piece
+                return
+        self._pieces.append(piece)
+
+    def is_reopened_for(self, size: int) -> bool:
+        """Whether the last of many pieces is in the file and has room for so much more."""
+        if len(self._pieces) < CLIENT_FEW_PIECES:
+            return False
+        last = self._pieces[-1]
+        return isinstance(last, Extent) and last.room_bytes >= size
+
+    def reopen(self, size: int) -> Extent | None:
+        """Takes that piece back, so that nobody reads it while it is written."""
+        if not self.is_reopened_for(size):
+            return None
+        last = self._pieces.pop()
+        assert isinstance(last, Extent)
+        return last
 
     def take(self) -> Piece:
         """Takes the first piece; there must be one."""

@@ -79,6 +79,11 @@ class WorkerProcess:
                 self._process.kill()
         return self._process.wait()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not exited yet; others may hold its pipes open when it has."""
+        return self._process.poll() is None
+
     def _has_exited(self, seconds: float) -> bool:
         try:
             self._process.wait(seconds)

@@ -1,7 +1,8 @@
 """One run of a worker for threads: its process, and the one thread that talks to it.
 
 The thread alone touches the pipes. It waits for all three at once and for the callers' wake-up,
-so reading never waits for writing, and what the worker says is always taken in. Callers change the
+so reading never waits for writing, and what the worker says is always taken in. Since others may
+hold the pipes open after the worker's death, it looks after the process too. Callers change the
 session under the lock, which nobody holds while waiting for anything but a disk.
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 import os
 import selectors
 import threading
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from multi_fetch.client.launch import StderrTail, end_error
+from multi_fetch.client.leftover import Leftover
 from multi_fetch.client.parking import Content, Parking
 from multi_fetch.client.process import WorkerProcess
 from multi_fetch.client.session import Session
@@ -22,6 +25,7 @@ from multi_fetch.errors import (
     RequestCancelledError,
     UnknownVersionError,
 )
+from multi_fetch.limits import EXIT_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +35,9 @@ if TYPE_CHECKING:
 
 # Of stderr, once the worker has ended: more than a pipe holds.
 MAX_LAST_READS: Final = 8
+
+# How often it is looked whether the process still runs.
+WATCH_SECONDS: Final = 0.5
 
 THREAD_NAME: Final = "multi-fetch client"
 
@@ -57,6 +64,9 @@ class Pump:
         self._is_deaf = False
         self._is_awake = False
         self._is_eof = False
+        self._looks_at = 0.0
+        self._received_bytes = 0
+        self._leftover: Leftover | None = None
         self._broken: MultiFetchError | None = None
         self._exit_status: int | None = None
         self._process = WorkerProcess(launch)
@@ -107,7 +117,7 @@ class Pump:
         selector.register(self._process.stdout, selectors.EVENT_READ, self._take_stdout)
         selector.register(self._process.stderr, selectors.EVENT_READ, self._take_stderr)
         is_writing = False
-        while not self._is_eof and self._broken is None:
+        while not self._is_eof and self._broken is None and not self._is_left():
             with self.lock:
                 if self._is_closing:
                     return
@@ -119,8 +129,22 @@ class Pump:
                     selector.register(self._process.stdin, selectors.EVENT_WRITE, self._send)
                 else:
                     selector.unregister(self._process.stdin)
-            for key, _ in selector.select():
+            for key, _ in selector.select(WATCH_SECONDS):
                 key.data(selector)
+
+    def _is_left(self) -> bool:
+        """Whether the process has exited, and nothing more comes from who else holds its pipes."""
+        now = monotonic()
+        if now < self._looks_at:
+            return False
+        if self._process.is_running:
+            self._looks_at = now + WATCH_SECONDS
+            return False
+        self._looks_at = now + EXIT_GRACE_SECONDS
+        if self._leftover is None:
+            self._leftover = Leftover(self._received_bytes)
+            return False
+        return self._leftover.is_read(self._received_bytes)
 
     def _take_wake(self, selector: selectors.BaseSelector) -> None:
         with self.lock:
@@ -144,6 +168,7 @@ class Pump:
         data = self._process.read_stdout()
         if data is None:
             return
+        self._received_bytes += len(data)
         with self.lock:
             try:
                 for exchange, chunk in self.session.receive(data):

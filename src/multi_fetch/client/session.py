@@ -129,7 +129,8 @@ class Session:
 
         def make_error() -> InternalError:
             lost = InternalError(f"{exchange.object}: its content could not be kept: {error}")
-            lost.__cause__ = error
+            # Its traceback would hold the file open for as long as somebody has the error.
+            lost.__cause__ = error.with_traceback(None)
             return lost
 
         self._abandon(exchange, make_error)
