@@ -219,11 +219,14 @@ def flags_of(command: str) -> set[str]:
 def test_the_flags_are_those_of_the_two_commands() -> None:
     rows = table("flag")
     written = {flag for row in rows for flag in re.findall(r"--[a-z-]+", row[0])}
-    worker_alone = {
-        flag for row in rows if "`multi-fetch`" in row[1] for flag in re.findall(r"--\S+\b", row[0])
-    }
+
+    def of_alone(command: str) -> set[str]:
+        alone = (row[0] for row in rows if f"(`{command}`" in row[1])
+        return {flag for flags in alone for flag in re.findall(r"--[a-z-]+", flags)}
+
     assert written == flags_of("multi-fetch") | flags_of("fetch-object")
-    assert worker_alone == flags_of("multi-fetch") - flags_of("fetch-object")
+    assert of_alone("multi-fetch") == flags_of("multi-fetch") - flags_of("fetch-object")
+    assert of_alone("fetch-object") == flags_of("fetch-object") - flags_of("multi-fetch")
 
 
 def test_the_defaults_are_those_of_the_worker() -> None:

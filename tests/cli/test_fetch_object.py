@@ -65,6 +65,72 @@ def test_content_none_writes_the_descriptor(
     assert json.loads(out)["digest"] == blob.digest
 
 
+def test_flags_say_what_hints_say(
+    builder: LayoutBuilder, remote: str, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    platform = Platform(os="linux", architecture="arm64")
+    image = builder.add_image(builder.add_empty(), [builder.add_blob(b"layer")])
+    index = builder.add_index([replace(image, platform=platform)])
+    forms = {
+        ("--descriptor",): ("content:none",),
+        ("--platform", "linux/arm64"): ("platform:linux/arm64",),
+        ("--platform", "linux/arm64", "--descriptor"): ("platform:linux/arm64", "content:none"),
+        ("--range", "3-9"): ("range:3-9",),
+    }
+    for flags, hints in forms.items():
+        outs = []
+        for words in ([*flags, f"{remote}@{index.digest}"], [remote, index.digest, *hints]):
+            assert main(words) == 0
+            outs.append(capfdbinary.readouterr().out)
+        assert outs[0] == outs[1] != b""
+
+
+def test_a_file_has_its_name_once_its_content_is_verified(
+    builder: LayoutBuilder, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    output = tmp_path / "out" / "layer"
+    output.parent.mkdir()
+    blob = builder.add_blob(LARGE)
+    for faults, status in (([Fault(flip_byte(len(LARGE) - 1))], 1), ([], 0)):
+        with loopback(builder.finish(), *faults) as registry:
+            words = [f"{registry.address}/demo/app", blob.digest, "--output", str(output)]
+            assert main(words) == status
+        assert output.exists() == (not status)
+        assert len(list(output.parent.iterdir())) == output.exists()
+    assert output.read_bytes() == LARGE
+    assert capfdbinary.readouterr().out == b""
+
+
+def test_a_file_that_cannot_be_written_is_told(
+    remote: str, blob: Descriptor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([remote, blob.digest, "--output", "/dev/full"]) == 1
+    assert capfd.readouterr().err == (
+        "fetch-object: cannot write to /dev/full: No space left on device\n"
+    )
+
+
+def test_what_is_in_a_store_is_fetched_once(
+    builder: LayoutBuilder, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    blob, large = builder.add_blob(CONTENT), builder.add_blob(LARGE)
+    with loopback(builder.finish()) as registry:
+        for digest in (blob.digest, large.digest) * 2:
+            words = [f"{registry.address}/demo/app@{digest}", "--store", str(tmp_path / "store")]
+            assert main(words) == 0
+        assert sum("/blobs/" in each.path for each in registry.requests) == 2
+    assert capfdbinary.readouterr().out == (CONTENT + LARGE) * 2
+
+
+def test_progress_is_told_as_json(
+    remote: str, blob: Descriptor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([remote, blob.digest, "--progress", "json"]) == 0
+    last = json.loads(capfd.readouterr().err.splitlines()[-1])["progress"]
+    assert last["succeeded"] == 1
+    assert last["bytes"] == len(CONTENT)
+
+
 def test_content_that_was_altered_is_not_written(
     builder: LayoutBuilder, blob: Descriptor, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
@@ -129,6 +195,11 @@ def test_indexes_of_indexes_come_to_an_end(
         (["redis:7", "size:1"], "write 'fetch-object docker.io/library/redis 7 size:1'"),
         (["redis", "a/b"], "a/b"),
         (["redis", "7", "no-hint"], "no-hint"),
+        (["redis:7", "--range", "9"], "range"),
+        (["redis:7", "--platform", "linux"], "platform"),
+        (["redis:7", "--platform", "linux/amd64", "--range", "0-9"], "do not go together"),
+        (["redis:7", "--offline"], "add --store <folder>"),
+        (["redis:7", "--output", "/"], "is a folder: name a file in it"),
     ],
 )
 def test_wrong_usage_is_told_with_status_2(

@@ -87,16 +87,16 @@ def closed_stream(*streams: tuple[int, str]) -> str:
     return ""
 
 
-def stream_failure(group: BaseExceptionGroup[OSError]) -> str:
-    """What to complain of, if a standard stream failed.
+def stream_failure(group: BaseExceptionGroup[OSError], *files: str) -> str:
+    """What to complain of, if a standard stream failed, or one of these files.
 
     Raises:
-        BaseExceptionGroup: it was not a standard stream that failed.
+        BaseExceptionGroup: it was something else that failed.
     """
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if not isinstance(error, OSError) or error.filename not in {STDIN_NAME, STDOUT_NAME}:
+    if not isinstance(error, OSError) or error.filename not in {STDIN_NAME, STDOUT_NAME, *files}:
         raise group
     verb = "read" if error.filename == STDIN_NAME else "write to"
     return f"cannot {verb} {error.filename}: {error.strerror}"

@@ -1,14 +1,16 @@
 """``fetch-object [flags] <remote> <object> [<hint>...]``: one object, its raw bytes to stdout.
 
-Content that fits one data frame of the worker is verified before any of it is written; of larger
-content a part may have been written when it fails, which the exit status tells.
+The command line, the signals and the exit status are here; what is fetched, and how, is in
+copy_object.py; where it goes, in output.py.
 """
 
 from __future__ import annotations
 
 import logging
 import signal
-from typing import TYPE_CHECKING, Final
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import trio
@@ -25,50 +27,43 @@ from multi_fetch.cli.arguments import (
     reference,
     stream_failure,
 )
+from multi_fetch.cli.copy_object import Copy
 from multi_fetch.cli.credentials import credentials
-from multi_fetch.cli.help import CommandParser, Texts
+from multi_fetch.cli.help import CommandParser, Shown, Texts
 from multi_fetch.cli.hosts import reach
 from multi_fetch.cli.logs import set_up_logging
+from multi_fetch.cli.output import DASH, STDOUT, open_output
 from multi_fetch.cli.patience import add_patience_flags, patience
+from multi_fetch.cli.progress import add_progress_flag, observer
+from multi_fetch.cli.store import STORE_HELP, add_store_flags, store_settings, with_store
 from multi_fetch.errors import (
     DeadlineExceededError,
     InvalidRequestError,
     MultiFetchError,
     ObjectRequiredError,
     RequestCancelledError,
-    UnsupportedError,
 )
-from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
-from multi_fetch.oci.descriptor import encode_hook
-from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import Children, Request, parse_request
-from multi_fetch.remotes import open_remote
-from multi_fetch.verify import Verifier, hold
-from multi_fetch.worker.foreign import describe_target, open_target
+from multi_fetch.remotes import Remote, open_remote
 from multi_fetch.worker.job import Target
-from multi_fetch.worker.judge import check_held, check_pin, check_verifiable, held_limit, judge_of
-from multi_fetch.worker.pipes import STDOUT_NAME, open_writer
+from multi_fetch.worker.pipes import STDOUT_NAME
+from multi_fetch.worker.progress import Observer
 from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
-from multi_fetch.worker.tree import branch, is_index
 from multi_fetch.worker.window import REMOTE_CODES
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from multi_fetch.cli.hosts import Reach
-    from multi_fetch.oci.descriptor import Descriptor
-    from multi_fetch.remotes import Remote
+    from multi_fetch.cli.logs import StderrLog
+    from multi_fetch.oci.reference import Reference
     from multi_fetch.worker.pipes import Writer
-
-STDOUT: Final = 1
 
 log = logging.getLogger(__name__)
 
 USAGE_LINES = """\
 fetch-object [flags] <remote> <object> [<hint>...]
-       fetch-object [flags] <remote>:<tag>[@<digest>]
-       fetch-object [flags] <remote>@<digest>"""
+       fetch-object [flags] <remote>:<tag>[@<digest>] | <remote>@<digest>"""
 
 ABOUT = """\
 Fetch one object from a registry: its verified raw bytes go to stdout.
@@ -98,7 +93,7 @@ exit status:
   of it at most, 2 usage, 3 the remote could not be used,
   128+n ended by signal n
 
-{ENVIRONMENT_HELP}"""
+{ENVIRONMENT_HELP}{STORE_HELP}"""
 
 EXAMPLE = """\
 example:
@@ -106,44 +101,97 @@ example:
 """
 
 
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line says.
+
+    Attributes:
+        request: the object.
+        locator: its repository.
+        opening: the remote.
+        output: a path, or a dash for stdout.
+        timeout_seconds: for everything; None for no limit.
+        observer: who watches.
+    """
+
+    request: Request
+    locator: str
+    opening: AbstractAsyncContextManager[Remote]
+    output: str
+    timeout_seconds: float | None
+    observer: Observer | None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     arguments = make_parser().parse_args(argv)
-    set_up_logging(arguments.log_level, arguments.log_format)
+    written = set_up_logging(arguments.log_level, arguments.log_format)
     try:
-        request = _request(arguments.ref, arguments.object)
-        reached = reach(arguments, arguments.ref)
+        run = _run_of(arguments, written)
     except InvalidRequestError as error:
         complain("fetch-object", error.message)
         return USAGE
-    if problem := closed_stream((STDOUT, STDOUT_NAME)):
+    if run.output == DASH and (problem := closed_stream((STDOUT, STDOUT_NAME))):
         complain("fetch-object", problem)
         return USAGE
     status = FAILURE
     try:
-        status = trio.run(_run, arguments, request, reached)
+        status = trio.run(_run, run)
     except* BrokenPipeError:
         status = STDOUT_CLOSED_STATUS
     except* OSError as group:
-        complain("fetch-object", stream_failure(group))
+        complain("fetch-object", stream_failure(group, run.output))
     return status
 
 
-def _request(ref: Reference, words: list[str]) -> Request:
-    """The object, from one of the two forms of the command line."""
+def _run_of(arguments: argparse.Namespace, written: StderrLog) -> Run:
+    """What the command line says.
+
+    Raises:
+        InvalidRequestError: it says nothing that can be done.
+    """
+    ref: Reference = arguments.ref
+    request = _request(ref, arguments.object, _hints(arguments))
+    reached, store = reach(arguments, ref), store_settings(arguments, ref)
+    held, borne = credentials(arguments.authfile), patience(arguments)
+    if Path(arguments.output).is_dir():
+        raise InvalidRequestError(
+            f"--output {arguments.output} is a folder: name a file in it, or '-' for stdout"
+        )
+    return Run(
+        request=request,
+        locator=ref.locator,
+        opening=with_store(open_remote(ref, patience=borne, **held, **reached), store),
+        output=arguments.output,
+        timeout_seconds=arguments.timeout,
+        observer=observer(arguments.progress, str(ref), written),
+    )
+
+
+def _hints(arguments: argparse.Namespace) -> list[str]:
+    """Hints that were given as flags."""
+    hints = ["content:none"] if arguments.descriptor else []
+    if arguments.platform is not None:
+        hints.append(f"platform:{arguments.platform}")
+    if arguments.range is not None:
+        hints.append(f"range:{arguments.range}")
+    return hints
+
+
+def _request(ref: Reference, words: list[str], hints: list[str]) -> Request:
+    """The object, from one of the two forms of the command line, and the hints behind it."""
     if not words:
         if not ref.object:
             raise ObjectRequiredError(
                 f"{ref} names no object: write '{ref}:latest', or the object behind a blank"
             )
-        return parse_request(ref.object, [])
+        return parse_request(ref.object, hints)
     if ref.object:
         asked, word = f"{ref.tag}@{ref.digest}".strip("@"), words[0][:80]
         raise InvalidRequestError(
             f"{ref} names an object already: leave out {word!r}, or, if it is a hint, write"
             f" 'fetch-object {ref.locator} {asked} {word}'"
         )
-    request = parse_request(words[0], words[1:])
+    request = parse_request(words[0], words[1:] + hints)
     if request.children is not Children.NONE:
         raise InvalidRequestError(
             "children: asks for many objects, which is what multi-fetch is for"
@@ -151,10 +199,9 @@ def _request(ref: Reference, words: list[str]) -> Request:
     return request
 
 
-async def _run(arguments: argparse.Namespace, request: Request, reached: Reach) -> int:
+async def _run(run: Run) -> int:
     """Fetches under the timeout and the signals; logs what failed."""
-    ref: Reference = arguments.ref
-    timeout_seconds: float | None = arguments.timeout
+    timeout_seconds = run.timeout_seconds
     ended_by = 0
     error: MultiFetchError | None = None
 
@@ -168,7 +215,7 @@ async def _run(arguments: argparse.Namespace, request: Request, reached: Reach) 
     with trio.move_on_after(timeout_seconds or float("inf")) as scope:
         async with trio.open_nursery() as watch:
             watch.start_soon(watch_signals)
-            error = await _fetch(arguments, request, reached)
+            error = await _fetch(run)
             watch.cancel_scope.cancel()
     if ended_by:
         error = RequestCancelledError(f"ended by {signal.Signals(ended_by).name}")
@@ -178,7 +225,7 @@ async def _run(arguments: argparse.Namespace, request: Request, reached: Reach) 
         )
     if error is None:
         return SUCCESS
-    asked = Target.of(request, ref.locator).ref
+    asked = Target.of(run.request, run.locator).ref
     log.error(
         "fetch failed",
         extra={"ref": str(asked), "code": error.code, "error": error.message, **error.detail()},
@@ -188,26 +235,24 @@ async def _run(arguments: argparse.Namespace, request: Request, reached: Reach) 
     return UNUSABLE if error.code in REMOTE_CODES else FAILURE
 
 
-async def _fetch(
-    arguments: argparse.Namespace, request: Request, reached: Reach
-) -> MultiFetchError | None:
+async def _fetch(run: Run) -> MultiFetchError | None:
     """Fetches the object; returns why it failed.
 
     Raises:
-        BaseExceptionGroup: of OSErrors: stdout is closed, or takes no more.
+        BaseExceptionGroup: of OSErrors: stdout is closed, or what is written to takes no more.
     """
-    ref: Reference = arguments.ref
-    held, borne = credentials(arguments.authfile), patience(arguments)
     failure: MultiFetchError | None = None
-    with open_writer(STDOUT) as writer:
-        async with trio.open_nursery() as watch:
-            watch.start_soon(_watch_stdout, writer)
-            try:
-                async with open_remote(ref, patience=borne, **held, **reached) as remote:
-                    await _copy(remote, ref.locator, request, writer)
-            except MultiFetchError as error:
-                failure = error
-            watch.cancel_scope.cancel()
+    async with trio.open_nursery() as watch:
+        try:
+            async with open_output(run.output) as writer, run.opening as remote:
+                copy = Copy(run.request, run.locator, writer)
+                watch.start_soon(_watch_stdout, writer)
+                if run.observer is not None:
+                    watch.start_soon(run.observer.watch, copy.look)
+                await copy.run(remote)
+        except MultiFetchError as error:
+            failure = error
+        watch.cancel_scope.cancel()
     return failure
 
 
@@ -215,74 +260,6 @@ async def _watch_stdout(writer: Writer) -> None:
     """Ends everything once nobody reads: the registry may have nothing more to say for long."""
     await writer.wait_closed()
     raise BrokenPipeError
-
-
-async def _copy(remote: Remote, locator: str, request: Request, writer: Writer) -> None:
-    check_verifiable(request)
-    target = Target.of(request, locator)
-    pinned: Request | None = request
-    for _ in range(MAX_INDEX_DEPTH + 1):
-        step = _copy_content if request.is_content_wanted else _describe
-        further = await step(remote, target, request, writer, pinned)
-        if further is None:
-            return
-        target, pinned = further, None
-    raise UnsupportedError(
-        f"{request.object} is an index of indexes, more than {MAX_INDEX_DEPTH} deep"
-    )
-
-
-async def _describe(
-    remote: Remote, target: Target, request: Request, writer: Writer, pinned: Request | None
-) -> Target | None:
-    if target.embedded is not None:
-        await _write_descriptor(target.described, writer)
-        return None
-    _, found = await describe_target(remote, target)
-    descriptor = target.described or found
-    if pinned is not None:
-        check_pin(pinned, descriptor)
-    if request.platform is not None and is_index(descriptor):
-        # By its digest: a tag may have moved since it was resolved.
-        ref = Reference(target.ref.locator, f"@{descriptor.digest}")
-        async with remote.open(
-            ref, media_types=(descriptor.media_type,), size=descriptor.size
-        ) as opened:
-            verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
-            content, is_whole = await hold(opened.chunks, verifier, limit=MAX_MANIFEST_BYTES)
-        check_held(descriptor, is_whole=is_whole)
-        return branch(target, descriptor, content, request.platform)
-    await _write_descriptor(descriptor, writer)
-    return None
-
-
-async def _write_descriptor(descriptor: Descriptor | None, writer: Writer) -> None:
-    document = msgspec.json.encode(descriptor, enc_hook=encode_hook)
-    await writer.write([document, b"\n"])
-
-
-async def _copy_content(
-    remote: Remote, target: Target, request: Request, writer: Writer, pinned: Request | None
-) -> Target | None:
-    if target.embedded is not None:
-        await writer.write([target.embedded])
-        return None
-    async with open_target(remote, target, request.byte_range) as opened:
-        if pinned is not None:
-            check_pin(pinned, opened.descriptor)
-        judge = judge_of(request, opened.descriptor)
-        held, is_whole = await hold(opened.chunks, judge, limit=held_limit(opened.descriptor))
-        if request.byte_range is None:
-            check_held(opened.descriptor, is_whole=is_whole)
-        if is_whole and request.platform is not None and is_index(opened.descriptor):
-            return branch(target, opened.descriptor, held, request.platform)
-        await writer.write([held])
-        if not is_whole:
-            async for chunk in opened.chunks:
-                judge.update(chunk)
-                await writer.write([chunk])
-            judge.finish()
-    return None
 
 
 def make_parser() -> CommandParser:
@@ -298,6 +275,43 @@ def make_parser() -> CommandParser:
     parser.add_argument(
         "object", nargs="*", help="a tag, a digest, @<digest> or <tag>@<digest>, then hints"
     )
+    _add_object_flags(parser)
+    add_progress_flag(parser)
+    add_store_flags(parser)
     add_patience_flags(parser)
     add_common_flags(parser)
     return parser
+
+
+def _add_object_flags(parser: CommandParser) -> None:
+    """--output, --descriptor, --platform and --range."""
+    flags = parser.add_argument_group("the object")
+    flags.add_argument(
+        "-o",
+        "--output",
+        default=DASH,
+        metavar="PATH",
+        help=Shown(
+            "write to this file, which gets its name once all is there and verified"
+            " (default: stdout)",
+            brief="write a file, once all is verified",
+        ),
+    )
+    flags.add_argument(
+        "--descriptor",
+        action="store_true",
+        help=Shown("write the descriptor as JSON, and no content"),
+    )
+    flags.add_argument(
+        "--platform",
+        metavar="OS/ARCH",
+        help=Shown(
+            "of an index, the manifest for this platform: <os>/<architecture>[/<variant>]",
+            brief="of an index, that platform's manifest",
+        ),
+    )
+    flags.add_argument(
+        "--range",
+        metavar="FIRST-[LAST]",
+        help="these bytes of the content, which cannot be verified",
+    )

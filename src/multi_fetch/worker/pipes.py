@@ -168,10 +168,16 @@ class PollWriter:
 
 
 class ThreadWriter:
-    """Writes anything, in a thread."""
+    """Writes anything, in a thread.
 
-    def __init__(self, fd: int) -> None:
+    Args:
+        fd: what is written.
+        name: what an OSError says of it.
+    """
+
+    def __init__(self, fd: int, name: str = STDOUT_NAME) -> None:
         self._fd = fd
+        self._name = name
 
     async def write(self, buffers: Sequence[Chunk]) -> None:
         """Writes all of the buffers."""
@@ -182,7 +188,7 @@ class ThreadWriter:
             rest = memoryview(buffer)
             while rest:
                 try:
-                    with _naming(STDOUT_NAME):
+                    with _naming(self._name):
                         rest = rest[os.write(self._fd, rest) :]
                 except BlockingIOError:
                     select.select([], [self._fd], [])
