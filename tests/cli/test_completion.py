@@ -41,8 +41,8 @@ def test_a_value_is_what_the_parser_says(
 def test_words_are_one_line_with_its_default() -> None:
     slots = [slot for name in COMMANDS for slot in describe(name).slots]
     assert all("\n" not in slot.words and "%(" not in slot.words for slot in slots)
-    (retries,) = (each for each in describe("fetch-object").flags if "--retries" in each.names)
-    assert retries.words == "how often trouble in a row is borne (5)"
+    (jobs,) = (each for each in describe("multi-fetch").flags if "--format" in each.names)
+    assert jobs.words == "msgpack, or jsonl: a JSON object a line (msgpack)"
 
 
 def test_the_remote_is_a_place_and_not_a_word() -> None:

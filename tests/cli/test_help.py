@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from multi_fetch import __version__
-from multi_fetch.cli import fetch_object, multi_fetch, unpack
+from multi_fetch.cli.commands import COMMANDS, parser_of
 from multi_fetch.cli.help import (
     SCREEN_COLUMNS,
     SCREEN_LINES,
@@ -17,9 +17,7 @@ from multi_fetch.cli.help import (
     software,
 )
 
-PARSERS = pytest.mark.parametrize(
-    "parser", [multi_fetch.make_parser(), fetch_object.make_parser(), unpack.make_parser()]
-)
+PARSERS = pytest.mark.parametrize("parser", [parser_of(name) for name in COMMANDS], ids=COMMANDS)
 
 
 def command() -> CommandParser:

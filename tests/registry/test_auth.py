@@ -15,6 +15,7 @@ from multi_fetch.registry.auth import (
     TokenRequest,
     basic,
     choose_challenge,
+    granted_by,
     read_token,
     scopes_of,
     token_requests,
@@ -296,3 +297,41 @@ def test_any_challenges_words_make_a_question_or_are_refused(
     except RegistryError:
         return
     assert {urlsplit(each.url).scheme for each in asked} == {"https"}
+
+
+def jwt(claims: object) -> str:
+    return (
+        f"Bearer e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.s"
+    )
+
+
+def test_what_a_token_grants_is_read_from_its_claims() -> None:
+    access = [
+        {"type": "repository", "name": "a/b", "actions": ["pull", "push"]},
+        {"type": "registry", "name": "catalog", "actions": ["*"], "class": "x"},
+    ]
+    assert granted_by(jwt({"access": access})) == ("repository:a/b:pull,push", "registry:catalog:*")
+    assert granted_by(jwt({"access": []})) == ()
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer opaque",
+        "Bearer a.b.c",
+        "Bearer ..",
+        "Bearer é.é.é",
+        jwt([]),
+        jwt({}),
+        jwt({"access": None}),
+        jwt({"access": {"type": 1}}),
+        jwt({"access": [{"type": "repository"}]}),
+    ],
+)
+def test_a_token_of_another_form_says_nothing(authorization: str) -> None:
+    assert granted_by(authorization) is None
+
+
+@given(st.text())
+def test_no_token_whatever_is_an_error_to_look_at(text: str) -> None:
+    granted_by(f"Bearer {text}")

@@ -478,3 +478,16 @@ async def test_what_is_present_is_told_without_a_wait(
     assert authorizer.present_authorization() == "Bearer t"
     await trio.sleep(11)
     assert authorizer.present_authorization() is None
+
+
+async def test_what_is_held_is_told_without_the_secret(
+    authorizer: Authorizer, service: TokenService
+) -> None:
+    assert authorizer.grant is None
+    service.may_answer.set()
+    authorization = await answered(authorizer)
+    grant = authorizer.grant
+    assert grant is not None
+    assert (grant.scheme, grant.scopes) == ("Bearer", ("repository:a/b:pull",))
+    assert grant.expires_at > trio.current_time()
+    assert authorization.removeprefix("Bearer ") not in repr(grant)

@@ -16,7 +16,7 @@ from multi_fetch.registry.credential_file import (
     HUB_KEY,
     CredentialFile,
     Program,
-    auth_for,
+    entry_for,
     parse_credential_file,
     place_of,
     program_for,
@@ -44,7 +44,7 @@ def of(*keys: str) -> CredentialFile:
 
 
 def password(file: CredentialFile, registry: str, repository: str = "") -> str:
-    credential = auth_for(file, registry, repository)
+    _, credential = entry_for(file, registry, repository) or ("", None)
     return "" if credential is None else credential.password
 
 
@@ -80,7 +80,7 @@ def test_an_entry_is_read_in_each_of_dockers_forms(
 @pytest.mark.parametrize("data", [b"", b" \n", b"{}", b'{"auths": null, "credHelpers": null}'])
 def test_a_file_may_hold_nothing(data: bytes) -> None:
     file = parse_credential_file(data, path=PATH, is_legacy=False)
-    assert auth_for(file, "docker.io", "a") is None
+    assert entry_for(file, "docker.io", "a") is None
     assert program_for(file, "docker.io") is None
 
 
@@ -90,7 +90,7 @@ def test_what_else_docker_keeps_there_is_of_no_matter() -> None:
 
 def test_the_older_form_is_what_stands_behind_auths() -> None:
     file = parse({HUB_KEY: {"auth": b64("alice:s3cret"), "email": ""}}, is_legacy=True)
-    assert auth_for(file, "docker.io", "library/redis") == ALICE
+    assert (entry_for(file, "docker.io", "library/redis") or ())[1:] == (ALICE,)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_key_as_the_reference_spells_it_comes_before_others_for_the_host() -> 
 
 def test_an_empty_entry_does_not_hide_one_that_holds_something() -> None:
     file = parse({"auths": {"r.example/a": {}, "r.example": {"auth": b64("alice:s3cret")}}})
-    assert auth_for(file, "r.example", "a") == ALICE
+    assert entry_for(file, "r.example", "a") == ("auths.r.example", ALICE)
 
 
 @pytest.mark.parametrize("name", ["docker.io", "index.docker.io", "registry-1.docker.io"])
@@ -278,7 +278,7 @@ def test_any_bytes_are_a_file_or_refused(data: bytes, is_legacy: bool) -> None:
         return
     for key, credential in file.auths.items():
         assert basic(credential).authorization.startswith("Basic ")
-        auth_for(file, key, "a/b")
+        entry_for(file, key, "a/b")
         program_for(file, key)
 
 
@@ -297,4 +297,4 @@ def test_any_auth_is_a_login_or_refused_without_being_shown(auth: str) -> None:
 def test_any_key_has_a_place(key: str, repository: str) -> None:
     host, _ = place_of(key)
     assert "/" not in host
-    auth_for(CredentialFile({key: ALICE}), key, repository)
+    entry_for(CredentialFile({key: ALICE}), key, repository)

@@ -68,6 +68,26 @@ async def test_the_first_file_that_knows_the_registry_decides(tmp_path: Path) ->
     assert await found(Keychain([])) == ""
 
 
+async def test_where_a_credential_was_found_is_told_without_it(
+    tmp_path: Path, install: Install
+) -> None:
+    install(ANSWER)
+    paths = [
+        write(tmp_path / "one", auths={"https://u:s3cret@r.example": entry("one")}),
+        write(tmp_path / "two", credsStore="test", auths={"h.example": {}}),
+    ]
+    keychain = Keychain(paths)
+    assert list(keychain.paths) == paths
+    held = await keychain.locate("r.example", "a/b")
+    assert held is not None
+    assert (held.path, held.entry) == (str(paths[0]), "auths.***@r.example")
+    helped = await keychain.locate("h.example")
+    assert helped is not None
+    assert (helped.path, helped.entry) == (str(paths[1]), "docker-credential-test")
+    assert helped.credential.username == "helped"
+    assert await Keychain(paths[:1]).locate("third.example") is None
+
+
 async def test_a_file_behind_the_one_that_decides_is_not_read(tmp_path: Path) -> None:
     good, bad = write(tmp_path / "good", auths={"r.example": entry("a")}), tmp_path / "bad"
     bad.write_text("{")

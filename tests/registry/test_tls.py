@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from multi_fetch.errors import HostsError
 from multi_fetch.registry import tls as tls_module
-from multi_fetch.registry.tls import Tls, Trust, new_context
+from multi_fetch.registry.tls import Tls, Trust, new_context, roots
 from multi_fetch.registry.url import Origin
 
 OWN = Origin("https", "registry.example", 443)
@@ -151,3 +151,8 @@ def test_a_key_of_another_certificate_is_refused(
     authority.issue_cert("other@example.org").private_key_pem.write_to_path(str(other))
     with pytest.raises(HostsError, match="cannot be used"):
         Tls(client_pairs=((pair[0], str(other)),)).check()
+
+
+def test_the_roots_are_named_by_where_they_are(monkeypatch: pytest.MonkeyPatch, root: str) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", root)
+    assert roots() == root

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Each module has make_parser() and main(argv).
 COMMANDS: Final[Mapping[str, str]] = {
     "multi-fetch": "multi_fetch.cli.multi_fetch",
+    "multi-fetch doctor": "multi_fetch.cli.doctor",
     "multi-fetch completion": "multi_fetch.cli.completion",
     "fetch-object": "multi_fetch.cli.fetch_object",
     "multi-fetch-unpack": "multi_fetch.cli.unpack",

@@ -97,13 +97,11 @@ def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
     """
     from multi_fetch.registry.hosts import NOBODY, load_hosts
 
-    folders: Iterable[str] = HOSTS_FOLDERS if arguments.hosts_dir is None else [arguments.hosts_dir]
-    there = [folder for folder in folders if folder and os.path.isdir(folder)]  # noqa: PTH112 - of texts
     if arguments.key_file and not arguments.cert_file:
         raise HostsError("--key-file is nothing without --cert-file")
     # A layout has no host, but foreign URLs may be asked beside it.
     beside = [NOBODY] if arguments.foreign_urls else []
-    found = beside if ref.scheme else load_hosts(there, ref.hostname)
+    found = beside if ref.scheme else load_hosts(folders_of(arguments), ref.hostname)
     hosts = [_as_told(host, arguments) for host in found]
     for host in hosts:
         host.tls.check()
@@ -115,6 +113,12 @@ def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
         "foreign_urls": arguments.foreign_urls,
         "ranges": arguments.ranges,
     }
+
+
+def folders_of(arguments: argparse.Namespace) -> list[str]:
+    """The folders that may speak of a registry, as far as they are there."""
+    folders: Iterable[str] = HOSTS_FOLDERS if arguments.hosts_dir is None else [arguments.hosts_dir]
+    return [folder for folder in folders if folder and os.path.isdir(folder)]  # noqa: PTH112 - of texts
 
 
 def _as_told(host: Host, arguments: argparse.Namespace) -> Host:

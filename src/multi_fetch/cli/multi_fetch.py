@@ -43,14 +43,15 @@ if TYPE_CHECKING:
 STDIN = 0
 STDOUT = 1
 
-USAGE_LINES = "multi-fetch [flags] <remote>"
+USAGE_LINES = """\
+multi-fetch [flags] <remote>
+       multi-fetch doctor <remote> | multi-fetch completion <shell>"""
 
 ABOUT = """\
 Fetch many objects from one repository of a registry. Each line of stdin asks
 for one, '<object> [<hint>...]'; verified frames go to stdout (protocol.md).
 
-  <remote>              redis, ghcr.io/org/app, localhost:5000/app,
-                        oci:<folder>, oci-archive:<file>
+  <remote>              redis, ghcr.io/org/app, localhost:5000/app, oci:<folder>
   <object>              a tag, a digest, @<digest> or <tag>@<digest>
   <hint>                children:all, platform:linux/arm64, content:none...
 """

@@ -6,7 +6,6 @@ import argparse
 import math
 from typing import Final
 
-from multi_fetch.cli.help import Shown
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import (
     DEFAULT_RETRIES,
@@ -29,11 +28,8 @@ def add_patience_flags(parser: argparse.ArgumentParser) -> None:
         type=_retries,
         default=DEFAULT_RETRIES,
         metavar="N",
-        help=Shown(
-            "how often a request is sent again in a row after trouble that may pass; with 0 the"
-            " first failure is told at once (default: %(default)s)",
-            brief="how often trouble in a row is borne (%(default)s)",
-        ),
+        help="how often a request is sent again in a row after trouble that may pass; with 0 the"
+        " first failure is told at once (default: %(default)s)",
     )
     flags.add_argument(
         "--retry-max-wait",

@@ -11,10 +11,15 @@ def multi_fetch() -> int:
     """``multi-fetch``; returns its exit status."""
     _let_sigint_end_it()
     _have_stderr()
-    if sys.argv[1:2] == ["completion"]:
-        from multi_fetch.cli import completion
+    match sys.argv[1:]:
+        case ["completion", *words]:
+            from multi_fetch.cli import completion
 
-        return completion.main(sys.argv[2:])
+            return completion.main(words)
+        case ["doctor", *words]:
+            from multi_fetch.cli import doctor
+
+            return doctor.main(words)
     from multi_fetch.cli.multi_fetch import main
 
     return main()

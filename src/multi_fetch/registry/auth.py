@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
-from multi_fetch.errors import CredentialsError, RegistryError
+from multi_fetch.errors import CredentialsError, MultiFetchError, RegistryError
 from multi_fetch.limits import DEFAULT_TOKEN_LIFETIME_SECONDS, TOKEN_RENEWAL_SHARE
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
@@ -82,6 +82,38 @@ class Token(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Token(***, renew_at={self.renew_at})"
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """What is held by way of authorization, without the secret.
+
+    Attributes:
+        scheme: ``Bearer`` or ``Basic``.
+        scopes: that it was asked for; none for Basic.
+        granted: what the token says that it is for, as scopes; None where it does not say.
+        expires_at: on trio's clock; infinite for what never expires.
+        is_anonymous: whether nobody's login was accepted for it.
+        refusal: why the login was not, where there was one; or None.
+    """
+
+    scheme: str
+    scopes: tuple[str, ...]
+    granted: tuple[str, ...] | None
+    expires_at: float
+    is_anonymous: bool
+    refusal: MultiFetchError | None
+
+
+class _Access(msgspec.Struct):
+    """distribution's docs, spec/auth/jwt.md: "access" of a token's claims."""
+
+    type: str
+    name: str
+    actions: tuple[str, ...] = ()
+
+
+class _Claims(msgspec.Struct):
+    access: tuple[_Access, ...] | None = None
 
 
 class _Answer(msgspec.Struct):
@@ -237,6 +269,25 @@ def read_token(body: bytes, *, service: str, asked_at: float) -> Token:
         renew_at=asked_at + lifetime * TOKEN_RENEWAL_SHARE,
         expires_at=asked_at + lifetime,
     )
+
+
+def granted_by(authorization: str) -> tuple[str, ...] | None:
+    """What a token says that it is for, as scopes; None where it is of no form that is known.
+
+    Tokens are for registries to read, and nothing here relies on what is in them.
+    """
+    parts = authorization.removeprefix("Bearer ").split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
+        access = msgspec.json.decode(claims, type=_Claims).access
+    except (ValueError, msgspec.DecodeError, RecursionError):
+        return None
+    if access is None:
+        return None
+    scopes = (f"{each.type}:{each.name}:{','.join(each.actions)}" for each in access)
+    return tuple(printable(scope, 200) for scope in scopes)
 
 
 def _seconds(expires_in: float | str | None) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -19,9 +20,11 @@ from multi_fetch.errors import MultiFetchError
 from multi_fetch.limits import MAX_TOKEN_SCOPES
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.auth import (
+    Grant,
     Token,
     basic,
     choose_challenge,
+    granted_by,
     read_token,
     scopes_of,
     token_requests,
@@ -87,6 +90,24 @@ class Authorizer:
         if token is None:
             return ""
         return token.authorization if trio.current_time() < token.renew_at else None
+
+    @property
+    def grant(self) -> Grant | None:
+        """What is held at present; None for nothing."""
+        token = self._token
+        if token is None:
+            return None
+        scheme = token.authorization.partition(" ")[0]
+        # A token that expires came from a token service, with a login or without.
+        is_fetched = scheme == "Bearer" and token.expires_at < math.inf
+        return Grant(
+            scheme=scheme,
+            scopes=tuple(sorted(self._token_scopes)) if is_fetched else (),
+            granted=granted_by(token.authorization) if scheme == "Bearer" else None,
+            expires_at=token.expires_at,
+            is_anonymous=is_fetched and self._token_credential is None,
+            refusal=self._refusal,
+        )
 
     async def authorization(self) -> str:
         """The header to send, or an empty text while the registry has not asked for one.

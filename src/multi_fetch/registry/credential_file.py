@@ -167,10 +167,16 @@ def _shown(key: str) -> str:
     return printable(text.encode("utf-8", "replace").decode(), MAX_SHOWN_CHARACTERS)
 
 
-def auth_for(file: CredentialFile, registry: str, repository: str) -> Credential | None:
-    """The entry of ``auths`` with the longest part of the name; one spelt alike before others."""
+def entry_for(
+    file: CredentialFile, registry: str, repository: str
+) -> tuple[str, Credential] | None:
+    """The entry of ``auths`` with the longest part of the name; one spelt alike before others.
+
+    Returns:
+        Its name, ``auths.<key>``, fit for messages, and what it holds.
+    """
     host, _ = place_of(registry)
-    best: Credential | None = None
+    best: tuple[str, Credential] | None = None
     best_rank = (-1, False)
     for key, credential in file.auths.items():
         key_host, parent = place_of(key)
@@ -178,7 +184,7 @@ def auth_for(file: CredentialFile, registry: str, repository: str) -> Credential
             continue
         rank = (len(parent), key == registry)
         if rank > best_rank:
-            best, best_rank = credential, rank
+            best, best_rank = (_shown(f"auths.{key}"), credential), rank
     return best
 
 

@@ -59,16 +59,33 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
         return f"Credential({', '.join(f'{name}=***' for name in held)})"
 
 
+class Held(msgspec.Struct, frozen=True):
+    """A credential, and where it was found.
+
+    Attributes:
+        path: of the file.
+        entry: in it: ``auths.ghcr.io``, or the credential helper that it names.
+        credential: what it holds.
+    """
+
+    path: str
+    entry: str
+    credential: Credential
+
+
 class Keychain:
     """Credentials by registry and repository, from Docker's and podman's files.
 
     Args:
         paths: of the files, the first that knows a registry decides; a file that is not there is
             passed over. One whose name is ``.dockercfg`` is of Docker's older form.
+
+    Attributes:
+        paths: the same.
     """
 
     def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
-        self._paths = tuple(Path(path) for path in paths)
+        self.paths = tuple(Path(path) for path in paths)
         self._files: dict[Path, tuple[Signature, CredentialFile]] = {}
 
     @classmethod
@@ -86,7 +103,7 @@ class Keychain:
 
             paths = own_places()
         keychain = cls(paths)
-        for path in keychain._paths:
+        for path in keychain.paths:
             keychain._read(path)
         return keychain
 
@@ -107,18 +124,28 @@ class Keychain:
         Raises:
             CredentialsError: a file cannot be read, or a credential helper failed.
         """
-        from multi_fetch.registry.credential_file import auth_for, program_for
+        held = await self.locate(registry, repository)
+        return None if held is None else held.credential
+
+    async def locate(self, registry: str, repository: str = "") -> Held | None:
+        """As ``find``, with where it was found.
+
+        Raises:
+            CredentialsError: the same.
+        """
+        from multi_fetch.registry.credential_file import entry_for, program_for
         from multi_fetch.registry.credential_program import ask
 
-        for path in self._paths:
+        for path in self.paths:
             file = await trio.to_thread.run_sync(self._read, path, abandon_on_cancel=True)
             if file is None:
                 continue
             program = program_for(file, registry)
             credential = None if program is None else await ask(program.name, program.server)
-            credential = credential or auth_for(file, registry, repository)
-            if credential is not None:
-                return credential
+            if program is not None and credential is not None:
+                return Held(str(path), f"docker-credential-{program.name}", credential)
+            if (found := entry_for(file, registry, repository)) is not None:
+                return Held(str(path), *found)
         return None
 
     def _read(self, path: Path) -> CredentialFile | None:

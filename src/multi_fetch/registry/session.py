@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from multi_fetch.registry.answer import Answer
-    from multi_fetch.registry.auth import TokenRequest
+    from multi_fetch.registry.auth import Grant, TokenRequest
     from multi_fetch.registry.credentials import Credential, Keychain
     from multi_fetch.registry.exchange import Exchange
     from multi_fetch.registry.fast_lane import FastLane
@@ -100,6 +100,11 @@ class Session:
     def stall_seconds(self) -> float:
         """How long a connection may be of no use: see ``remotes.Patience``."""
         return self._exchange.patience.stall_seconds
+
+    @property
+    def grant(self) -> Grant | None:
+        """What is held by way of authorization; None for nothing."""
+        return self._authorizer.grant
 
     @asynccontextmanager
     async def request(

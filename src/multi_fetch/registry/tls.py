@@ -123,17 +123,31 @@ def _bare_context(tls: Tls) -> ssl.SSLContext:
     return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
+def roots() -> str:
+    """Where the roots are that everybody is verified by: a file, a folder, or the system's."""
+    if sys.platform in STORES:
+        return "the system's store"
+    return _roots_of_openssl() or _roots_elsewhere()
+
+
 def _load_roots(context: ssl.SSLContext) -> None:
     context.load_default_certs()
+    if not _roots_of_openssl():
+        context.load_verify_locations(_roots_elsewhere())
+
+
+def _roots_of_openssl() -> str:
     paths = ssl.get_default_verify_paths()
-    if paths.cafile is not None or paths.capath is not None:
-        return
+    return paths.cafile or paths.capath or ""
+
+
+def _roots_elsewhere() -> str:
     found = next((file for file in SYSTEMS_FILES if Path(file).exists()), None)
     if found is None:
         import certifi
 
         found = certifi.where()
-    context.load_verify_locations(found)
+    return found
 
 
 def _load_own(context: ssl.SSLContext, tls: Tls, *, is_own: bool) -> None:
