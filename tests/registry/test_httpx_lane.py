@@ -20,7 +20,7 @@ from multi_fetch.errors import (
 from multi_fetch.registry.httpx_lane import HttpxLane, translated
 from multi_fetch.registry.url import parse_url
 from tests.registry.conftest import RawServer, StartServer, raw_answer
-from tests.registry.sockets import PATIENT_SECONDS
+from tests.registry.sockets import PATIENT_SECONDS, reset
 from tests.registry.test_connection import CASES, Case, every_case
 
 if TYPE_CHECKING:
@@ -154,6 +154,30 @@ async def test_a_body_that_is_dripped_has_stalled(start_server: StartServer) -> 
     async with opened(stall_seconds=0.2) as lane:
         with trio.fail_after(60), pytest.raises(DeadlineExceededError, match=r"only \d+ bytes in"):
             await fetch(lane, at(server))
+
+
+async def test_a_connection_that_is_reset_has_no_address_and_no_other_trouble(
+    start_server: StartServer,
+) -> None:
+    is_reset = trio.Event()
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(raw_answer("307 There", BODY))
+        await asked_for.wait()
+        reset(stream)
+        is_reset.set()
+        return False
+
+    asked_for = trio.Event()
+    server = await start_server(reply)
+    async with opened() as lane:
+        answer = await lane.send("GET", at(server), {})
+        assert answer.peer == "127.0.0.1"
+        asked_for.set()
+        await is_reset.wait()
+        assert answer.peer == ""
+        assert answer.is_from_inside
+        await answer.aclose()
 
 
 # --- idle connections -------------------------------------------------------------------------

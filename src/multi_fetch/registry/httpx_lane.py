@@ -123,7 +123,9 @@ class HttpxAnswer(Answer):
         if self._response.extensions.get(PROXIED):
             return ""
         stream = self._response.extensions.get("network_stream")
-        address = stream.get_extra_info("server_addr") if stream is not None else None
+        address = None
+        with suppress(OSError):  # it has been reset
+            address = stream.get_extra_info("server_addr") if stream is not None else None
         return str(address[0]) if isinstance(address, tuple) else ""
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:

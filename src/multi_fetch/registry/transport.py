@@ -107,12 +107,14 @@ class _Judge:
     async def __call__(self, event: str, facts: Mapping[str, Any]) -> None:
         if event == "connection.connect_tcp.complete":
             stream: httpcore.AsyncNetworkStream = facts["return_value"]
-            address = stream.get_extra_info("server_addr")
             try:
-                refuse_inside(str(address[0]), self._asked)
+                refuse_inside(str(stream.get_extra_info("server_addr")[0]), self._asked)
             except RegistryError:
                 await stream.aclose()
                 raise
+            except OSError as error:
+                await stream.aclose()
+                raise httpx.ConnectError(str(error)) from error
         if self._trace is not None:
             await self._trace(event, facts)
 
