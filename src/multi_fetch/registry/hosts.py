@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeAlias
 from urllib.parse import quote
 
@@ -163,6 +164,8 @@ def _check_authority(authority: str) -> None:
         raise InvalidReferenceError(f"{authority[:300]!r} is not a host: {error}") from error
 
 
+# Each redirect asks this of the same few places.
+@lru_cache(maxsize=256)
 def is_inside(host: str) -> bool:
     """Whether a host (no port; IPv6 with or without brackets) is loopback, private, link-local."""
     host = host.strip("[]").rstrip(".").lower()
