@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -10,6 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from multi_fetch.oci.descriptor import Descriptor, Platform
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.media_types import OCI_MANIFEST
+from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.faults import (
     Effect,
     Fault,
@@ -184,3 +189,24 @@ def test_a_stdout_that_is_full_or_closed_is_told(remote: str) -> None:
     assert (full.returncode, closed.returncode) == (1, 2)
     assert full.stderr == b"fetch-object: cannot write to stdout: No space left on device\n"
     assert closed.stderr.startswith(b"fetch-object: stdout is closed")
+
+
+def test_a_manifest_within_its_index_is_not_asked_for(tmp_path: Path) -> None:
+    content = b'{"schemaVersion":2,"layers":[]}'
+    platform = Platform(os="linux", architecture="arm64")
+    builder = LayoutBuilder(tmp_path)
+    inner = Descriptor(
+        media_type=OCI_MANIFEST,
+        digest=digest_of(content),
+        size=len(content),
+        data=base64.b64encode(content).decode(),
+        platform=platform,
+    )
+    builder.tag("multi", builder.add_index([inner]))
+    with loopback(builder.finish()) as registry:
+        words = [f"{registry.address}/a", "multi", "platform:linux/arm64"]
+        whole, described = fetch(*words), fetch(*words, "content:none")
+        asked = {request.path for request in registry.requests}
+    assert (whole.returncode, whole.stdout) == (0, content)
+    assert json.loads(described.stdout)["digest"] == digest_of(content)
+    assert not any(digest_of(content) in path for path in asked)
