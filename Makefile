@@ -8,7 +8,7 @@ BENCH_STAMP := $(VENV)/.bench-installed
 PYTEST_FLAGS ?= -n auto
 BENCH_FLAGS ?=
 
-.PHONY: demo test lint format check bench bench-quick bench-micro profile lock clean
+.PHONY: demo test lint format check bench bench-quick bench-micro profile man lock clean
 
 $(STAMP): .ci/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -56,6 +56,10 @@ bench-micro: $(BENCH_STAMP)
 
 profile: $(STAMP)
 	$(BIN)/python -m bench.profile $(BENCH_FLAGS)
+
+# Flags and their words are in the manual pages too; a test holds that they are current.
+man: $(STAMP)
+	$(BIN)/python docs/make_man.py
 
 # The lock is made for every Python and platform that pyproject.toml admits. uv goes into the venv:
 # many systems refuse packages of pip's beside their own.

@@ -63,7 +63,11 @@ class Texts(NamedTuple):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The command line of one command. Flags are not abbreviated."""
+    """The command line of one command. Flags are not abbreviated.
+
+    Attributes:
+        texts: what it says of itself.
+    """
 
     def __init__(self, prog: str, texts: Texts) -> None:
         super().__init__(
@@ -75,7 +79,7 @@ class CommandParser(argparse.ArgumentParser):
             allow_abbrev=False,
             add_help=False,
         )
-        self._texts = texts
+        self.texts = texts
         self.add_argument("-h", "--help", action=BriefHelp, help="the common flags, and an example")
         self.add_argument(
             "--help-all",
@@ -91,7 +95,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def format_brief(self) -> str:
         """The text of --help."""
-        usage, about, _, _, example = self._texts
+        usage, about, _, _, example = self.texts
         flags = "\n".join(self._common_lines())
         return f"usage: {usage}\n\n{about}\n{flags}\n\n{example}"
 
@@ -102,8 +106,15 @@ class CommandParser(argparse.ArgumentParser):
 
     def flags(self) -> Iterator[argparse.Action]:
         """All that is no positional, as they are grouped."""
+        for _, flags in self.groups():
+            yield from flags
+
+    def groups(self) -> Iterator[tuple[str, list[argparse.Action]]]:
+        """The groups of flags, each with its title."""
         for group in self._action_groups:
-            yield from (each for each in group._group_actions if each.option_strings)  # noqa: SLF001 - argparse shows its groups in no other way
+            actions = group._group_actions  # noqa: SLF001 - argparse shows its groups in no other way
+            if flags := [each for each in actions if each.option_strings]:
+                yield group.title or "", flags
 
     def positionals(self) -> Iterator[argparse.Action]:
         """All that is no flag, in the order in which it is written."""
