@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -312,6 +313,66 @@ def test_a_line_is_read_if_and_only_if_the_grammar_has_it(text: str) -> None:
     assert isinstance(found, Request) is (request is not None)
     assert isinstance(found, Control) is (CONTROL.fullmatch(text) is not None)
     assert (found is None) is (NOTHING.fullmatch(text) is not None)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_plain"),
+    [
+        (f"sha256:{'0' * 64}", True),
+        (f"v1@sha256:{'0' * 64} mediatype:a/b size:1 deadline:1s colour:blue", True),
+        (f"sha256:{'0' * 64} digest:sha256:{'0' * 64}", True),
+        (f"v1 digest:sha256:{'0' * 64}", False),
+        (f"sha512:{'0' * 128}", False),
+        *(
+            (f"sha256:{'0' * 64} {hint}", False)
+            for hint in ("content:none", "range:0-", "platform:linux/amd64", "children:all")
+        ),
+        (f"!referrers sha256:{'0' * 64}", False),
+    ],
+)
+def test_what_is_plain_is_one_whole_object(line: str, *, is_plain: bool) -> None:
+    request = parse_line(line.encode())
+    assert isinstance(request, Request)
+    assert request.is_plain() is is_plain
+
+
+def test_every_part_of_a_request_was_thought_of() -> None:
+    """What is plain leaves out what it does not know: a new part has to be looked at there."""
+    of_no_matter = {"object", "tag", "media_types", "size", "deadline_seconds", "artifact_type"}
+    looked_at = {
+        *("locator", "digest", "is_content_wanted", "platform", "byte_range", "children", "pin"),
+        "listing",
+    }
+    assert {field.name for field in msgspec.structs.fields(Request)} == of_no_matter | looked_at
+
+
+PLAIN_WORDS = st.sampled_from(
+    [
+        *(f"sha256:{letter * 64}" for letter in "0afgA"),
+        *(f"sha256:{'0' * count}" for count in (63, 65)),
+        *("mediatype:a/b", "mediatype:A/B+c", "mediatype:a/b;c", "mediatype:a", "mediatype:a/b/c"),
+        *("mediatype:a/é", f"mediatype:a/{'b' * 126}", f"mediatype:a/{'b' * 128}"),
+        *("size:0", "size:007", "size:-1", f"size:{'9' * 18}", f"size:{'9' * 19}", "size:x"),
+        *("", " ", "\t", "children:all", "content:none", "colour:blue"),
+    ]
+)
+ENDS = st.sampled_from(["", "\n", "\r\n", "\r", "\n\n", "\r\r\n"])
+
+
+@given(st.lists(PLAIN_WORDS, max_size=5), st.sampled_from([" ", " ", "  ", "\t"]), ENDS)
+@example([f"sha256:{'0' * 64}", "mediatype:A/B", "size:007"], " ", "\n")
+def test_a_line_that_is_read_in_short_is_read_the_same(
+    words: list[str], blank: str, end: str
+) -> None:
+    line = (blank.join(words) + end).encode()
+    assert outcome(line) == outcome(b" " + line), "a blank in front leads past the short way"
+
+
+def outcome(line: bytes) -> object:
+    try:
+        return parse_line(line)
+    except InvalidRequestError as error:
+        return error.message
 
 
 @given(st.binary())

@@ -197,14 +197,19 @@ async def test_without_a_hint_the_answer_says_what_it_is(start_server: StartServ
 
 
 @pytest.mark.parametrize("close", ["Connection: close\r\n", ""])
-async def test_a_connection_that_may_not_persist_is_closed(
+async def test_a_connection_that_may_not_persist_serves_no_other(
     start_server: StartServer, close: str
 ) -> None:
     """It says so, or more came than belongs to the answer."""
     head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(BODY)}\r\n{close}\r\n".encode()
     server = await start_server(always(head + BODY + (b"" if close else b"more")))
-    async with opened(server) as (_, lane):
-        lane.take(await came(lane))
+    async with opened(server) as (remote, lane):
+        sent = await came(lane)
+        assert sent.content is None
+        lane.leave(sent)
+        assert await fetched(remote, server) == BODY
+        assert len(server.heads) == 1
+        lane._caution = 0
         assert lane.ask(DIGEST, TYPES, None) is None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
 import trio
 from msgspec.structs import replace
@@ -14,7 +13,6 @@ from trio.testing import wait_all_tasks_blocked
 from multi_fetch.limits import MAX_DIRECT_BYTES
 from multi_fetch.oci.digest import Digest, digest_of
 from multi_fetch.protocol.frames import Begin, Data, End, Error, Frame
-from multi_fetch.protocol.request import Request
 from multi_fetch.worker.serve import Settings
 from tests.worker.harness import LOCATOR, answers, content, ids, running, terminals
 from tests.worker.images import add_image
@@ -206,16 +204,6 @@ async def test_blobs_of_a_tree_go_this_way_with_their_parents() -> None:
     assert layer.parent is not None
     assert layer.descriptor.size == len(b"a layer")
     assert digest_of(b"a layer") in remote.lane.asked
-
-
-def test_every_part_of_a_request_was_thought_of() -> None:
-    """What is plain leaves out what it does not know: a new part has to be looked at there."""
-    of_no_matter = {"object", "tag", "media_types", "size", "deadline_seconds", "artifact_type"}
-    looked_at = {
-        *("locator", "digest", "is_content_wanted", "platform", "byte_range", "children", "pin"),
-        "listing",
-    }
-    assert {field.name for field in msgspec.structs.fields(Request)} == of_no_matter | looked_at
 
 
 async def test_a_listing_is_not_asked_for() -> None:

@@ -172,3 +172,23 @@ async def test_a_flight_that_is_left_and_abandoned_makes_room() -> None:
     window.close(flight.members[0], NotFoundError("it was cancelled"))
     window.abandon(flight)
     assert await taken(window) == [2]
+
+
+async def test_who_waits_for_room_is_woken_for_several_requests_at_once() -> None:
+    """If there are enough without them: here an eighth of the window is empty then."""
+    window = a_window(32, jobs=1)
+    for number in range(1, 33):
+        assert window.admit_now(a_job(number))
+    assert not window.admit_now(a_job(33))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(window.admit, a_job(33))
+        await trio.testing.wait_all_tasks_blocked()
+        counts = []
+        for _ in range(4):
+            flight = window.take_now()
+            assert flight is not None
+            window.close(flight.members[0], None)
+            window.land(flight)
+            await trio.testing.wait_all_tasks_blocked()
+            counts.append(window.open_count)
+    assert counts == [31, 30, 29, 28 + 1]

@@ -13,6 +13,7 @@ import select
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import httptools
 import trio
 
 from multi_fetch.errors import RegistryError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from multi_fetch.oci.digest import Digest
     from multi_fetch.registry.connection import Connection
     from multi_fetch.registry.fast_lane import FastLane
-    from multi_fetch.registry.head import Head
     from multi_fetch.registry.session import Session
 
 # Requests that take the general path at once after an answer that was not plain: a registry that
@@ -41,20 +41,46 @@ CAUTION: Final = 16
 _SOME_DIGEST: Final = digest_of(b"")
 
 
-class SentRequest:
-    """A request for a blob, on its connection; see ``remotes.Sent``."""
+class Track:
+    """A connection on the lane, with the parser that reads what comes on it.
 
-    __slots__ = ("connection", "content", "head", "media_type", "request", "sent_at", "size")
+    Attributes:
+        body: of the answer, as far as it has come.
+        is_complete: whether that is all of it.
+    """
 
-    def __init__(
-        self, connection: Connection, request: bytes, media_type: str, size: int | None
-    ) -> None:
+    __slots__ = ("body", "connection", "is_complete", "parser")
+
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.parser = httptools.HttpResponseParser(self)
+        self.body = b""
+        self.is_complete = False
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser for content."""
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        """Called by the parser at an answer's end."""
+        self.is_complete = True
+
+
+class SentRequest:
+    """A request for a blob, on its way; see ``remotes.Sent``."""
+
+    __slots__ = (
+        *("content", "is_plain", "media_type", "received", "request", "sent_at", "size", "track"),
+    )
+
+    def __init__(self, track: Track, request: bytes, media_type: str, size: int | None) -> None:
+        self.track = track
         self.request = request
         self.media_type = media_type
         self.size = size
         self.sent_at = trio.current_time()
-        self.head: tuple[Head, int] | None = None
+        self.received = 0
+        self.is_plain = False
         self.content: bytes | None = None
 
 
@@ -81,8 +107,8 @@ class RegistryDirectLane:
         self._epoll = epoll
         # By file descriptor, in the order in which they were sent.
         self._sent: dict[int, SentRequest] = {}
-        # Connections whose answer was taken, until the next wait.
-        self._free: list[Connection] = []
+        # Those whose answer was taken, until the next wait.
+        self._free: list[Track] = []
         self._news = trio.Event()
         self._caution = 0
         self._lane: FastLane | None = None
@@ -98,28 +124,35 @@ class RegistryDirectLane:
             return None
         if (size or 0) > MAX_DIRECT_BYTES or not self._is_blob(media_types):
             return None
-        authorization = self._session.present_authorization()
-        lane = self._session.straight_lane()
-        if lane is None or authorization is None:
+        way = self._find_way()
+        if way is None:
             return None
-        connection = self._free.pop() if self._free else None
-        if connection is None:
+        lane, before, after = way
+        track = self._free.pop() if self._free else None
+        if track is None:
             connection = lane.take_idle(self._session.origin)
             if connection is None:
                 return None
             self._epoll.register(connection.fd, select.EPOLLIN)
-            self._lane = lane
-        if authorization != self._authorization:
-            self._prepare(authorization)
-        before, after = self._parts
+            self._lane, track = lane, Track(connection)
         request = b"%b%b%b" % (before, digest.encode(), after)
-        if not connection.start(request):
-            connection.close()
+        if not track.connection.start(request):
+            track.connection.close()
             return None
-        sent = SentRequest(connection, request, media_types[0] if media_types else "", size)
-        self._sent[connection.fd] = sent
+        sent = SentRequest(track, request, media_types[0] if media_types else "", size)
+        self._sent[track.connection.fd] = sent
         self._news.set()
         return sent
+
+    def _find_way(self) -> tuple[FastLane, bytes, bytes] | None:
+        """The lane that connections come from, and a request in two parts around its digest."""
+        authorization = self._session.present_authorization()
+        lane = self._session.straight_lane()
+        if lane is None or authorization is None:
+            return None
+        if authorization != self._authorization:
+            self._prepare(authorization)
+        return lane, *self._parts
 
     def _prepare(self, authorization: str) -> None:
         """A request in two parts, between which the digest belongs."""
@@ -156,28 +189,25 @@ class RegistryDirectLane:
 
     def take(self, sent: SentRequest) -> None:
         """Says that the content was used; see ``remotes.DirectLane``."""
-        del self._sent[sent.connection.fd]
-        assert sent.head is not None, "what has content has a head"
-        head, size = sent.head
-        assert head.length is not None, "what has content has a length"
-        sent.connection.finish(head, size + head.length)
-        if sent.connection.may_persist:
-            self._free.append(sent.connection)
-        else:
-            sent.connection.close()
+        track = sent.track
+        del self._sent[track.connection.fd]
+        track.connection.finish()
+        track.body, track.is_complete = b"", False
+        self._free.append(track)
 
     def leave(self, sent: SentRequest) -> None:
         """Leaves a blob to ``open``; see ``remotes.DirectLane``."""
-        del self._sent[sent.connection.fd]
-        self._epoll.unregister(sent.connection.fd)
+        connection = sent.track.connection
+        del self._sent[connection.fd]
+        self._epoll.unregister(connection.fd)
         self._caution = CAUTION
         assert self._lane is not None, "the connection came from there"
-        self._lane.leave(Begun(self._session.origin, sent.request, sent.sent_at, sent.connection))
+        self._lane.leave(Begun(self._session.origin, sent.request, sent.sent_at, connection))
 
     def drop(self, sent: SentRequest) -> None:
         """Gives a blob up; see ``remotes.DirectLane``."""
-        del self._sent[sent.connection.fd]
-        sent.connection.close()
+        del self._sent[sent.track.connection.fd]
+        sent.track.connection.close()
 
     def close(self) -> None:
         """Closes the connections that are in use."""
@@ -190,48 +220,62 @@ class RegistryDirectLane:
 
     def _put_back(self) -> None:
         """Gives connections back for which there was no other request."""
-        for connection in self._free:
-            self._epoll.unregister(connection.fd)
+        for track in self._free:
+            self._epoll.unregister(track.connection.fd)
             assert self._lane is not None, "the connection came from there"
-            self._lane.release(self._session.origin, connection)
+            self._lane.release(self._session.origin, track.connection)
         self._free.clear()
 
     def _has_come(self, sent: SentRequest) -> bool:
         """Whether a blob is here, or is not to be had this way."""
-        data = sent.connection.arrived()
+        track = sent.track
+        data = track.connection.arrived()
         if data is None:
             return True
-        if sent.head is None:
-            found = HEAD_END.search(data)
-            if found is None:
-                return len(data) > MAX_HEAD_BYTES
-            try:
-                head = parse_head(data[: found.end()], "")
-            except RegistryError:  # the general path reads it again, and says what is wrong
-                return True
-            if not _is_plain(head, sent.size):
-                return True
-            sent.head = head, found.end()
-        head, start = sent.head
-        assert head.length is not None, "a plain answer's length is known"
-        end = start + head.length
-        if len(data) < end:
-            return False
-        sent.content = bytes(data[start:end])
-        sent.media_type = sent.media_type or content_type(head.headers) or OCTET_STREAM
+        try:
+            track.parser.feed_data(data[sent.received :] if sent.received else data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            return True  # the general path reads it again, and says what is wrong
+        sent.received = len(data)
+        if not track.is_complete:
+            sent.is_plain = sent.is_plain or _may_become_plain(data)
+            return not sent.is_plain
+        body = track.body
+        head = bytes(data[: len(data) - len(body)])
+        if _is_plain(head) and len(body) <= MAX_DIRECT_BYTES and sent.size in {None, len(body)}:
+            sent.content = body
+            sent.media_type = sent.media_type or _type_in(head)
         return True
 
 
-def _is_plain(head: Head, size: int | None) -> bool:
-    length = head.length
-    return (
-        head.status == 200
-        and length is not None
-        and length <= MAX_DIRECT_BYTES
-        and size in {None, length}
-        and not head.has_ratelimit
-        and "content-encoding" not in head.headers
-    )
+def _may_become_plain(data: memoryview) -> bool:
+    """Whether to wait for the rest of an answer."""
+    found = HEAD_END.search(data)
+    if found is None:
+        return len(data) <= MAX_HEAD_BYTES
+    try:
+        head = parse_head(data[: found.end()], "")
+    except RegistryError:
+        return False
+    return head.status == 200 and head.length is not None and head.length <= MAX_DIRECT_BYTES
+
+
+def _is_plain(head: bytes) -> bool:
+    """Whether what stood before a body is one head, in which there is nothing to be heeded.
+
+    The parser has judged its form. Where chunks came, or more than belongs to the answer, what is
+    left beside the content does not end as a head does.
+    """
+    if not head.startswith(b"HTTP/1.1 200") or not head.endswith(b"\r\n\r\n"):
+        return False
+    text = head.lower()
+    if b"-encoding:" in text or b"ratelimit" in text:
+        return False
+    return b"\r\nconnection:" not in text or b"\r\nconnection: keep-alive\r\n" in text
+
+
+def _type_in(head: bytes) -> str:
+    return content_type(parse_head(memoryview(head), "").headers) or OCTET_STREAM
 
 
 @contextmanager

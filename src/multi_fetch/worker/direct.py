@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.protocol.frames import Begin
-from multi_fetch.protocol.request import Children
 from multi_fetch.remotes import Direct
 
 if TYPE_CHECKING:
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from multi_fetch.worker.job import Flight, Job
     from multi_fetch.worker.speaker import Speaker
     from multi_fetch.worker.window import Window
-
-# The one algorithm that all registries have.
-SHA256: Final = "sha256:"
 
 
 class _Place:
@@ -114,7 +110,9 @@ class DirectAnswerer:
             return False
         lane.take(sent)
         found = Descriptor(media_type=sent.media_type, digest=digest, size=len(content))
-        name = str(request.reference(self._locator))
+        name = f"{self._locator}@{digest}"
+        if request.tag:
+            name = str(request.reference(self._locator))
         parent = None if job.parent is None else job.parent.id
         begin = Begin(job.id, request.object, job.described or found, name, parent)
         self._speaker.answer_now(job, begin, content, digest)
@@ -133,22 +131,6 @@ def _plain(flight: Flight) -> tuple[Job, Request, Digest] | None:
         return None
     job = flight.members[0]
     request = job.request
-    if (
-        request is None
-        or request.digest is None
-        or not request.digest.startswith(SHA256)
-        or not request.is_content_wanted
-        or request.children is not Children.NONE
-        or request.listing is not None
-    ):
-        return None
-    if (
-        request.locator
-        or request.byte_range
-        or request.platform
-        or request.pin not in {None, request.digest}
-    ):
-        return None
-    if (job.failure, job.turn, job.embedded) != (None, None, None) or job.urls:
+    if not job.is_plain or job.failure is not None or request is None or request.digest is None:
         return None
     return job, request, request.digest

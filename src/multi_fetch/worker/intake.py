@@ -35,30 +35,26 @@ async def take_in(
     lines = LineSplitter()
     while data := await reader.read():
         for number, line in lines.feed(data):
-            await _take(number, line, names, window, control)
+            job = _job(number, line, names, control)
+            if job is not None and not window.admit_now(job):
+                await window.admit(job)
     for number, line in lines.feed_eof():
-        await _take(number, line, names, window, control)
+        job = _job(number, line, names, control)
+        if job is not None:
+            await window.admit(job)
 
 
-async def _take(
-    number: int,
-    line: bytes,
-    names: Names,
-    window: Window,
-    control: Callable[[Control, int], None],
-) -> None:
+def _job(
+    number: int, line: bytes, names: Names, control: Callable[[Control, int], None]
+) -> Job | None:
     try:
         asked = parse_line(line, names)
         if isinstance(asked, Control):
             control(asked, number)
-            return
+            return None
     except InvalidRequestError as error:
-        job = Job(id=number, request=None, failure=error)
-    else:
-        if asked is None:
-            return
-        job = Job(id=number, request=asked)
-    await window.admit(job)
+        return Job(id=number, request=None, failure=error)
+    return None if asked is None else Job(id=number, request=asked)
 
 
 class LineSplitter:

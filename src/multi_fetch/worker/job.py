@@ -41,6 +41,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         embedded: its content, verified, where that was found there too.
         key: what it shares a fetch by, once it is open; None for never.
         is_large: whether its content is known to be beyond one data frame, once it is open.
+        is_plain: whether a direct lane may have it, once it is open.
         tree: what it has in common with all that is found below the same root.
         failure: why it will end without an answer: the line was bad, or it was stopped.
         flight: the fetch that it takes part in, once it runs.
@@ -59,6 +60,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     embedded: bytes | None = None
     key: Key | None = None
     is_large: bool = False
+    is_plain: bool = False
     tree: Tree | None = None
     failure: MultiFetchError | None = None
     flight: Flight | None = None
@@ -98,6 +100,8 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         request = self.request
         if request is None or not request.is_content_wanted or request.byte_range is not None:
             return None
+        if self.is_plain and not request.tag:  # what is short is hashed fast
+            return request.digest, request.media_types, request.size
         return (
             request.locator,
             request.listing,

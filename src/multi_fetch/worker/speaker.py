@@ -104,10 +104,10 @@ class Speaker:
         Nothing is below it that was asked for.
         """
         job.sent_bytes = len(content)
-        self._outlet.put(
-            self._begin_bytes(begin), *(self._wire.data(job.id, 0, content) if content else ())
-        )
-        self.end(job, proved)
+        data = self._wire.data(job.id, 0, content) if content else ()
+        end = self._wire.frame(End(job.id, len(content), proved, 0))
+        self._outlet.put(self._begin_bytes(begin), *data, end)
+        self._window.close(job, None)
 
     def begin(self, job: Job, begin: Begin) -> None:
         """The first frame of a job whose content streams."""

@@ -81,6 +81,8 @@ class Window:
         self.flights: dict[Flight, None] = {}
         self._size = size
         self._jobs = jobs
+        # Who waits for room is woken for several requests at once, if there are enough without.
+        self._room_at = size - max(1, min(size // 8, size - 4 * jobs))
         self._streams = streams
         self._on_start = on_start
         self._open: dict[int, Job] = {}
@@ -109,15 +111,21 @@ class Window:
 
     async def admit(self, job: Job) -> None:
         """Waits until there is room, then counts the job as open and lets it wait to be taken."""
-        while self._roots >= self._size:
+        while not self.admit_now(job):
             self._room = trio.Event()
             await self._room.wait()
+
+    def admit_now(self, job: Job) -> bool:
+        """The same, where there is room."""
+        if self._roots >= self._size:
+            return False
         self._roots += 1
         self._open_one(job)
         if self.is_ordered:
             self._turns.append(job)
             self._grant_turn()
         self._join_or_wait(job)
+        return True
 
     def add_children(self, parent: Job, children: Sequence[Job]) -> None:
         """Opens what was found in a job's content, to be taken before all that waits."""
@@ -193,7 +201,8 @@ class Window:
             job.flight.members.remove(job)
         if job.parent is None:
             self._roots -= 1
-            self._room.set()
+            if self._roots <= self._room_at:
+                self._room.set()
         self.tally.bytes += job.sent_bytes
         if error is None:
             self.tally.succeeded += 1
@@ -210,6 +219,7 @@ class Window:
         self.tally.requests += 1
         self._open[job.id] = job
         if not self.is_ordered:
+            job.is_plain = _is_plain(job)
             job.key, job.is_large = job.share_key(), _is_large(job)
         if self.stopped is not None:
             job.failure = self.stopped
@@ -287,6 +297,11 @@ class Window:
 def _is_large(job: Job) -> bool:
     size = job.wanted_bytes()
     return size is not None and size > MAX_DATA_BYTES
+
+
+def _is_plain(job: Job) -> bool:
+    is_here = job.embedded is None and not job.urls
+    return is_here and job.request is not None and job.request.is_plain()
 
 
 def _precedes(one: Job, other: Job) -> bool:
