@@ -2,118 +2,115 @@
 package main
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"hash"
-	"io"
 	"os"
 	"os/exec"
 	"regexp"
 	"strings"
-	"unicode/utf8"
-
-	"github.com/vmihailenco/msgpack/v5"
 )
 
-// The states of section 4; how many elements of a kind are known, and as what the library decodes them.
-var states = map[string]string{" begin": "begun", "begun data": "begun", "begun end": "closed",
-	" error": "closed", "begun error": "closed", "worker error": "worker"}
-var known = map[string]int{"hello": 7, "begin": 6, "data": 4, "end": 5, "error": 6, "bye": 6}
-var shape = regexp.MustCompile(strings.NewReplacer(":", " string", "INT", `u?int\d+`, "MAP", `map\S+ {}`).Replace(
-	`^(hello: INT string INT INT \[]interface {} string|begin: INT string MAP string (INT|<nil>) string string (INT|<nil>)|` +
-											`data: INT INT \[]uint8|end: INT INT (string|<nil>) INT|error: INT string string bool MAP|bye: INT INT INT INT MAP)$`))
+// The states of section 4.
+var states = map[string]string{"asked begin": "begun", "asked error": "failed", "begun data": "begun",
+	"begun end": "ended", "begun error": "failed", "worker error": "failed"}
+
 var usage = regexp.MustCompile(`^\["[^"\\]+"( " *[^#!"\\ ][^"\\]*")+]$`) // %q writes what is special with a \
-func check(isRight bool, status int, why string, values ...any) { // closing our pipes ends the worker, too
+var worker = exec.Command("multi-fetch", "--protocol-version", "1")
+
+// check ends the worker, and then itself with a status, unless all is right.
+func check(isRight bool, status int, why string, values ...any) {
 	if !isRight {
 		fmt.Fprintf(os.Stderr, why+"\n", values...)
+		if worker.Process != nil {
+			worker.Process.Kill()
+		}
 		os.Exit(status)
 	}
 }
 
 func number(integer any) (value int64) { fmt.Sscan(fmt.Sprint(integer), &value); return value }
 
-// read takes the frames of known kinds, without details, and with those fields of descriptors that are always there.
-func read(stream io.Reader, take func(kind string, frame []any)) {
-	length, limit := uint32(0), int64(589_824)
-	for binary.Read(stream, binary.BigEndian, &length) != io.EOF {
-		check(int64(length) <= limit, 1, "a frame of %d bytes", length)
-		payload, _ := io.ReadAll(io.LimitReader(stream, int64(length)))
-		body, in, frame, of, types := bytes.NewReader(payload), map[string]msgpack.RawMessage{}, []any{}, []any{}, ""
-		decoder := msgpack.NewDecoder(body)
-		decoder.SetMapDecoder(func(*msgpack.Decoder) (any, error) { return map[string]any{}, decoder.Decode(&in) })
-		count, err := decoder.DecodeArrayLen()
-		for ; count > 0 && err == nil; count-- {
-			if len(frame) > 0 && len(frame) >= known[fmt.Sprint(frame[0])] {
-				err = decoder.Skip()
-			} else {
-				frame = append(frame, nil)
-				frame[len(frame)-1], err = decoder.DecodeInterface()
-			}
-		}
-		kind, isGood := append(frame, nil)[0].(string)
-		if size, hasSize := in["size"]; kind == "begin" && hasSize && err == nil {
-			err = msgpack.Unmarshal(bytes.Join([][]byte{{0x93}, in["mediaType"], in["digest"], size, {0xc0}}, nil), &of)
-		}
-		for _, value := range append(frame, of...) {
-			number, _ := value.(uint64)
-			types += fmt.Sprintf(" %T", value)
-			isGood = isGood && number>>63 == 0 && (kind == "data" || utf8.ValidString(fmt.Sprint(value)))
-		}
-		isGood = isGood && len(payload) == int(length) && body.Len() == 0 && (payload[0]>>4 == 0x9 || payload[0]>>1 == 0x6e)
-		isGood = isGood && (known[kind] == 0 || shape.MatchString(kind+types)) // 0x6e: array 16 and 32; an ext may look like one
-		check(isGood && err == nil, 1, "%q with%s is no frame: %v", kind, types, err)
-		if kind == "begin" {
-			frame[3] = map[string]any{"mediaType": of[0], "digest": of[1], "size": of[2]}
-		}
-		if kind == "hello" {
-			limit = number(frame[4])
-		}
-		if known[kind] > 0 {
-			take(kind, frame)
-		}
-	}
+func show(_ string, frame []any) {
+	check(json.NewEncoder(os.Stdout).Encode(frame) == nil, 1, "nobody reads stdout")
+}
+
+// object is what has come of one id.
+type object struct {
+	state     string
+	size      int64
+	sum       hash.Hash
+	announced int64 // of its children, those that have not come yet
 }
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == "--decode" {
-		read(os.Stdin, func(_ string, frame []any) { check(json.NewEncoder(os.Stdout).Encode(frame) == nil, 1, "no stdout") })
-		os.Exit(0)
+		read(os.Stdin, show)
+		return
 	}
 	check(usage.MatchString(fmt.Sprintf("%q", os.Args[1:])), 2, "usage: parent <remote> <request line>...")
-	lines, last, succeeded, worker := os.Args[2:], "", int64(0), exec.Command("multi-fetch", "--protocol-version", "1", os.Args[1])
-	worker.Stdin, worker.Stderr = strings.NewReader(strings.Join(lines, "\n")+"\n"), os.Stderr // written as we read
+	remote, lines := os.Args[1], os.Args[2:]
+	objects := map[int64]*object{0: {state: "worker"}}
+	for index := range lines {
+		objects[int64(index+1)] = &object{state: "asked", sum: sha256.New()}
+	}
+	worker.Args = append(worker.Args, remote)
+	worker.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n") // written while we read
+	worker.Stderr = os.Stderr
 	stdout, _ := worker.StdoutPipe()
 	check(worker.Start() == nil, 1, "multi-fetch cannot be started")
-	state, sizes, sums := map[int64]string{0: "worker"}, map[int64]int64{}, map[int64]hash.Hash{}
+	last := ""
 	read(stdout, func(kind string, frame []any) {
 		id := number(frame[1])
-		check((kind == "hello") == (last == "") && last != "bye" && (kind != "hello" || id == 1), 1, "%s %d after %q", kind, id, last)
-		if last = kind; kind != "hello" && kind != "bye" {
-			state[id] = states[state[id]+" "+kind]
-			check(state[id] != "" && id <= int64(len(lines)), 1, "%s of %d", kind, id)
+		isNext := last != "" && last != "bye"
+		if kind == "hello" {
+			isNext = last == "" && id == 1
 		}
-		switch kind {
-		case "begin":
-			sums[id] = sha256.New()
-		case "data":
-			check(number(frame[2]) == sizes[id], 1, "a gap before %d in %d", frame[2], id)
-			size, _ := sums[id].Write(frame[3].([]byte))
-			sizes[id] += int64(size)
-		case "end":
-			digest, sum := strings.Replace(fmt.Sprint(frame[3]), "<nil>", "-", 1), fmt.Sprintf("sha256:%x", sums[id].Sum(nil))
-			check(number(frame[2]) == sizes[id] && (digest == sum || !strings.HasPrefix(digest, "sha256:")), 1, "%d is %s", id, sum)
-			fmt.Println(id, digest, sizes[id])
-			succeeded += 1 - number(frame[4]) // what was found below is to succeed, too
-		case "error":
-			fmt.Println(id, frame[2], sizes[id])
-			fmt.Fprintf(os.Stderr, "%d: %q\n", id, frame[3])
-			succeeded-- // so that they never add up
+		check(isNext, 1, "%s %d after %q", kind, id, last)
+		if last = kind; kind != "hello" && kind != "bye" {
+			follow(objects, id, kind, frame)
 		}
 	})
 	worker.Wait()
-	check(last == "bye" && succeeded == int64(len(lines)) || worker.ProcessState.ExitCode() != 0, 1, "not all succeeded")
-	os.Exit(worker.ProcessState.ExitCode())
+	isGood := last == "bye"
+	for _, each := range objects {
+		isGood = isGood && (each.state == "worker" || each.state == "ended" && each.announced == 0)
+	}
+	status := worker.ProcessState.ExitCode()
+	check(isGood || status != 0, 1, "not all succeeded")
+	os.Exit(status)
+}
+
+// follow takes one frame of one id.
+func follow(objects map[int64]*object, id int64, kind string, frame []any) {
+	if id < 0 && objects[id] == nil { // found below an object, which its first frame names
+		above := frame[len(frame)-1]
+		if detail, isMap := above.(map[string]any); isMap {
+			above = detail["parent"]
+		}
+		parent := objects[number(above)]
+		check(parent != nil && parent.announced > 0, 1, "nothing has announced %d", id)
+		parent.announced--
+		objects[id] = &object{state: "asked", sum: sha256.New()}
+	}
+	of := objects[id]
+	check(of != nil && states[of.state+" "+kind] != "", 1, "%s of %d, which is not open", kind, id)
+	of.state = states[of.state+" "+kind]
+	switch kind {
+	case "data":
+		check(number(frame[2]) == of.size, 1, "a gap before %d in %d", frame[2], id)
+		size, _ := of.sum.Write(frame[3].([]byte))
+		of.size += int64(size)
+	case "end":
+		digest := strings.Replace(fmt.Sprint(frame[3]), "<nil>", "-", 1)
+		sum := fmt.Sprintf("sha256:%x", of.sum.Sum(nil))
+		isSame := digest == sum || !strings.HasPrefix(digest, "sha256:")
+		check(number(frame[2]) == of.size && isSame, 1, "%d is %s, not %s", id, sum, digest)
+		fmt.Println(id, digest, of.size)
+		of.announced = number(frame[4])
+	case "error":
+		fmt.Println(id, frame[2], of.size)
+		fmt.Fprintf(os.Stderr, "%d: %q\n", id, frame[3])
+	}
 }
