@@ -346,35 +346,6 @@ def test_every_part_of_a_request_was_thought_of() -> None:
     assert {field.name for field in msgspec.structs.fields(Request)} == of_no_matter | looked_at
 
 
-PLAIN_WORDS = st.sampled_from(
-    [
-        *(f"sha256:{letter * 64}" for letter in "0afgA"),
-        *(f"sha256:{'0' * count}" for count in (63, 65)),
-        *("mediatype:a/b", "mediatype:A/B+c", "mediatype:a/b;c", "mediatype:a", "mediatype:a/b/c"),
-        *("mediatype:a/é", f"mediatype:a/{'b' * 126}", f"mediatype:a/{'b' * 128}"),
-        *("size:0", "size:007", "size:-1", f"size:{'9' * 18}", f"size:{'9' * 19}", "size:x"),
-        *("", " ", "\t", "children:all", "content:none", "colour:blue"),
-    ]
-)
-ENDS = st.sampled_from(["", "\n", "\r\n", "\r", "\n\n", "\r\r\n"])
-
-
-@given(st.lists(PLAIN_WORDS, max_size=5), st.sampled_from([" ", " ", "  ", "\t"]), ENDS)
-@example([f"sha256:{'0' * 64}", "mediatype:A/B", "size:007"], " ", "\n")
-def test_a_line_that_is_read_in_short_is_read_the_same(
-    words: list[str], blank: str, end: str
-) -> None:
-    line = (blank.join(words) + end).encode()
-    assert outcome(line) == outcome(b" " + line), "a blank in front leads past the short way"
-
-
-def outcome(line: bytes) -> object:
-    try:
-        return parse_line(line)
-    except InvalidRequestError as error:
-        return error.message
-
-
 @given(st.binary())
 def test_any_bytes_are_a_line_or_an_invalid_request(line: bytes) -> None:
     try:

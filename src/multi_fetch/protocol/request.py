@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -33,11 +32,6 @@ if TYPE_CHECKING:
     from multi_fetch.protocol.names import Names
 
 BLANKS = re.compile(r"[ \t]+")
-# How a list of small objects commonly looks. What matches is read at a third of the cost; what does
-# not, and what is wrong, is for the rest of this module, which reads the same from either.
-PLAIN_LINE = re.compile(
-    rb"(sha256:[a-f0-9]{64})(?: mediatype:([!-~]{3,255}))?(?: size:([0-9]{1,18}))?\r?\n?"
-)
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # containerd's hints, remotes.go: <type>:<content>
 HINT = re.compile(r"(?P<type>[^:]+):(?P<content>.*)", re.DOTALL)
@@ -155,10 +149,6 @@ def parse_line(line: bytes, names: Names = IN_REPOSITORY) -> Request | Control |
     Raises:
         InvalidRequestError: the line is too long, no UTF-8, or names no object or hint.
     """
-    if names is IN_REPOSITORY and (plain := PLAIN_LINE.fullmatch(line)):
-        request = _plain_request(*plain.groups())
-        if request is not None:
-            return request
     if len(line) > MAX_LINE_BYTES:
         raise InvalidRequestError(f"the line is longer than {MAX_LINE_BYTES} bytes")
     try:
@@ -178,25 +168,6 @@ def parse_line(line: bytes, names: Names = IN_REPOSITORY) -> Request | Control |
     if first.startswith("!"):
         return Control(first[1:], tuple(rest))
     return parse_request(first, rest, names)
-
-
-def _plain_request(digest: bytes, media_type: bytes | None, size: bytes | None) -> Request | None:
-    media_types = () if media_type is None else _one_media_type(media_type)
-    if media_types is None:
-        return None
-    text = digest.decode("ascii")
-    return Request(
-        object=text,
-        digest=Digest(text),
-        media_types=media_types,
-        size=None if size is None else int(size),
-    )
-
-
-@lru_cache(maxsize=64)
-def _one_media_type(content: bytes) -> tuple[str] | None:
-    text = content.decode("ascii")
-    return (text.lower(),) if is_media_type(text) else None
 
 
 def parse_id(arguments: tuple[str, ...]) -> int:

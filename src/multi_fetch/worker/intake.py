@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import MAX_LINE_BYTES
+from multi_fetch.protocol.names import IN_REPOSITORY
+from multi_fetch.protocol.plain import parse_plain
 from multi_fetch.protocol.request import Control, parse_line
 from multi_fetch.worker.job import Job
 
@@ -48,7 +50,8 @@ def _job(
     number: int, line: bytes, names: Names, control: Callable[[Control, int], None]
 ) -> Job | None:
     try:
-        asked = parse_line(line, names)
+        plain = parse_plain(line) if names is IN_REPOSITORY else None
+        asked = plain or parse_line(line, names)
         if isinstance(asked, Control):
             control(asked, number)
             return None
