@@ -146,7 +146,7 @@ def canned(folder: Path, stream: bytes, status: int = 0) -> Path:
 
 
 def essence(frame: list[Any]) -> list[Any]:
-    """What a parent tells of a frame; content is base64, and from the shell's as in tests/vectors."""
+    """What a parent tells of a frame; content is base64, or from the shell as in tests/vectors."""
     match frame:
         case ["data", number, offset, {"size": size, "sha256": hashed}]:
             return ["data", number, offset, size, hashed]
