@@ -277,6 +277,11 @@ class Asked:
             return None
         return int(found[1]), int(found[2]) if found[2] else None
 
+    @property
+    def is_listing(self) -> bool:
+        """Whether it asks what there is; nothing of that can be verified."""
+        return self.object.startswith("!")
+
     def _last(self, kind: str) -> str:
         values = [hint.partition(":")[2] for hint in self.hints if hint.startswith(f"{kind}:")]
         return values[-1] if values else ""
@@ -286,8 +291,12 @@ RANGE: Final = re.compile(r"(\d+)-(\d*)", re.ASCII)
 CANCEL: Final = re.compile(r"!cancel[ \t]+(-?\d{1,18})", re.ASCII)
 
 
-def asked_by(stdin: bytes) -> dict[int, Asked]:
-    """The ids that a worker must answer, for all that was written to it."""
+def asked_by(stdin: bytes, remote: str = "") -> dict[int, Asked]:
+    """The ids that a worker must answer, for all that was written to it.
+
+    With the remote ``-``, a listing of tags has a repository behind its verb.
+    """
+    arguments = {"!referrers": 1, "!tags": int(remote == "-")}
     lines = stdin.split(b"\n")
     if not lines[-1]:
         lines.pop()
@@ -296,7 +305,8 @@ def asked_by(stdin: bytes) -> dict[int, Asked]:
         text = line.removesuffix(b"\r").strip(b" \t").decode("utf-8", "replace")
         if not _is_readable(line) or not _is_silent(text, number):
             words = [word for word in text.replace("\t", " ").split(" ") if word]
-            asked[number] = Asked(words[0] if words else "", tuple(words[1:]))
+            count = 1 + arguments.get(words[0], 0) if words else 0
+            asked[number] = Asked(" ".join(words[:count]), tuple(words[count:]))
     return asked
 
 
@@ -427,7 +437,10 @@ class Session:
                 answer.parent is None or request.children != "manifests" or answer.is_manifest,
                 f"a blob: {why}",
             )
-            if request.part is not None:
+            if request.is_listing:
+                _check(answer.end.digest is None, why)
+                _check(answer.descriptor["digest"] == "none:unverified", why)
+            elif request.part is not None:
                 _check(answer.end.digest is None, why)
                 _check(answer.received in _sizes(request.part, answer), f"another range: {why}")
             else:

@@ -196,6 +196,14 @@ TOKEN_BODY_SECONDS: Final = 30.0
 # Hosts that are held back at the same time because they answered 429. A registry has a few.
 MAX_PACED_HOSTS: Final = 64
 
+# With the remote "-": repositories, and hosts with their connections, that are kept while nobody
+# asks them. Of a repository that is a token above all.
+MAX_IDLE_REPOSITORIES: Final = 64
+MAX_IDLE_HOSTS: Final = 16
+
+# What is shared gets so long to close its connections in order.
+CLOSE_SECONDS: Final = 1.0
+
 # An idle connection is kept this long. Go's servers keep theirs for ever, nginx for 75 s; what a
 # server closes earlier is noticed, or tried again.
 KEEPALIVE_SECONDS: Final = 60.0

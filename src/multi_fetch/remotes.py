@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.credentials import Keychain
     from multi_fetch.registry.hosts import Host
     from multi_fetch.registry.proxies import Proxies
+    from multi_fetch.registry.shared import Shared
 
 
 class Fetcher(Protocol):
@@ -295,6 +296,7 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
     proxies: Proxies | None = None,
     foreign_urls: bool = False,
     ranges: int = DEFAULT_RANGES,
+    shared: Shared | None = None,
 ) -> AsyncIterator[Remote]:
     """The remote of a reference: it is asked for nothing before an object is wanted.
 
@@ -310,11 +312,12 @@ async def open_remote(  # noqa: PLR0913 - each can be left out
         proxies: through which hosts are reached; None for none.
         foreign_urls: whether the remote is a ``Foreign`` too.
         ranges: how many connections a large blob comes over, at most.
+        shared: what repositories share with each other; None for one that is alone.
     """
     login = {"username": username, "password": password, "keychain": keychain}
     way = {"hosts": hosts, "jobs": jobs, "patience": patience, "proxies": proxies}
     open_room = _found(*_ROOMS[ref.scheme])
-    chosen = {"foreign_urls": foreign_urls, "ranges": ranges}
+    chosen = {"foreign_urls": foreign_urls, "ranges": ranges, "shared": shared}
     async with open_room(ref, **chosen, **login, **way) as remote:
         if not foreign_urls or not ref.scheme:
             yield remote

@@ -14,6 +14,7 @@ import trio
 
 from multi_fetch.worker.pipes import (
     IOV_MAX,
+    PipeReader,
     PollReader,
     PollWriter,
     Reader,
@@ -81,7 +82,7 @@ def reading(fd: int, variant: str) -> Iterator[Reader]:
         yield ThreadReader(fd)
         return
     with open_reader(fd) as reader:
-        assert isinstance(reader, PollReader)
+        assert isinstance(reader, PipeReader | PollReader)
         yield reader
 
 
@@ -233,6 +234,19 @@ async def test_what_fails_names_its_stream(tmp_path: Path) -> None:
             await writer.write([b"x"])
         with pytest.raises(OSError, match="stdin"), open_reader(writable.fileno()) as reader:
             await reader.read()
+
+
+async def test_a_named_pipe_whose_writers_are_gone_has_an_end(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    early = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    write_end = os.open(path, os.O_WRONLY)
+    os.write(write_end, b"latest")
+    os.close(write_end)
+    with trio.fail_after(5), open_reader(early, "fifo") as reader:
+        assert await reader.read() == b"latest"
+        assert await reader.read() == b""
+    os.close(early)
 
 
 async def test_a_regular_file_is_read_and_written(tmp_path: Path) -> None:

@@ -87,8 +87,15 @@ def closed_stream(*streams: tuple[int, str]) -> str:
     return ""
 
 
-def stream_failure(group: BaseExceptionGroup[OSError], *files: str) -> str:
+def stream_failure(
+    group: BaseExceptionGroup[OSError], *files: str, source: str = STDIN_NAME
+) -> str:
     """What to complain of, if a standard stream failed, or one of these files.
+
+    Args:
+        group: what failed.
+        files: that are written.
+        source: what is read, stdin or a file in its place.
 
     Raises:
         BaseExceptionGroup: it was something else that failed.
@@ -96,9 +103,9 @@ def stream_failure(group: BaseExceptionGroup[OSError], *files: str) -> str:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if not isinstance(error, OSError) or error.filename not in {STDIN_NAME, STDOUT_NAME, *files}:
+    if not isinstance(error, OSError) or error.filename not in {source, STDOUT_NAME, *files}:
         raise group
-    verb = "read" if error.filename == STDIN_NAME else "write to"
+    verb = "read" if error.filename == source else "write to"
     return f"cannot {verb} {error.filename}: {error.strerror}"
 
 

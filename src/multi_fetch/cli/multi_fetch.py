@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from multi_fetch.cli import lines
 from multi_fetch.cli.arguments import (
     ENVIRONMENT_HELP,
     FAILURE,
@@ -27,20 +30,22 @@ from multi_fetch.cli.progress import add_progress_flag, observer
 from multi_fetch.cli.store import STORE_HELP, add_store_flags, store_settings, with_store
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
+from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
+from multi_fetch.protocol.names import ANYWHERE
 from multi_fetch.protocol.wire import WIRES
 from multi_fetch.remotes import open_remote
 from multi_fetch.worker.pipes import STDIN_NAME, STDOUT_NAME, open_reader, open_writer
 from multi_fetch.worker.serve import Settings, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import AbstractAsyncContextManager
+    import argparse
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from multi_fetch.oci.reference import Reference
     from multi_fetch.remotes import Remote
+    from multi_fetch.worker.pipes import Reader
 
-STDIN = 0
 STDOUT = 1
 
 USAGE_LINES = """\
@@ -51,7 +56,8 @@ ABOUT = """\
 Fetch many objects from one repository of a registry. Each line of stdin asks
 for one, '<object> [<hint>...]'; verified frames go to stdout (protocol.md).
 
-  <remote>              redis, ghcr.io/org/app, localhost:5000/app, oci:<folder>
+  <remote>              redis, localhost:5000/app, oci:<folder>; or - where
+                        each line names its own, as in ghcr.io/org/app:v1
   <object>              a tag, a digest, @<digest> or <tag>@<digest>
   <hint>                children:all, platform:linux/arm64, content:none...
 """
@@ -76,6 +82,9 @@ The answers are verified and go to stdout as length-prefixed MessagePack frames
 (protocol.md). '!cancel <id>' as a line cancels what an earlier line asked for;
 ids are line numbers. '!tags' lists the tags that there are, and
 '!referrers <digest> [artifacttype:<type>]' what refers to a digest.
+
+With - as the remote each object is a whole reference, as in redis:7 or
+ghcr.io/org/app@<digest>, and '!tags' has a repository behind it.
 """
 
 EPILOG = f"""\
@@ -95,14 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     arguments = make_parser().parse_args(argv)
     ref: Reference = arguments.remote
-    log = set_up_logging(arguments.log_level, arguments.log_format)
     if problem := _remote_problem(ref) or _stream_problem(
-        may_be_terminal=arguments.force or arguments.format == "jsonl"
+        arguments.from_file, may_be_terminal=arguments.force or arguments.format == "jsonl"
     ):
         complain("multi-fetch", problem)
         return USAGE
+    log = set_up_logging(arguments.log_level, arguments.log_format)
     try:
-        reached, store = reach(arguments, ref), store_settings(arguments, ref)
+        remote = _open(arguments, ref)
     except InvalidRequestError as error:
         complain("multi-fetch", error.message)
         return USAGE
@@ -115,24 +124,61 @@ def main(argv: Sequence[str] | None = None) -> int:
         wire=WIRES[arguments.format](),
         observer=observer(arguments.progress, ref.locator, log),
     )
-    status = FAILURE
-    try:
-        held, borne = credentials(arguments.authfile), patience(arguments)
-        remote = with_store(
-            open_remote(ref, jobs=settings.jobs, patience=borne, **held, **reached), store
-        )
-        status = trio.run(_run, remote, ref.locator, settings)
-    except* OSError as group:
-        complain("multi-fetch", stream_failure(group))
-    return status
+    return _run_lines(arguments.from_file, remote, ref.locator, settings)
+
+
+def _open(arguments: argparse.Namespace, ref: Reference) -> AbstractAsyncContextManager[Remote]:
+    """The remote, of one repository or of all; behind a store, where there is one.
+
+    Raises:
+        InvalidRequestError: flags, files or the environment do not say how.
+    """
+    held, borne = credentials(arguments.authfile), patience(arguments)
+    if ref.locator == ANYWHERE:
+        from multi_fetch.cli.everywhere import open_everywhere
+
+        remote = open_everywhere(arguments, borne, held)
+    else:
+        reached = reach(arguments, ref)
+        remote = open_remote(ref, jobs=arguments.jobs, patience=borne, **held, **reached)
+    return with_store(remote, store_settings(arguments, ref))
+
+
+def _run_lines(
+    from_file: str,
+    remote: AbstractAsyncContextManager[Remote],
+    locator: str,
+    settings: Settings,
+) -> int:
+    """Answers the lines; returns the exit status."""
+    name = lines.name_of(from_file)
+    with ExitStack() as stack:
+        try:
+            fd = stack.enter_context(lines.opened(from_file))
+        except OSError as error:
+            complain("multi-fetch", f"cannot read {name}: {error.strerror}")
+            return USAGE
+        status = FAILURE
+        try:
+            status = trio.run(_run, partial(open_reader, fd, name), remote, locator, settings)
+        except* OSError as group:
+            complain("multi-fetch", stream_failure(group, source=name))
+        return status
 
 
 async def _run(
-    opening: AbstractAsyncContextManager[Remote], locator: str, settings: Settings
+    source: Callable[[], AbstractContextManager[Reader]],
+    opening: AbstractAsyncContextManager[Remote],
+    locator: str,
+    settings: Settings,
 ) -> int:
-    with open_reader(STDIN) as reader, open_writer(STDOUT) as writer:
+    with source() as reader, open_writer(STDOUT) as writer:
         async with opening as remote:
             return await serve(remote, locator, reader, writer, settings)
+
+
+def _remote(text: str) -> Reference:
+    return Reference(ANYWHERE) if text == ANYWHERE else reference(text)
 
 
 def _remote_problem(ref: Reference) -> str:
@@ -145,8 +191,9 @@ def _remote_problem(ref: Reference) -> str:
     )
 
 
-def _stream_problem(*, may_be_terminal: bool) -> str:
-    if problem := closed_stream((STDIN, STDIN_NAME), (STDOUT, STDOUT_NAME)):
+def _stream_problem(from_file: str, *, may_be_terminal: bool) -> str:
+    read = [(lines.STDIN, STDIN_NAME)] if from_file == lines.STDIN_FILE else []
+    if problem := closed_stream(*read, (STDOUT, STDOUT_NAME)):
         return problem
     if os.isatty(STDOUT) and not may_be_terminal:
         return (
@@ -161,9 +208,9 @@ def make_parser() -> CommandParser:
     parser = CommandParser("multi-fetch", Texts(USAGE_LINES, ABOUT, DESCRIPTION, EPILOG, EXAMPLE))
     parser.add_argument(
         "remote",
-        type=reference,
+        type=_remote,
         help="the repository, as in docker.io/library/redis, redis or localhost:5000/app; or a"
-        " layout, oci:<folder> or oci-archive:<file>",
+        " layout, oci:<folder> or oci-archive:<file>; or - where each line names its own",
     )
     _add_run_flags(parser)
     _add_wire_flags(parser)
@@ -177,6 +224,7 @@ def make_parser() -> CommandParser:
 def _add_run_flags(parser: CommandParser) -> None:
     """--jobs, --window and --ordered."""
     flags = parser.add_argument_group("requests")
+    lines.add_from_file_flag(flags)
     flags.add_argument(
         "--jobs",
         type=whole_number(1, MAX_JOBS),

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 
     from multi_fetch.oci.reference import Reference
     from multi_fetch.registry.credentials import Keychain
+    from multi_fetch.registry.exchange import Exchange
     from multi_fetch.registry.hosts import Host
     from multi_fetch.registry.proxies import Proxies
     from multi_fetch.registry.ranges import Ranges
+    from multi_fetch.registry.shared import Shared
     from multi_fetch.remotes import Remote
 
 
@@ -44,6 +46,7 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     proxies: Proxies | None = None,
     foreign_urls: bool = False,
     ranges: int = DEFAULT_RANGES,
+    shared: Shared | None = None,
 ) -> AsyncIterator[Remote]:
     """The remote of a reference's repository; arguments as for ``remotes.open_remote``.
 
@@ -55,17 +58,16 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
     login = Credential(username=username, password=password) if username or password else None
     hosts = hosts or [default_host(ref.hostname)]
     last = {_last(hosts, "may_pull"), _last(hosts, "may_resolve")}
-    several = _several(ranges)
+    several = _several(ranges, shared)
     jobs += several.most_connections if several else 0
-    opening = partial(open_exchange, jobs=jobs, patience=patience, proxies=proxies)
+    opening = partial(_opener(shared), jobs=jobs, patience=patience, proxies=proxies)
     async with AsyncExitStack() as stack:
         remotes, sessions = [], {}
         for number, host in enumerate(hosts):
             exchange = await stack.enter_async_context(opening(host, is_last=number in last))
             own = None if host.namespace else login  # no mirror is told the registry's
-            session = Session(exchange, host, own, ref.repository, keychain=keychain)
-            sessions[host.url] = session
-            remotes.append(RegistryRemote(session, ref, several))
+            sessions[host.url] = Session(exchange, host, own, ref.repository, keychain=keychain)
+            remotes.append(RegistryRemote(sessions[host.url], ref, several))
         remote = _together(hosts, remotes, ref)
         if foreign_urls:
             open_more = _foreign(remote, _registry(hosts, ref), sessions)
@@ -74,10 +76,16 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
         yield remote
 
 
-def _several(count: int) -> Ranges | None:
+def _opener(shared: Shared | None) -> Callable[..., AbstractAsyncContextManager[Exchange]]:
+    return open_exchange if shared is None else shared.open_exchange
+
+
+def _several(count: int, shared: Shared | None) -> Ranges | None:
     """What the hosts share of blobs that come over several connections, if any may."""
     if count == 1:
         return None
+    if shared is not None:
+        return shared.ranges(count)
     from multi_fetch.registry.ranges import Ranges
 
     return Ranges(count)

@@ -10,7 +10,8 @@ the system has /proc, a socket is asked with MSG_DONTWAIT, and only where neithe
 flag is set and put back when the stream is closed. A descriptor that came to us with the flag set
 keeps it, and is read and written all the same.
 
-What fails says which stream it was: the OSError's ``filename`` is STDIN_NAME or STDOUT_NAME.
+What fails says which stream it was: the OSError's ``filename`` is STDIN_NAME or STDOUT_NAME, or
+the name of a file that is read in stdin's place.
 """
 
 from __future__ import annotations
@@ -68,13 +69,14 @@ class Writer(Protocol):
 
 
 @contextmanager
-def open_reader(fd: int) -> Iterator[Reader]:
-    """A reader over a descriptor, which stays open and as it was."""
+def open_reader(fd: int, name: str = STDIN_NAME) -> Iterator[Reader]:
+    """A reader over a descriptor, which stays open and as it was; its errors say the name."""
     with ExitStack() as stack:
         if not _is_pollable(fd):
-            yield ThreadReader(fd)
+            yield ThreadReader(fd, name)
             return
-        yield PollReader(_reopened(fd, os.O_RDONLY, stack) or fd)
+        own = _reopened(fd, os.O_RDONLY, stack)
+        yield PollReader(fd, name) if own is None else PipeReader(own, name)
 
 
 @contextmanager
@@ -97,26 +99,48 @@ def open_writer(fd: int) -> Iterator[Writer]:
         yield PollWriter(pipe, lambda buffers: os.writev(pipe, buffers))
 
 
+class PipeReader:
+    """Reads a pipe that is its own and never blocks.
+
+    It reads before it polls: of a named pipe whose writers are gone, a description that was opened
+    after them is told of no end (Linux, pipe_poll), but reads it.
+    """
+
+    def __init__(self, fd: int, name: str = STDIN_NAME) -> None:
+        self._fd = fd
+        self._name = name
+
+    async def read(self) -> bytes:
+        """The next bytes; none at the end."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            with suppress(BlockingIOError), _naming(self._name):
+                return os.read(self._fd, READ_BYTES)
+            await trio.lowlevel.wait_readable(self._fd)
+
+
 class PollReader:
     """Reads a pipe or socket, after it was polled."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, name: str = STDIN_NAME) -> None:
         self._fd = fd
+        self._name = name
 
     async def read(self) -> bytes:
         """The next bytes; none at the end."""
         while True:
             await trio.lowlevel.wait_readable(self._fd)
             # Someone who shares the stream may have been faster.
-            with suppress(BlockingIOError), _naming(STDIN_NAME):
+            with suppress(BlockingIOError), _naming(self._name):
                 return os.read(self._fd, READ_BYTES)
 
 
 class ThreadReader:
     """Reads anything, in a thread; one that hangs is left behind when the read is cancelled."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, name: str = STDIN_NAME) -> None:
         self._fd = fd
+        self._name = name
 
     async def read(self) -> bytes:
         """The next bytes; none at the end."""
@@ -125,7 +149,7 @@ class ThreadReader:
     def _read(self) -> bytes:
         while True:
             try:
-                with _naming(STDIN_NAME):
+                with _naming(self._name):
                     return os.read(self._fd, READ_BYTES)
             except BlockingIOError:
                 select.select([self._fd], [], [])
