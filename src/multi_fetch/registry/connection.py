@@ -109,9 +109,10 @@ class Connection:
             RegistryError: what came is no HTTP.
         """
         self._begin()
+        self._what = what
         await self._send(request)
         # The answer is not there yet, and 1xx answers do not extend what its head may take.
-        self._what, self._deadline = what, self._stalls_at()
+        self._deadline = self._stalls_at()
         await self._wait_readable()
         return await self._answer(has_body=has_body)
 
