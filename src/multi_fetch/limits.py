@@ -189,6 +189,10 @@ DIRECT_WAIT_SECONDS: Final = 0.25
 # An error's body is words: who drips them is not listened to for longer.
 ERROR_BODY_SECONDS: Final = 5.0
 
+# How long the first line is waited for before the remote is asked for nothing but an answer: a
+# parent that has lines at once needs none.
+WARM_UP_AFTER_SECONDS: Final = 0.02
+
 # A token's answer, from its head to its end: every request of the repository waits for it, so who
 # drips it is not listened to for longer.
 TOKEN_BODY_SECONDS: Final = 30.0

@@ -271,6 +271,17 @@ class Direct(Protocol):
         """A lane for one task that waits; None where there is none on this system."""
 
 
+@runtime_checkable
+class Warmable(Protocol):
+    """What a Remote may be besides: one that can be made ready before an object is wanted."""
+
+    async def warm_up(self) -> None:
+        """Does what the first request would have to do, and costs the remote one that is small.
+
+        Nothing is raised where that fails: it fails once more when it matters.
+        """
+
+
 # Where a remote's scheme is served, module and function. The layers below do not import those
 # above, so these are names that are looked up when a remote is opened; what has no scheme is a
 # registry's repository.

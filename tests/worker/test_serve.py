@@ -12,7 +12,12 @@ import pytest
 import trio
 
 from multi_fetch.errors import NotFoundError, UnavailableError
-from multi_fetch.limits import MAX_DATA_BYTES, MAX_FRAME_BYTES, SHUTDOWN_GRACE_SECONDS
+from multi_fetch.limits import (
+    MAX_DATA_BYTES,
+    MAX_FRAME_BYTES,
+    SHUTDOWN_GRACE_SECONDS,
+    WARM_UP_AFTER_SECONDS,
+)
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, Hello
 from multi_fetch.worker.serve import Settings
@@ -394,3 +399,65 @@ async def test_a_thousand_mixed_requests_all_arrive(jobs: int, is_ordered: bool)
         assert isinstance(end, End)
         assert end.digest == digests[number]
         assert end.size == len(contents[number])
+
+
+# --- the remote, made ready ---------------------------------------------------------------------
+
+
+class WarmableRemote(MemoryRemote):
+    """One that counts how often it was made ready, and takes a while."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        super().__init__()
+        self.warmed: list[float] = []
+        self.seconds = seconds
+
+    async def warm_up(self) -> None:
+        self.warmed.append(trio.current_time())
+        await trio.sleep(self.seconds)
+
+
+WARM = Settings(software="test", is_warmed_up=True)
+
+
+async def test_the_remote_is_made_ready_once_while_the_first_request_is_awaited(
+    autojump_clock: MockClock,
+) -> None:
+    remote = WarmableRemote()
+    remote.add(b"content", "v1")
+    async with running(remote, WARM) as run:
+        await run.writer.wait_frames(1)
+        assert remote.warmed == []
+        await trio.sleep(60)
+        assert remote.warmed == [pytest.approx(WARM_UP_AFTER_SECONDS)]
+        run.reader.feed(b"v1\n")
+        run.reader.feed_eof()
+    assert len(remote.warmed) == 1
+    assert content(run.writer.frames(), 1) == b"content"
+
+
+@pytest.mark.parametrize("settings", [WARM, Settings(software="test")])
+async def test_it_is_not_where_a_request_is_there_or_nobody_wants_it(
+    autojump_clock: MockClock, settings: Settings
+) -> None:
+    remote = WarmableRemote()
+    remote.add(b"content", "v1")
+    async with running(remote, settings) as run:
+        if settings.is_warmed_up:
+            run.reader.feed(b"v1\n")
+        await trio.sleep(60)
+        run.reader.feed_eof()
+    assert remote.warmed == []
+
+
+@pytest.mark.parametrize("lines", [b"", b"v1\n"])
+async def test_who_makes_it_ready_holds_nothing_up(autojump_clock: MockClock, lines: bytes) -> None:
+    remote = WarmableRemote(seconds=1_000)
+    remote.add(b"content", "v1")
+    async with running(remote, WARM) as run:
+        await trio.sleep(10)
+        assert remote.warmed
+        run.reader.feed(lines)
+        run.reader.feed_eof()
+    assert trio.current_time() < 11
+    assert run.status == 0

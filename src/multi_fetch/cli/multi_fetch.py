@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from contextlib import ExitStack
 from functools import partial
@@ -122,6 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         is_ordered=arguments.ordered,
         timeout_seconds=arguments.timeout,
         wire=WIRES[arguments.format](),
+        is_warmed_up=arguments.warm,
         observer=observer(arguments.progress, ref.locator, log),
     )
     return _run_lines(arguments.from_file, remote, ref.locator, settings)
@@ -222,7 +224,7 @@ def make_parser() -> CommandParser:
 
 
 def _add_run_flags(parser: CommandParser) -> None:
-    """--jobs, --window and --ordered."""
+    """--jobs, --window, --warm and --ordered."""
     flags = parser.add_argument_group("requests")
     lines.add_from_file_flag(flags)
     flags.add_argument(
@@ -238,6 +240,13 @@ def _add_run_flags(parser: CommandParser) -> None:
         default=DEFAULT_WINDOW,
         metavar="N",
         help="requests that may be open at the same time (default: %(default)s)",
+    )
+    flags.add_argument(
+        "--warm",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="while the first request is awaited, connect and get a token: one GET of /v2/ for the"
+        " registry (default: --warm)",
     )
     flags.add_argument(
         "--ordered", action="store_true", help=Shown("answer in the order of the requests")

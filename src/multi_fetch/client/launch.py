@@ -38,6 +38,7 @@ class Flags(TypedDict, total=False):
     Attributes:
         jobs: requests that are worked on at the same time.
         window: requests that are open at the worker; more are queued in the client.
+        no_warm: whether nothing is asked of the registry before the first request.
         ordered: whether answers come in the order of the requests.
         authfile: the only file to look for credentials in.
         hosts_dir: the folder with hosts.toml files, or with Docker's certificates.
@@ -57,6 +58,7 @@ class Flags(TypedDict, total=False):
 
     jobs: int | None
     window: int | None
+    no_warm: bool
     ordered: bool
     authfile: str | None
     hosts_dir: str | None

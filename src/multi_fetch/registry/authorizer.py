@@ -147,6 +147,27 @@ class Authorizer:
         challenge = choose_challenge(parse_challenges(header))
         if challenge is None:
             return ""
+        return await self._answer(
+            challenge, sent=sent, is_registry_inside=is_registry_inside, is_fresh=is_fresh
+        )
+
+    async def prepare(self, header: str, *, is_registry_inside: bool) -> None:
+        """Gets what requests will need, by the 401 to one that was about no repository.
+
+        What it says of scopes is of no use: registries write an example there.
+
+        Raises:
+            MultiFetchError: as for ``answer``.
+        """
+        challenge = choose_challenge(parse_challenges(header))
+        if challenge is not None and self._token is None:
+            params = {name: text for name, text in challenge.params.items() if name != "scope"}
+            own = replace(challenge, params=params)
+            await self._answer(own, sent="", is_registry_inside=is_registry_inside, is_fresh=False)
+
+    async def _answer(
+        self, challenge: Challenge, *, sent: str, is_registry_inside: bool, is_fresh: bool
+    ) -> str:
         credential = await self._login.credential()
         if challenge.scheme == "basic":
             return await self._answer_basic(credential, sent)

@@ -27,7 +27,7 @@ from multi_fetch.registry.resume import Download
 from multi_fetch.registry.session import Session
 from multi_fetch.registry.source import Source
 from multi_fetch.registry.url import parse_url, shown
-from multi_fetch.remotes import Opened, Report
+from multi_fetch.remotes import Opened, Report, Warmable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -236,6 +236,11 @@ class ForeignRemote:
         self._registry = registry
         self._session = session
         self._retries = 0
+
+    async def warm_up(self) -> None:
+        """The remote's own; see ``remotes.Warmable``. Who is behind foreign URLs is not asked."""
+        if isinstance(self._remote, Warmable):
+            await self._remote.warm_up()
 
     async def resolve(
         self, ref: Reference, *, media_types: Sequence[str] = (), size: int | None = None

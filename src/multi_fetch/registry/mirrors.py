@@ -31,7 +31,7 @@ from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
 from multi_fetch.registry.resolver import OneChunk
-from multi_fetch.remotes import Opened, Report, Resolved
+from multi_fetch.remotes import Opened, Report, Resolved, Warmable
 from multi_fetch.verify import Verifier, hold
 
 if TYPE_CHECKING:
@@ -163,6 +163,12 @@ class MirroredRemote:
             return ask(ref, artifact_type)
 
         return self._list(ref, pages)
+
+    async def warm_up(self) -> None:
+        """Has the host ready that is asked first; see ``remotes.Warmable``."""
+        first = self._sources[0].remote
+        if isinstance(first, Warmable):
+            await first.warm_up()
 
     def report(self) -> Report:
         """What there is to say so far; the limits are those of the last host that has any."""

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from multi_fetch.errors import (
     DeniedError,
     InvalidReferenceError,
+    MultiFetchError,
     NotFoundError,
     ObjectRequiredError,
     RegistryError,
@@ -114,6 +115,13 @@ class RegistryRemote:
             MultiFetchError: as for ``resolve``, on entering or while iterating.
         """
         return Opening(self, self._want(ref, media_types, size), str(ref), byte_range)
+
+    async def warm_up(self) -> None:
+        """Has a connection and a token ready; see ``remotes.Warmable``."""
+        try:
+            await self._session.warm_up()
+        except MultiFetchError as error:
+            logger.debug("not warmed up: %s", error.message)
 
     def report(self) -> Report:
         """What there is to say so far; see ``remotes.Remote``."""

@@ -16,18 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from multi_fetch.errors import (
-    DeadlineExceededError,
-    MultiFetchError,
-    NotFoundError,
-    RegistryError,
-    TooLargeError,
-)
-from multi_fetch.limits import (
-    MAX_TOKEN_BODY_BYTES,
-    RETRY_WARNING_SECONDS,
-    TOKEN_BODY_SECONDS,
-)
+from multi_fetch.errors import MultiFetchError
+from multi_fetch.limits import RETRY_WARNING_SECONDS
 from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.login import Login
 from multi_fetch.registry.retry import (
@@ -36,13 +26,14 @@ from multi_fetch.registry.retry import (
     is_passing_status,
     longest_waits,
 )
+from multi_fetch.registry.token_service import ask_token_service
 from multi_fetch.registry.url import Url, join, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from multi_fetch.registry.answer import Answer
-    from multi_fetch.registry.auth import Grant, TokenRequest
+    from multi_fetch.registry.auth import Grant
     from multi_fetch.registry.credentials import Credential, Keychain
     from multi_fetch.registry.exchange import Exchange
     from multi_fetch.registry.fast_lane import FastLane
@@ -94,7 +85,7 @@ class Session:
         login = Login.of(credential)
         if credential is None and keychain is not None:
             login = Login(partial(keychain.find, host.authority, repository))
-        self._authorizer = Authorizer(host, login, repository, self._ask_token_service)
+        self._authorizer = Authorizer(host, login, repository, partial(ask_token_service, exchange))
 
     @property
     def stall_seconds(self) -> float:
@@ -220,6 +211,20 @@ class Session:
         url = Url(self._origin, self._host.target(path))
         return self._exchange.request_bytes(url, headers, authorization)
 
+    async def warm_up(self) -> None:
+        """Asks for end-1 of distribution-spec, once: so there is a connection, and maybe a token.
+
+        Raises:
+            MultiFetchError: there is no answer, or no token.
+        """
+        url = Url(self._origin, self._host.target("/v2/"))
+        sent = await self._authorizer.authorization()
+        answer = await self._exchange.follow("GET", url, {}, sent)
+        is_inside, header = answer.is_from_inside, answer.headers.get("www-authenticate", "")
+        await answer.drain()
+        if answer.status == 401 and answer.url.origin == url.origin:
+            await self._authorizer.prepare(header, is_registry_inside=is_inside)
+
     async def bear(self, error: MultiFetchError, attempt: int) -> None:
         """Waits until the next attempt, or raises the error where there is none.
 
@@ -298,37 +303,6 @@ class Session:
         if not authorization:
             raise refusal
         return authorization
-
-    async def _ask_token_service(self, question: TokenRequest) -> bytes:
-        method, headers = "GET", {"Accept": "application/json"}
-        if question.form:
-            method = "POST"
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-        answer = await self._exchange.follow(
-            method,
-            parse_url(question.url),
-            headers,
-            question.authorization,
-            form=question.form or None,
-            place=question.place,
-        )
-        try:
-            if answer.status == 200:
-                return await _token_body(answer)
-            error = await answer.error()
-        except TooLargeError as large:
-            raise RegistryError(f"no token: {large}") from large
-        finally:
-            await answer.aclose()
-        if isinstance(error, NotFoundError):  # no token service is not: no such object
-            raise RegistryError(error.message, status=error.status)
-        raise error
-
-
-async def _token_body(answer: Answer) -> bytes:
-    with trio.move_on_after(TOKEN_BODY_SECONDS):
-        return await answer.read(MAX_TOKEN_BODY_BYTES)
-    raise DeadlineExceededError(f"{answer.what}: no whole token in {TOKEN_BODY_SECONDS:g} s")
 
 
 def _may_change(answer: Answer, url: Url, *, is_first: bool) -> bool:

@@ -31,11 +31,13 @@ from multi_fetch.limits import (
     DEFAULT_WINDOW,
     MAX_FRAME_BYTES,
     SHUTDOWN_GRACE_SECONDS,
+    WARM_UP_AFTER_SECONDS,
 )
 from multi_fetch.protocol.frames import FEATURES, PROTOCOL_VERSION, Bye, Error, Hello
 from multi_fetch.protocol.names import names_of
 from multi_fetch.protocol.request import parse_id
 from multi_fetch.protocol.wire import MessagePackWire, Wire
+from multi_fetch.remotes import Warmable
 from multi_fetch.worker.answer import Answerer
 from multi_fetch.worker.deadlines import Deadlines
 from multi_fetch.worker.hashing import LEAST_BYTES, HashThread
@@ -67,6 +69,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         is_ordered: whether frames come in the order of the requests.
         timeout_seconds: for the whole run; None for no limit.
         wire: the form of the frames.
+        is_warmed_up: whether the remote is made ready while the first request is awaited.
         observer: who watches the run; None for nobody.
         hash_thread_bytes: of a chunk that a thread hashes; a smaller one is hashed in line.
     """
@@ -77,6 +80,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     is_ordered: bool = False
     timeout_seconds: float | None = None
     wire: Wire = MessagePackWire()
+    is_warmed_up: bool = False
     observer: Observer | None = None
     hash_thread_bytes: int = LEAST_BYTES
 
@@ -172,6 +176,7 @@ class Worker:
         with self._hashes, self._answerer.direct.over(self._remote):
             async with trio.open_nursery() as lasting:
                 lasting.start_soon(self._answerer.direct.run)
+                lasting.start_soon(self._warm_up)
                 async with trio.open_nursery() as nursery:
                     for _ in range(self._settings.jobs):
                         nursery.start_soon(self._answerer.run)
@@ -180,6 +185,14 @@ class Worker:
                         await take_in(reader, names, self._window, self._control)
                     self._window.end()
                 lasting.cancel_scope.cancel()
+
+    async def _warm_up(self) -> None:
+        """Has the remote ready for the first request, if that is still awaited."""
+        if not self._settings.is_warmed_up or not isinstance(self._remote, Warmable):
+            return
+        await trio.sleep(WARM_UP_AFTER_SECONDS)
+        if not self._window.tally.requests:
+            await self._remote.warm_up()
 
     def _control(self, control: Control, line: int) -> None:
         """Does what a control line says.
