@@ -197,8 +197,10 @@ WARM_UP_AFTER_SECONDS: Final = 0.02
 # drips it is not listened to for longer.
 TOKEN_BODY_SECONDS: Final = 30.0
 
-# Hosts that are held back at the same time because they answered 429. A registry has a few.
+# Hosts that are held back at the same time because they answered 429, and those of which it is known
+# whether they have ranges. A registry has a few.
 MAX_PACED_HOSTS: Final = 64
+MAX_SPLIT_HOSTS: Final = 64
 
 # With the remote "-": repositories, and hosts with their connections, that are kept while nobody
 # asks them. Of a repository that is a token above all.
@@ -287,15 +289,11 @@ RECEIVE_BYTES: Final = 256 * 1024
 SPLIT_BYTES: Final = 16 * 1024 * 1024
 MAX_SPLIT_BLOBS: Final = 2
 
-# One piece: a shorter one costs a round trip too often, a longer one only memory.
+# One piece: a shorter one costs a round trip too often, a longer one only memory. And a rest that is
+# worth several connections. containerd's default chunk is 32 MiB.
 MIN_PIECE_BYTES: Final = 1024 * 1024
 MAX_PIECE_BYTES: Final = 4 * 1024 * 1024
-
-# A blob, or a rest of one, that is worth several connections. containerd's default chunk is 32 MiB.
 LEAST_SPLIT_BYTES: Final = 8 * 1024 * 1024
-
-# Hosts of which it is remembered whether they know ranges. A registry has a few.
-MAX_SPLIT_HOSTS: Final = 64
 
 # A blob that is received as a whole beside others, in the time of one turn: 64 of them fit between
 # two looks at the clock, and it still fits the receive buffer with its head.

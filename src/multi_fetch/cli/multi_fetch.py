@@ -40,7 +40,6 @@ from multi_fetch.worker.pipes import STDIN_NAME, STDOUT_NAME, open_reader, open_
 from multi_fetch.worker.serve import Settings, serve
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
