@@ -197,8 +197,8 @@ WARM_UP_AFTER_SECONDS: Final = 0.02
 # drips it is not listened to for longer.
 TOKEN_BODY_SECONDS: Final = 30.0
 
-# Hosts that are held back at the same time because they answered 429, and those of which it is known
-# whether they have ranges. A registry has a few.
+# Hosts that are held back at the same time as they answered 429; and that are known to have ranges,
+# or none. A registry has a few.
 MAX_PACED_HOSTS: Final = 64
 MAX_SPLIT_HOSTS: Final = 64
 
@@ -284,13 +284,11 @@ STDERR_SECONDS: Final = 1.0
 # What is received from a socket at once. Measured on loopback: a larger buffer wins nothing.
 RECEIVE_BYTES: Final = 256 * 1024
 
-# Pieces of blobs that come over several connections, ahead of who reads them: all together, and of
-# two blobs at the same time; others come over one connection meanwhile.
+# Pieces of blobs over several connections, ahead of who reads them: all together, of two blobs.
 SPLIT_BYTES: Final = 16 * 1024 * 1024
 MAX_SPLIT_BLOBS: Final = 2
 
-# One piece: a shorter one costs a round trip too often, a longer one only memory. And a rest that is
-# worth several connections. containerd's default chunk is 32 MiB.
+# One piece: shorter costs too many round trips, longer only memory. And a blob that is worth it.
 MIN_PIECE_BYTES: Final = 1024 * 1024
 MAX_PIECE_BYTES: Final = 4 * 1024 * 1024
 LEAST_SPLIT_BYTES: Final = 8 * 1024 * 1024
