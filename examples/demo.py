@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from multi_fetch.oci.digest import Digest, digest_of
-from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, Frame, Hello
+from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, File, Frame, Hello
 from multi_fetch.protocol.framing import END_OF_STREAM, NEED_DATA, FrameDecoder
 from multi_fetch.testing.layout import Layout, blob_path, read_layout
 from multi_fetch.testing.process import running_registry
@@ -140,13 +140,20 @@ def describe(frame: Frame) -> str:
         case Begin(descriptor=descriptor):
             size = "size not known yet" if descriptor.size is None else f"{descriptor.size} bytes"
             return row(frame.id, "begin", f"{descriptor.media_type}, {size}")
-        case Data():
-            return row(frame.id, "data", f"{len(frame.content)} bytes, from {frame.offset} on")
+        case Data() | File():
+            return row(frame.id, "data", content_of(frame))
         case End():
             verdict = "verified: " + short(frame.digest) if frame.digest else "nothing to verify"
             return row(frame.id, "end", f"{frame.size} bytes, {verdict}")
         case Error():
             return row(frame.id, "error", f"{frame.code}: {why(frame)}")
+
+
+def content_of(frame: Data | File) -> str:
+    """Which content a frame has."""
+    if isinstance(frame, File):
+        return f"{frame.size} bytes, in {frame.path}"
+    return f"{len(frame.content)} bytes, from {frame.offset} on"
 
 
 def why(error: Error) -> str:

@@ -89,6 +89,13 @@ class Data:
 
 
 @dataclass(frozen=True)
+class File:
+    id: int
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
 class End:
     id: int
     size: int
@@ -114,7 +121,7 @@ class Bye:
     detail: Map
 
 
-Frame: TypeAlias = Hello | Begin | Data | End | Error | Bye
+Frame: TypeAlias = Hello | Begin | Data | File | End | Error | Bye
 
 KINDS: Final[Mapping[str, type[Frame]]] = {kind.__name__.lower(): kind for kind in get_args(Frame)}
 
@@ -348,6 +355,7 @@ class Answer:
     content: bytearray = field(default_factory=bytearray)
     received: int = 0
     data_frames: int = 0
+    path: str | None = None
     is_verified: bool = False
     began_at: int = 0
 
@@ -376,15 +384,19 @@ class Session:
     Args:
         ordered: whether the worker was started with --ordered.
         keeps_content: whether answers have their content, or its digest and size alone.
+        reads_files: whether files that frames name are looked into; they have to be there.
     """
 
-    def __init__(self, *, ordered: bool = False, keeps_content: bool = True) -> None:
+    def __init__(
+        self, *, ordered: bool = False, keeps_content: bool = True, reads_files: bool = False
+    ) -> None:
         self.hello: Hello | None = None
         self.bye: Bye | None = None
         self.answers: dict[int, Answer] = {}
         self.worker_errors: list[Error] = []
         self._is_ordered = ordered
         self._keeps_content = keeps_content
+        self._reads_files = reads_files
         self._hashes: dict[int, hashlib._Hash] = {}
         self._latest = 0
         self._taken = 0
@@ -453,7 +465,7 @@ class Session:
         """Ids that have begun and are not closed."""
         return [answer.id for answer in self.answers.values() if not answer.is_closed]
 
-    def _answer(self, frame: Begin | Data | End | Error) -> Answer:
+    def _answer(self, frame: Begin | Data | File | End | Error) -> Answer:
         """The answer that a frame belongs to; its first frame opens it."""
         number = frame.id
         _check(number != 0, f"id 0 is the worker's: {frame!r:.200}")
@@ -461,7 +473,7 @@ class Session:
             self.answers[number] = Answer(number, root=number) if number > 0 else self._found(frame)
         return self.answers[number]
 
-    def _found(self, frame: Begin | Data | End | Error) -> Answer:
+    def _found(self, frame: Begin | Data | File | End | Error) -> Answer:
         """An id below 0, taken by the parent that its first frame names."""
         match frame:
             case Begin():
@@ -506,13 +518,16 @@ class Session:
         _check(hello.max_frame >= MAX_DATA, f"max_frame is {hello.max_frame}")
         self.hello = hello
 
-    def _take_for(self, answer: Answer, frame: Begin | Data | End | Error) -> None:
+    def _take_for(self, answer: Answer, frame: Begin | Data | File | End | Error) -> None:
         _check(not answer.is_closed, f"a frame after the terminal frame: {frame!r:.200}")
+        _check(answer.path is None or isinstance(frame, End), f"{frame!r:.200} behind a file")
         match frame:
             case Begin():
                 self._take_begin(answer, frame)
             case Data():
                 self._take_data(answer, frame)
+            case File():
+                self._take_file(answer, frame)
             case End():
                 self._take_end(answer, frame)
             case Error():
@@ -554,12 +569,34 @@ class Session:
         if self._keeps_content:
             answer.content += data.content
 
+    def _take_file(self, answer: Answer, file: File) -> None:
+        """The content of a file, which is there by now, takes the place of all data."""
+        _check(answer.begin is not None, f"{file} before begin")
+        _check(answer.path is None and not answer.data_frames, f"{file} in place of what came")
+        _check(file.path.startswith("/"), f"no absolute path: {file}")
+        answer.path = file.path
+        answer.received = file.size
+        self._content_bytes += file.size
+        if not self._reads_files:
+            self._hashes.pop(file.id, None)
+            return
+        with open(file.path, "rb") as opened:  # noqa: PTH123 - a path is text here
+            content = opened.read()
+        _check(len(content) == file.size, f"{len(content)} bytes in {file}")
+        if file.id in self._hashes:
+            self._hashes[file.id].update(content)
+        if self._keeps_content:
+            answer.content += content
+
     def _take_end(self, answer: Answer, end: End) -> None:
         _check(answer.begin is not None, f"{end} before begin")
         _check(end.size == answer.received, f"{end} after {answer.received} bytes")
         _check(end.children >= 0, f"children: {end}")
         # Where nothing is verified, a range of that size may not be known to be no longer.
-        if answer.received <= MAX_DATA and (end.digest is not None or not answer.received):
+        if answer.path is not None:
+            _check(end.digest is not None, f"a file that nobody has verified: {end}")
+            _check(self._taken - answer.began_at == 2, f"frames around a file's: {end}")
+        elif answer.received <= MAX_DATA and (end.digest is not None or not answer.received):
             _check(answer.data_frames <= 1, f"{answer.data_frames} data frames before {end}")
             _check(
                 self._taken - answer.began_at == answer.data_frames + 1,
@@ -646,7 +683,7 @@ class Parent:
         keeps_content: bool = True,
         timeout_seconds: float = 60.0,
     ) -> None:
-        self.session = Session(ordered=ordered, keeps_content=keeps_content)
+        self.session = Session(ordered=ordered, keeps_content=keeps_content, reads_files=True)
         self._timeout_seconds = timeout_seconds
         self._decoder = Decoder()
         self._frames: deque[Frame] = deque()

@@ -33,6 +33,10 @@ def data(number: int, content: bytes = ABC, offset: int = 0) -> list[object]:
     return ["data", number, offset, content]
 
 
+def file(number: int, path: str = "/store/abc", size: int = 3) -> list[object]:
+    return ["file", number, path, size]
+
+
 def end(number: int, size: int = 3, digest: str | None = DIGEST, children: int = 0) -> list[object]:
     return ["end", number, size, digest, children]
 
@@ -302,6 +306,15 @@ BROKEN = {
         [HELLO, LARGE_BEGIN, data(1, bytes(parent.MAX_DATA + 1)), LARGE_END],
         "in one data frame",
     ),
+    "file before begin": ([HELLO, file(1), end(1)], "before begin"),
+    "file in place of what came": ([HELLO, LARGE_BEGIN, LARGE_DATA[0], file(1)], "of what came"),
+    "file twice": ([HELLO, begin(1), file(1), file(1)], "behind a file"),
+    "data behind a file": ([HELLO, begin(1), file(1), data(1)], "behind a file"),
+    "error behind a file": ([HELLO, begin(1), file(1), error(1)], "behind a file"),
+    "a path that is not absolute": ([HELLO, begin(1), file(1, "a")], "absolute"),
+    "a file of another size": ([HELLO, begin(1), file(1), end(1, 4)], "after 3 bytes"),
+    "a file that nobody verified": ([HELLO, begin(1), file(1), end(1, 3, None)], "nobody has"),
+    "a file torn apart": ([HELLO, begin(1), error(2), file(1), end(1)], "around a file"),
     "data of the worker": ([HELLO, data(0), bye(0, 0, 3)], "the worker's"),
     "a request has no parent": ([HELLO, [*begin(1)[:-1], 7], data(1), end(1)], "another parent"),
     "found without a parent": ([HELLO, *TREE, error(-1)], "without a parent"),

@@ -16,6 +16,7 @@ import pytest
 from multi_fetch import errors, limits
 from multi_fetch.cli.arguments import FAILURE, SUCCESS, UNUSABLE, USAGE
 from multi_fetch.cli.multi_fetch import make_parser
+from multi_fetch.cli.store import ANSWERS, DATA
 from multi_fetch.errors import InvalidRequestError, MultiFetchError
 from multi_fetch.oci import manifest, platform
 from multi_fetch.oci.descriptor import encode_hook
@@ -254,7 +255,8 @@ def test_the_hints_and_features_are_those_of_the_code() -> None:
     assert listings == set(request._HINTS_OF_REFERRERS) > set(request._HINTS_OF_TAGS)
     controls = {"cancel", "tags", "referrers"}
     hinted = {f"hint:{hint}" for hint in hints | listings}
-    assert features == set(frames.FEATURES) == controls | hinted
+    answered = {f"answers:{how}" for how in ANSWERS if how != DATA}
+    assert features == set(frames.FEATURES) == controls | hinted | answered
 
 
 def test_the_listings_are_those_of_the_code() -> None:

@@ -26,13 +26,12 @@ from multi_fetch.limits import (
     READ_TIMEOUT_SECONDS,
 )
 from multi_fetch.oci.descriptor import Descriptor
-from multi_fetch.oci.digest import Chunk
+from multi_fetch.oci.digest import Chunk, Digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from multi_fetch.oci.digest import Digest
     from multi_fetch.oci.reference import Reference
     from multi_fetch.protocol.request import ByteRange
     from multi_fetch.registry.credentials import Keychain
@@ -128,6 +127,7 @@ class Opened(msgspec.Struct, frozen=True):
         keep: where not None, to be called once by whoever has verified all of the content, and
             by nobody else, while the object is open: then the content is kept. Gives the file
             that has it, or None where it could not be kept.
+        kept: the file that has the content already, verified when that was written.
     """
 
     name: str
@@ -135,6 +135,7 @@ class Opened(msgspec.Struct, frozen=True):
     chunks: AsyncIterator[Chunk]
     whole: bytes | None = None
     keep: Callable[[], Awaitable[Path | None]] | None = None
+    kept: Path | None = None
 
 
 class Report(msgspec.Struct, frozen=True):

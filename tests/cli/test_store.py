@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from multi_fetch.cli.store import STORE_VARIABLE, add_store_flags, store_settings, with_store
+from multi_fetch.cli.store import (
+    STORE_VARIABLE,
+    add_store_flags,
+    store_settings,
+    with_files,
+    with_store,
+)
 from multi_fetch.errors import InvalidRequestError, NotFoundError
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.reference import Reference, parse_remote
@@ -76,6 +82,15 @@ def test_what_makes_no_sense_is_told(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidRequestError, match=problem):
         settings(*words)
+
+
+def test_files_can_be_named_in_a_store_whose_path_is_text() -> None:
+    store = StoreSettings(path="x", is_checked=True)
+    assert with_files(store) == StoreSettings(path="x", is_checked=True, is_required=True)
+    with pytest.raises(InvalidRequestError, match="--answers paths needs a store"):
+        with_files(None)
+    with pytest.raises(InvalidRequestError, match="UTF-8"):
+        with_files(StoreSettings(path="\udcff"))
 
 
 async def test_a_remote_is_put_behind_the_store_or_not_opened_at_all(tmp_path: Path) -> None:

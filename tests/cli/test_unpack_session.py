@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +12,17 @@ from multi_fetch.cli.unpack_session import CUT, Answer, Line, Unpacker
 from multi_fetch.errors import MalformedFrameError
 from multi_fetch.limits import MAX_KEPT_BEGIN_BYTES
 from multi_fetch.oci.digest import digest_of
-from multi_fetch.protocol.frames import Begin, Data, End, Error, Hello, encode
+from multi_fetch.protocol.frames import Begin, Data, End, Error, File, Hello, encode
 from tests.cli.unpack_streams import BYE, HELLO, NOT_FOUND, begin, whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from multi_fetch.protocol.frames import Frame
+
+
+# More than is read at once.
+LARGE = bytes(range(256)) * 3_000
 
 
 class Kept:
@@ -68,6 +75,32 @@ def test_objects_that_interleave_are_each_put_together_in_order() -> None:
     assert done.sink.kept == {1: b"abcd", 2: b"xy"}
     assert done.unpacker.is_over
     assert done.unpacker.failed == 0
+
+
+def test_content_in_a_file_is_verified_like_what_was_sent(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(LARGE)
+
+    def told(name: str, size: int = len(LARGE)) -> list[Frame]:
+        end = End(1, size, digest_of(LARGE), 0)
+        return [HELLO, begin(1, LARGE), File(1, name, size), end, BYE]
+
+    assert Taken(*told(str(path))).sink.kept == {1: LARGE}
+    assert Taken(*told(str(path), len(LARGE) - 1)).sink.errors() == [(1, "digest-mismatch")]
+    path.write_bytes(LARGE[:-1] + b"x")
+    assert Taken(*told(str(path))).sink.errors() == [(1, "digest-mismatch")]
+    path.write_bytes(LARGE[:-1])
+    assert Taken(*told(str(path))).sink.errors() == [(1, "size-mismatch")]
+
+
+def test_a_file_that_is_none_costs_its_object_alone(tmp_path: Path) -> None:
+    """And a stream that names a FIFO or a device holds nobody up."""
+    os.mkfifo(tmp_path / "fifo")
+    for name in (str(tmp_path / "fifo"), "/dev/zero", str(tmp_path), str(tmp_path / "nope")):
+        end = End(1, 1, digest_of(b"x"), 0)
+        done = Taken(HELLO, begin(1, b"x"), File(1, name, 1), end, *whole(2, b"y"), BYE)
+        assert done.sink.errors() == [(1, "internal")]
+        assert done.sink.kept == {2: b"y"}
 
 
 def test_children_are_objects_like_others() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from multi_fetch.client.parking import Content, Extent, Parking
+from multi_fetch.client.parking import Content, Parking
 from multi_fetch.client.session import Session
 from multi_fetch.errors import WorkerDiedError
 from multi_fetch.oci.descriptor import Descriptor
@@ -70,5 +70,5 @@ def content_of(exchange: Exchange) -> bytes:
     """All that is there and not taken yet."""
     whole = b""
     while exchange.content and (piece := exchange.take()) is not None:
-        whole += piece.read() if isinstance(piece, Extent) else piece
+        whole += piece if isinstance(piece, bytes) else piece.read()
     return whole

@@ -18,6 +18,7 @@ from multi_fetch.protocol.frames import (
     Data,
     End,
     Error,
+    File,
     Frame,
     Hello,
     decode,
@@ -45,6 +46,7 @@ SAMPLES: list[tuple[Frame, list[object]]] = [
         ],
     ),
     (Data(1, 5, b"\x00\xff"), ["data", 1, 5, b"\x00\xff"]),
+    (File(1, "/store/é", 3), ["file", 1, "/store/é", 3]),
     (End(1, 3, DIGEST, 0), ["end", 1, 3, str(DIGEST), 0]),
     (End(-1, 0, None, 2), ["end", -1, 0, None, 2]),
     (

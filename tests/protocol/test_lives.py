@@ -18,7 +18,7 @@ from multi_fetch.limits import (
     MAX_DATA_BYTES,
     MAX_UNTOLD_PARENTS,
 )
-from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, Hello
+from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, File, Hello
 from multi_fetch.protocol.lives import PAGE_BITS, ClosedIds, Lives
 from tests.cli.unpack_streams import begin, frames_of
 from tests.vectors import make
@@ -70,6 +70,7 @@ def test_whole_sessions_keep_every_rule(name: str) -> None:
         ([begin(1, b"", "t" * 642)], "642 characters"),
         ([begin(1, b""), Data(1, 0, b"")], "0 bytes"),
         ([begin(1, b""), Data(1, 0, bytes(MAX_DATA_BYTES + 1))], "524289 bytes"),
+        ([begin(1, b""), File(1, "/a", -1)], "-1 bytes"),
         ([begin(1, b""), end(1, -1)], "announces -1"),
         ([begin(1, b""), end(1, MAX_CHILDREN + 1)], "announces 4097"),
         ([Error(0, "internal", "m" * 2001, retryable=False, detail={})], "2001 characters"),

@@ -22,7 +22,7 @@ from multi_fetch.layout.folder import Folder
 from multi_fetch.layout.remote import LayoutRemote
 from multi_fetch.limits import MAX_DATA_BYTES, STORE_STALL_SECONDS
 from multi_fetch.oci.descriptor import Descriptor
-from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.digest import Digest, digest_of
 from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
@@ -162,6 +162,30 @@ async def test_listings_are_the_remotes(sample: Sample, tmp_path: Path) -> None:
         assert not any(found)
 
 
+async def test_content_that_came_otherwise_is_kept_once(sample: Sample, tmp_path: Path) -> None:
+    async with serving(sample, tmp_path) as place:
+        digest = digest_of(SMALL)
+        async with place.stored() as stored:
+            await unfinished(place.folder, b"a rest", digest)
+            for _ in range(2):
+                assert await stored.keep(digest, SMALL) == place.path(digest)
+            assert place.path(digest).read_bytes() == SMALL
+            async with stored.open(place.ref(digest)) as opened:
+                assert opened.kept == place.path(digest)
+        async with open_offline(StoreSettings(path=str(place.folder))) as offline:
+            assert await offline.keep(digest, SMALL) == place.path(digest)
+            assert await offline.keep(digest_of(LARGE), LARGE) is None
+        assert place.unfinished() == []
+
+
+async def test_a_tag_whose_manifest_was_begun_is_kept_whole(sample: Sample, tmp_path: Path) -> None:
+    async with serving(sample, tmp_path) as place, place.stored() as stored:
+        await unfinished(place.folder, b"a rest", sample.image.digest)
+        content, path = await consume(stored, place.ref("latest"))
+        assert path is not None
+        assert path.read_bytes() == content
+
+
 # --- what is wrong --------------------------------------------------------------------------
 
 
@@ -252,11 +276,11 @@ async def test_what_broke_off_goes_on_by_range(
         assert place.unfinished() == []
 
 
-async def unfinished(folder: Path, content: bytes, digest_of_it: str) -> None:
+async def unfinished(folder: Path, content: bytes, digest: Digest) -> None:
     """Leaves a rest as a process does that was killed."""
     store = StoreFolder(str(folder))
     store.prepare()
-    claimed = claim(store, digest_of(LARGE), is_patient=True)
+    claimed = claim(store, digest, is_patient=True)
     assert isinstance(claimed, Ingest)
     claimed.write(content)
     claimed.leave(len(content))

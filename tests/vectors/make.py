@@ -184,6 +184,11 @@ def kinds() -> dict[str, Vector]:
         ),
         "kind-data": plain("content", ["data", 1, 0, CONTENT]),
         "kind-data-empty": plain("content of no bytes", ["data", 1, 0, b""]),
+        "kind-file": plain(
+            "content that is in a file; and a path with blanks and letters beyond ASCII",
+            ["file", 1, "/srv/store/blobs/sha256/2cf24dba5fb0a30e26e83b2ac5b9e29e", 2**40],
+            ["file", -7, "/srv/caché de données/blobs/sha256/é", 0],
+        ),
         "kind-end": plain(
             "content that was verified", ["end", 1, len(CONTENT), sha256(CONTENT), 0]
         ),
@@ -217,6 +222,17 @@ def kinds() -> dict[str, Vector]:
             begin(1, sha256(b""), empty),
             ["end", 1, 0, sha256(b""), 0],
             bye(1, 1, 0),
+        ),
+        "session-file": plain(
+            "content that is in a file, and an object that comes as data beside it",
+            HELLO,
+            begin(1, "latest", descriptor()),
+            ["file", 1, f"/srv/store/blobs/sha256/{sha256(CONTENT)[7:]}", len(CONTENT)],
+            ["end", 1, len(CONTENT), sha256(CONTENT), 0],
+            begin(2, "part", descriptor(b"abcdef", BLOB_TYPE)),
+            ["data", 2, 0, b"bcd"],
+            ["end", 2, 3, None, 0],
+            bye(2, 2, len(CONTENT) + 3),
         ),
         "session-error-after-content": plain(
             "an error after content: what came before it is worth nothing",
@@ -553,6 +569,7 @@ def refusals() -> dict[str, Vector]:
             "begin without a parent", pack(begin(1, "latest", descriptor())[:-1])
         ),
         "refuse-missing-data": refused("data without content", pack(["data", 1, 0])),
+        "refuse-missing-file": refused("file without a size", pack(["file", 1, "/a"])),
         "refuse-missing-end": refused("end without a digest", pack(["end", 1, 0])),
         "refuse-missing-end-children": refused("end without children", pack(good[:-1])),
         "refuse-missing-error": refused("error without detail", pack(NOT_FOUND[:-1])),
@@ -569,6 +586,10 @@ def refusals() -> dict[str, Vector]:
         "refuse-type-id-nil": refused("an id that is nil", pack(["end", None, 0, None, 0])),
         "refuse-type-offset-nil": refused("an offset that is nil", pack(["data", 1, None, b""])),
         "refuse-type-content-str": refused("content in a string", pack(["data", 1, 0, "abc"])),
+        "refuse-type-path-bin": refused("a binary path", pack(["file", 1, b"/a", 0])),
+        "refuse-type-path-utf8": refused(
+            "a path that is no UTF-8", b"\x94\xa4file\x01" + NO_UTF8 + b"\x00"
+        ),
         "refuse-type-digest-bin": refused("a binary digest", pack(["end", 1, 0, b"\x00" * 32, 0])),
         "refuse-type-retryable-int": refused("0 is not false", pack([*NOT_FOUND[:4], 0, {}])),
         "refuse-type-detail-array": refused("a list of details", pack([*NOT_FOUND[:5], []])),
@@ -615,6 +636,7 @@ def breaches() -> dict[str, Vector]:
     one = begin(1, "latest", descriptor())
     content: Meaning = ["data", 1, 0, CONTENT]
     end: Meaning = ["end", 1, len(CONTENT), sha256(CONTENT), 0]
+    file: Meaning = ["file", 1, "/srv/store/blobs/sha256/aa", len(CONTENT)]
     tree = (one, announced(1, 2))
     child = below(-1, 1)
     child_done = (*tree, child, announced(-1, 0))
@@ -625,6 +647,14 @@ def breaches() -> dict[str, Vector]:
         "found-data": breach(
             "data of an id that was announced, but has not begun", *tree, ["data", -1, 0, CONTENT]
         ),
+        "asked-file": breach("file of an id that has not begun", file),
+        "begun-data-file": breach("file behind data of the same id", one, content, file),
+        "filed-begin": breach("a begin behind the file of the same id", one, file, one),
+        "filed-data": breach("data behind the file of the same id", one, file, content),
+        "filed-file": breach("a second file of an id", one, file, file),
+        "filed-error": breach("an error behind the file of the same id", one, file, failed(1)),
+        "filed-bye": breach("bye while an id is open that has a file", one, file, bye(1, 1, 19)),
+        "closed-file": breach("file behind the end of the same id", one, file, end, file),
         "begun-begin": breach("a second begin of an open id", one, one),
         "begun-bye": breach("bye while an id is open", one, content, bye(1, 1, 19)),
         "closed-begin": breach("a begin behind the end of the same id", one, content, end, one),

@@ -34,7 +34,7 @@ const isField = (value, name) => Object.hasOwn(FIELDS, name) && FIELDS[name](val
 const isDescriptor = (of) => isMap(of) && ["mediaType", "digest", "size"].every((name) => FIELDS[name](of[name]));
 const ELEMENTS = {
   hello: [isInt, isStr, isInt, isInt, isStrs, isStr], begin: [isInt, isStr, isDescriptor, isStr, orNil(isInt)],
-  data: [isInt, isInt, isBin], end: [isInt, isInt, orNil(isStr), isInt], bye: [isInt, isInt, isInt, isInt, isMap],
+  data: [isInt, isInt, isBin], file: [isInt, isStr, isInt], end: [isInt, isInt, orNil(isStr), isInt], bye: [isInt, isInt, isInt, isInt, isMap],
   error: [isInt, isStr, isStr, (value) => value === true || value === false, isMap] };
 const KEPT = { begin: isField, error: isFact, bye: isFact }; // of what is in a map
 const STATES = { "asked begin": "begun", "asked error": "failed", "begun data": "begun", // section 4

@@ -28,7 +28,15 @@ from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.cli.numbers import whole_number
 from multi_fetch.cli.patience import add_patience_flags, patience
 from multi_fetch.cli.progress import add_progress_flag, observer
-from multi_fetch.cli.store import STORE_HELP, add_store_flags, store_settings, with_store
+from multi_fetch.cli.store import (
+    PATHS,
+    STORE_HELP,
+    add_answers_flag,
+    add_store_flags,
+    store_settings,
+    with_files,
+    with_store,
+)
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
 from multi_fetch.oci.reference import Reference
@@ -123,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout_seconds=arguments.timeout,
         wire=WIRES[arguments.format](),
         is_warmed_up=arguments.warm,
+        is_content_in_files=arguments.answers == PATHS,
         observer=observer(arguments.progress, ref.locator, log),
     )
     return _run_lines(arguments.from_file, remote, ref.locator, settings)
@@ -142,7 +151,8 @@ def _open(arguments: argparse.Namespace, ref: Reference) -> AbstractAsyncContext
     else:
         reached = reach(arguments, ref)
         remote = open_remote(ref, jobs=arguments.jobs, patience=borne, **held, **reached)
-    return with_store(remote, store_settings(arguments, ref))
+    store = store_settings(arguments, ref)
+    return with_store(remote, with_files(store) if arguments.answers == PATHS else store)
 
 
 def _run_lines(
@@ -276,3 +286,4 @@ def _add_wire_flags(parser: CommandParser) -> None:
     flags.add_argument(
         "--force", action="store_true", help="write frames to a terminal all the same"
     )
+    add_answers_flag(flags)

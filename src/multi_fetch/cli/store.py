@@ -6,6 +6,8 @@ import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
+
 from multi_fetch.cli.help import Shown
 from multi_fetch.errors import InvalidRequestError
 
@@ -19,6 +21,11 @@ if TYPE_CHECKING:
     from multi_fetch.store import StoreSettings
 
 STORE_VARIABLE: Final = "MULTI_FETCH_STORE"
+
+# How content is answered.
+DATA: Final = "data"
+PATHS: Final = "paths"
+ANSWERS: Final = (DATA, PATHS)
 
 STORE_HELP: Final = f"""\
   {STORE_VARIABLE}        the default of --store, for registries
@@ -52,6 +59,18 @@ def add_store_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_answers_flag(parser: argparse._ActionsContainer) -> None:
+    """--answers, which goes with a store."""
+    parser.add_argument(
+        "--answers",
+        choices=ANSWERS,
+        default=DATA,
+        metavar="HOW",
+        help=f"{DATA}: with content; {PATHS}: with the name of the file in the store that has it,"
+        " which implies --store-only (default: %(default)s)",
+    )
+
+
 def store_settings(arguments: argparse.Namespace, ref: Reference) -> StoreSettings | None:
     """What the flags say; None where there is no store.
 
@@ -80,6 +99,23 @@ def store_settings(arguments: argparse.Namespace, ref: Reference) -> StoreSettin
         is_checked=arguments.verify_store,
         is_offline=arguments.offline,
     )
+
+
+def with_files(store: StoreSettings | None) -> StoreSettings:
+    """A store whose files are named: what is not in one is not answered.
+
+    Raises:
+        InvalidRequestError: there is none, or its path is no text for a frame.
+    """
+    if store is None:
+        raise InvalidRequestError("--answers paths needs a store: add --store <folder>")
+    try:
+        os.path.abspath(store.path).encode("utf-8")  # noqa: PTH100 - a Path would say the same
+    except UnicodeEncodeError as error:
+        raise InvalidRequestError(
+            "--answers paths needs a store whose path is UTF-8: name another folder"
+        ) from error
+    return replace(store, is_required=True)
 
 
 @asynccontextmanager

@@ -1,12 +1,16 @@
-"""One stream of frames, from hello to bye: what becomes of each of its objects. Does no I/O.
+"""One stream of frames, from hello to bye: what becomes of each of its objects.
 
-The stream is another program's output, so nothing in it is trusted: a frame out of place ends it
-(protocol.md, "The life of one id"), and content is verified once more. Memory is bounded by what
-may be open, and by a sum for what is kept of it.
+Does no I/O, but for reading the files that frames name. The stream is another program's output, so
+nothing in it is trusted: a frame out of place ends it (protocol.md, "The life of one id"), and
+content is verified once more. Memory is bounded by what may be open, and by a sum for what is kept
+of it.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -19,7 +23,7 @@ from multi_fetch.errors import (
     SizeMismatchError,
     UnsupportedError,
 )
-from multi_fetch.limits import MAX_KEPT_BEGIN_BYTES
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_KEPT_BEGIN_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest
 from multi_fetch.protocol.frames import (
@@ -29,6 +33,7 @@ from multi_fetch.protocol.frames import (
     Detail,
     End,
     Error,
+    File,
     Hello,
     decode,
     encode,
@@ -37,7 +42,7 @@ from multi_fetch.protocol.lives import Lives
 from multi_fetch.verify import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from multi_fetch.protocol.frames import Frame
 
@@ -185,6 +190,8 @@ class Unpacker:
                 self._begin(frame)
             case Data():
                 self._data(frame)
+            case File():
+                self._file(frame)
             case End():
                 self._end(frame)
             case Error():
@@ -223,6 +230,18 @@ class Unpacker:
         answer.update(frame.content)
         try:
             self._sink.write(answer, frame.content)
+        except OSError as error:
+            self._lose(answer, "internal", reason(error))
+
+    def _file(self, frame: File) -> None:
+        """Takes the content of a file of the worker's store, as if it had been sent."""
+        answer = self._open[frame.id]
+        if answer.is_lost:
+            return
+        try:
+            for content in content_of(frame.path, frame.size):
+                answer.update(content)
+                self._sink.write(answer, content)
         except OSError as error:
             self._lose(answer, "internal", reason(error))
 
@@ -276,6 +295,25 @@ class Unpacker:
         if answer is not None:
             self._kept_bytes -= len(answer.packed)
         return answer
+
+
+def content_of(path: str, size: int) -> Iterator[bytes]:
+    """What a regular file has, in pieces, and at most so much of it.
+
+    Raises:
+        OSError: there is none of that name.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    fd = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", path)
+        left = size
+        while left and (content := os.read(fd, min(left, MAX_DATA_BYTES))):
+            left -= len(content)
+            yield content
+    finally:
+        os.close(fd)
 
 
 def _bare(begin: Begin) -> Begin:

@@ -6,10 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from multi_fetch.client.answer_facts import AnswerFacts
-from multi_fetch.client.parking import Extent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from multi_fetch.client.exchange import Exchange
     from multi_fetch.client.pump import Pump
@@ -47,6 +47,19 @@ class Answer(AnswerFacts):
         self._wait(lambda: self._exchange.has_begun)
         return self._exchange.started().name
 
+    @property
+    def path(self) -> Path | None:
+        """The file in the store that has the verified content: waits until it is there.
+
+        None where the content comes otherwise: without ``answers="paths"``, without content, and
+        for a part or a listing. The file is the store's: it may be read, linked and copied.
+
+        Raises:
+            MultiFetchError: the request has failed.
+        """
+        self.wait()
+        return self._exchange.path()
+
     def read(self) -> bytes:
         """The whole content, verified: waits until it has come.
 
@@ -73,7 +86,7 @@ class Answer(AnswerFacts):
                 piece = self._exchange.take()
             if piece is None:
                 return
-            yield piece.read() if isinstance(piece, Extent) else piece
+            yield piece if isinstance(piece, bytes) else piece.read()
 
     def children(self) -> Iterator[Answer]:
         """The answers to what was found in this one's content, in the order of their beginning.

@@ -12,6 +12,7 @@ from multi_fetch.client.async_parking import read_piece
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from multi_fetch.client.async_run import AsyncRun
     from multi_fetch.client.exchange import Exchange
@@ -47,6 +48,18 @@ class AsyncAnswer(AnswerFacts):
         """The whole reference in its canonical form; waits and raises as ``descriptor`` does."""
         await self._wait(lambda: self._exchange.has_begun)
         return self._exchange.started().name
+
+    async def path(self) -> Path | None:
+        """The file in the store that has the verified content: waits until it is there.
+
+        None where the content comes otherwise: without ``answers="paths"``, without content, and
+        for a part or a listing. The file is the store's: it may be read, linked and copied.
+
+        Raises:
+            MultiFetchError: the request has failed.
+        """
+        await self.wait()
+        return self._exchange.path()
 
     async def read(self) -> bytes:
         """The whole content, verified: waits until it has come.

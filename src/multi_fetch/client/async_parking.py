@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from multi_fetch.client.filed import FilePart
 from multi_fetch.client.parking import Extent
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ async def keep_chunk(parking: Parking, content: Content, chunk: bytes) -> None:
     content.add(extent)
 
 
-async def read_piece(piece: Piece) -> bytes:
+async def read_piece(piece: Piece | FilePart) -> bytes:
     """The bytes of a piece.
 
     Raises:
@@ -39,6 +40,8 @@ async def read_piece(piece: Piece) -> bytes:
     """
     if isinstance(piece, Extent):
         return await anyio.to_thread.run_sync(_read, [piece])
+    if isinstance(piece, FilePart):
+        return await anyio.to_thread.run_sync(piece.read)
     return piece
 
 

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from multi_fetch.client.filed import FiledContent
 from multi_fetch.errors import MalformedFrameError, UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from multi_fetch.client.filed import FilePart
     from multi_fetch.client.parking import Content, Piece
     from multi_fetch.errors import MultiFetchError
-    from multi_fetch.protocol.frames import Begin, Data, End
+    from multi_fetch.protocol.frames import Begin, Data, End, File
 
 
 class Exchange:
@@ -38,6 +41,7 @@ class Exchange:
         found_below: for a request, how many objects were found in it, at any depth.
         children_failure: why no more children come, though some are missing.
         content: what has come and was not taken.
+        filed: the file that has the content, where the worker named one.
         is_taken: whether content was taken; then the rest alone says nothing.
         received_bytes: content that has come.
     """
@@ -55,6 +59,7 @@ class Exchange:
         self.children: list[Exchange] = []
         self.found_below = 0
         self.children_failure: MultiFetchError | None = None
+        self.filed: FiledContent | None = None
         self.is_taken = False
         self.received_bytes = 0
         self._wakers: list[Callable[[], object]] = []
@@ -127,7 +132,7 @@ class Exchange:
         for wake in wakers:
             wake()
 
-    def take(self) -> Piece | None:
+    def take(self) -> Piece | FilePart | None:
         """The next piece of content; None at the end. ``has_piece`` must be true.
 
         Raises:
@@ -135,9 +140,11 @@ class Exchange:
         """
         if self.failure is not None:
             raise self.failure
-        if not self.content:
+        if not self.content and (self.filed is None or not self.filed.has_more):
             return None
         self.is_taken = True
+        if self.filed is not None:
+            return self.filed.take()
         return self.content.take()
 
     def started(self) -> Begin:
@@ -150,6 +157,16 @@ class Exchange:
             raise self.failure
         assert self.begin is not None
         return self.begin
+
+    def path(self) -> Path | None:
+        """The file that has the content, or None. ``is_done`` must be true.
+
+        Raises:
+            MultiFetchError: the request has failed.
+        """
+        if self.failure is not None:
+            raise self.failure
+        return None if self.filed is None else self.filed.path
 
     def require_whole(self) -> None:
         """Refuses to read what is no longer whole.
@@ -189,6 +206,17 @@ class Exchange:
                 f" where {self.received_bytes} bytes had come"
             )
         self.received_bytes += len(frame.content)
+
+    def take_file(self, frame: File) -> None:
+        """Takes the name of a file in place of all data.
+
+        Raises:
+            MalformedFrameError: it has not begun, or content of it has come.
+        """
+        if self.begin is None or self.received_bytes:
+            raise MalformedFrameError(f"file of request {frame.id} out of its place")
+        self.filed = FiledContent(frame.path, frame.size)
+        self.received_bytes = frame.size
 
     def take_end(self, frame: End) -> None:
         """Succeeds.

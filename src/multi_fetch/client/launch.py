@@ -49,6 +49,7 @@ class Flags(TypedDict, total=False):
         plain_http: whether http is spoken with the registry.
         store: the folder of a local store; its other flags are store_only, verify_store, offline.
         ranges: connections over which a large blob comes.
+        answers: "paths" for answers whose ``path`` is a file in the store.
         timeout: for the whole run.
         retries: how often the worker sends a request again after trouble that may pass.
         retry_max_wait: the longest wait before that.
@@ -72,6 +73,7 @@ class Flags(TypedDict, total=False):
     verify_store: bool
     offline: bool
     ranges: int | None
+    answers: str | None
     timeout: float | str | None
     retries: int | None
     retry_max_wait: float | str | None

@@ -28,6 +28,7 @@ from multi_fetch.protocol.frames import (
     Data,
     End,
     Error,
+    File,
     Frame,
     Hello,
 )
@@ -219,7 +220,7 @@ class Session:
         self._decoder.max_frame_bytes = min(hello.max_frame, MAX_FRAME_BYTES)
         self._wake()
 
-    def _find(self, frame: Begin | Data | End | Error) -> Exchange | None:
+    def _find(self, frame: Begin | Data | File | End | Error) -> Exchange | None:
         # None for what is below a request that failed here: it is not heeded.
         if frame.id == 0:
             if isinstance(frame, Error):
@@ -232,7 +233,7 @@ class Session:
         found = self._found.get(frame.id)
         return found if found is not None else self._adopt(frame)
 
-    def _adopt(self, frame: Begin | Data | End | Error) -> Exchange | None:
+    def _adopt(self, frame: Begin | Data | File | End | Error) -> Exchange | None:
         # A child is known by its begin; one that fails before has its parent in the detail.
         if isinstance(frame, Begin):
             parent_id, name = frame.parent, frame.object
@@ -265,7 +266,7 @@ class Session:
         return among.get(request_id) or self._parents.get(request_id)
 
     def _advance(
-        self, exchange: Exchange, frame: Begin | Data | End | Error
+        self, exchange: Exchange, frame: Begin | Data | File | End | Error
     ) -> Iterator[tuple[Exchange, bytes]]:
         if isinstance(frame, End | Error):
             self._close(exchange, frame)
@@ -273,6 +274,9 @@ class Session:
             return
         elif isinstance(frame, Begin):
             exchange.begin = frame
+            exchange.changed()
+        elif isinstance(frame, File):
+            exchange.take_file(frame)
             exchange.changed()
         else:
             exchange.take_data(frame)

@@ -22,6 +22,7 @@ PROTOCOL_VERSION: Final = 1
 
 # What hello announces: controls and hint types that mean something here (protocol.md, "Features").
 FEATURES: Final = (
+    "answers:paths",
     "cancel",
     "hint:artifacttype",
     "hint:children",
@@ -78,8 +79,19 @@ class Data(msgspec.Struct, frozen=True, array_like=True, tag="data"):
     content: bytes
 
 
+class File(msgspec.Struct, frozen=True, array_like=True, tag="file"):
+    """In place of all data: the file at ``path`` has the content, ``size`` bytes, verified."""
+
+    id: Int64
+    path: str
+    size: Int64
+
+
 class End(msgspec.Struct, frozen=True, array_like=True, tag="end"):
-    """All ``size`` bytes were sent; ``digest`` is what they were verified to have, or None."""
+    """All ``size`` bytes were sent, or are in the file that was named.
+
+    ``digest`` is what they were verified to have, or None.
+    """
 
     id: Int64
     size: Int64
@@ -107,9 +119,9 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag="bye"):
     detail: Detail
 
 
-Frame: TypeAlias = Hello | Begin | Data | End | Error | Bye
+Frame: TypeAlias = Hello | Begin | Data | File | End | Error | Bye
 
-KINDS: Final = frozenset({"hello", "begin", "data", "end", "error", "bye"})
+KINDS: Final = frozenset({"hello", "begin", "data", "file", "end", "error", "bye"})
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=encode_hook)
 _decoder: Final[msgspec.msgpack.Decoder[Frame]] = msgspec.msgpack.Decoder(

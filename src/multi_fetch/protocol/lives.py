@@ -21,7 +21,7 @@ from multi_fetch.limits import (
     MAX_OBJECT_CHARACTERS,
     MAX_UNTOLD_PARENTS,
 )
-from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, Hello
+from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, File, Hello
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,6 +78,9 @@ class Lives:
         self._window = 0
         self._begun: set[int] = set()
         self._begun_roots = 0
+        # Of those that have begun: whose content has begun to come, and who had it in a file.
+        self._fed: set[int] = set()
+        self._filed: set[int] = set()
         # What ends have announced and has had no frame yet: how many, by the parent.
         self._untold: dict[int, int] = {}
         self._closed = ClosedIds()
@@ -99,6 +102,8 @@ class Lives:
                 self._begin(frame)
             case Data():
                 self._data(frame)
+            case File():
+                self._file(frame)
             case End():
                 self._end(frame)
             case Error():
@@ -139,6 +144,18 @@ class Lives:
                 f"data of {frame.id} has {len(frame.content)} bytes, and 1 to {MAX_DATA_BYTES} are"
                 " allowed"
             )
+        self._refuse_filed(frame.id, "data")
+        self._fed.add(frame.id)
+
+    def _file(self, frame: File) -> None:
+        number = frame.id
+        self._require_begun(number, "file")
+        self._refuse_filed(number, "file")
+        if number in self._fed:
+            raise MalformedFrameError(f"file of {number}, whose content has come as data")
+        if frame.size < 0:
+            raise MalformedFrameError(f"file of {number} has {frame.size} bytes")
+        self._filed.add(number)
 
     def _end(self, frame: End) -> None:
         number = frame.id
@@ -169,6 +186,7 @@ class Lives:
         if number not in self._begun:
             parent = frame.detail.get("parent") if number < 0 else None
             self._open(number, "error", parent if isinstance(parent, int) else None)
+        self._refuse_filed(number, "error")
         self._close(number)
 
     def _bye(self) -> None:
@@ -206,6 +224,10 @@ class Lives:
             self._refuse_closed(number, kind)
             raise MalformedFrameError(f"{kind} of {number}, which has not begun")
 
+    def _refuse_filed(self, number: int, kind: str) -> None:
+        if number in self._filed:
+            raise MalformedFrameError(f"{kind} of {number}, whose content is in a file")
+
     def _refuse_closed(self, number: int, kind: str) -> None:
         if number == 0:
             raise MalformedFrameError(f"{kind} of 0, which is the worker itself")
@@ -216,6 +238,8 @@ class Lives:
         if number in self._begun:
             self._begun.remove(number)
             self._begun_roots -= number > 0
+            self._fed.discard(number)
+            self._filed.discard(number)
         (self._closed if number > 0 else self._closed_below).add(abs(number))
 
 

@@ -99,8 +99,12 @@ class Blobs:
 
     def path(self, digest: Digest) -> Path | None:
         """Where it is; None where it is not there."""
-        path = self._folder.blob(digest)
+        path = self.place(digest)
         return path if path.exists() else None
+
+    def place(self, digest: Digest) -> Path:
+        """Where it is, if it is there. This does not block."""
+        return self._folder.blob(digest)
 
     @contextmanager
     def _may_be_new(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec.structs import replace
 
 from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnavailableError
 from multi_fetch.layout.loan import CHUNK_BYTES
@@ -252,7 +253,17 @@ class Slot:
             flow = self._keeper.chunks(ingest, chunks)
             chunks = await stack.enter_async_context(aclosing(flow))
         keep = partial(self._keeper.commit, ingest, opened.whole)
-        return Opened(opened.name, opened.descriptor, chunks, opened.whole, keep)
+        return replace(opened, chunks=chunks, keep=keep)
+
+    async def commit(self, content: bytes) -> Path | None:
+        """Keeps content that is there as a whole; None where there is no file.
+
+        Raises:
+            UnavailableError: it cannot be kept, and must be.
+        """
+        if self._ingest is None:
+            return None
+        return await self._keeper.commit(self._ingest, content)
 
     async def resumed(self, stack: AsyncExitStack, name: str, resolved: Resolved) -> Opened:
         """What is there, then the rest of it from the remote."""
@@ -302,4 +313,4 @@ def kept_at(opened: Opened, path: Path) -> Opened:
     async def keep() -> Path:
         return path
 
-    return Opened(opened.name, opened.descriptor, opened.chunks, opened.whole, keep)
+    return replace(opened, keep=keep)

@@ -97,8 +97,14 @@ class Reading:
         if asked.byte_range is not None:
             return Opened(asked.name, found_here.descriptor, chunks)
 
-        keep = partial(self.path, digest)
-        return Opened(asked.name, found_here.descriptor, chunks, found_here.content, keep)
+        return Opened(
+            asked.name,
+            found_here.descriptor,
+            chunks,
+            whole=found_here.content,
+            keep=partial(self.path, digest),
+            kept=self._blobs.place(digest),
+        )
 
     async def path(self, digest: Digest) -> Path | None:
         """Where an object is; None where it is not there."""

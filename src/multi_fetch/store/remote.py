@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from multi_fetch.errors import MultiFetchError
 from multi_fetch.layout.loan import Threads
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from multi_fetch.oci.descriptor import Descriptor
+    from multi_fetch.oci.digest import Digest
     from multi_fetch.protocol.request import ByteRange
     from multi_fetch.remotes import Report
 
@@ -125,6 +127,20 @@ class StoredRemote:
             else:
                 yield await self._open_tag(stack, asked)
 
+    async def keep(self, digest: Digest, content: bytes) -> Path | None:
+        """Keeps content that came otherwise; see ``keeping.Keeping``.
+
+        Raises:
+            UnavailableError: it could not be kept, and must be.
+        """
+        path = await self._reading.path(digest)
+        if path is not None or self._keeper is None:
+            return path
+        with Slot(self._keeper) as slot:
+            await slot.claim(digest, is_patient=False)
+            await slot.begin_anew()
+            return await slot.commit(content)
+
     def tags(self, ref: Reference) -> AsyncGenerator[Sequence[str], None]:
         """The remote's; see ``remotes.Listing``."""
         return self._remote.tags(ref)
@@ -170,6 +186,7 @@ class StoredRemote:
         if (path := await self._reading.path(opened.descriptor.digest)) is not None:
             return kept_at(opened, path)
         await slot.claim(opened.descriptor.digest, is_patient=False)
+        await slot.begin_anew()
         return await slot.through(stack, opened)
 
     async def _open_digest(
@@ -182,7 +199,7 @@ class StoredRemote:
             if opened is not None:
                 return opened
             if slot is None:
-                return renamed(await stack.enter_async_context(ask()), asked.name)
+                return replace(await stack.enter_async_context(ask()), name=asked.name)
             claimed = await slot.claim(asked.digest, is_patient=not waiting.is_over)
             if not isinstance(claimed, Busy):
                 break
@@ -195,7 +212,7 @@ class StoredRemote:
                 return await slot.resumed(stack, asked.name, resolved)
         await slot.begin_anew()
         opened = await stack.enter_async_context(ask())
-        return renamed(await slot.through(stack, opened), asked.name)
+        return replace(await slot.through(stack, opened), name=asked.name)
 
     def _slot(self, stack: AsyncExitStack, asked: Asked) -> Slot | None:
         """A place for what will be kept; a part of an object never is."""
@@ -228,7 +245,7 @@ class StoredRemote:
                     await self.flush()
             return path
 
-        return Opened(opened.name, opened.descriptor, opened.chunks, opened.whole, keep_with_name)
+        return replace(opened, keep=keep_with_name)
 
     async def _on_names(self, work: Callable[[], T]) -> T | None:
         """Does something with index.json in a thread; a request does not fail for it."""
@@ -264,8 +281,3 @@ class StoredForeignRemote(StoredRemote):
         ask = partial(self._foreign.open_foreign, ref, urls, media_types=media_types, size=size)
         async with AsyncExitStack() as stack:
             yield await self._open_digest(stack, asked, ask, may_resume=False)
-
-
-def renamed(opened: Opened, name: str) -> Opened:
-    """The same, called as the caller has it."""
-    return Opened(name, opened.descriptor, opened.chunks, opened.whole, opened.keep)

@@ -15,14 +15,16 @@ import trio
 from msgspec.structs import replace
 
 from multi_fetch.errors import MultiFetchError, UnsupportedError
+from multi_fetch.keeping import Keeping
 from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
 from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.oci.reference import Reference
-from multi_fetch.protocol.frames import Begin
+from multi_fetch.protocol.frames import Begin, File
 from multi_fetch.protocol.request import Children
 from multi_fetch.remotes import Opened
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.direct import DirectAnswerer
+from multi_fetch.worker.filing import Filed, into_file, named
 from multi_fetch.worker.foreign import describe_target, open_target
 from multi_fetch.worker.job import Target
 from multi_fetch.worker.judge import (
@@ -60,18 +62,21 @@ class Answerer:
         speaker: puts frames out for jobs.
         window: where flights come from, and where a job is closed with its terminal frame.
         hashes: hashes what streams.
+        is_content_in_files: whether frames name the files that have content, and carry none.
 
     Attributes:
         direct: takes what is small and plain.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs are parts of one worker
         self,
         remote: Remote,
         locator: str,
         speaker: Speaker,
         window: Window,
         hashes: HashThread,
+        *,
+        is_content_in_files: bool = False,
     ) -> None:
         self._hashes = hashes
         self.direct = DirectAnswerer(locator, speaker, window)
@@ -80,6 +85,8 @@ class Answerer:
         self._speaker = speaker
         self._window = window
         self._trees = Trees()
+        self._keeping = remote if isinstance(remote, Keeping) else None
+        self._is_content_in_files = is_content_in_files
 
     async def run(self) -> None:
         """Takes flights until the last; as many tasks may do this as flights may run at once."""
@@ -138,6 +145,8 @@ class Answerer:
             return
         for depth in range(MAX_INDEX_DEPTH + 1):
             step = self._send if request.is_content_wanted else self._describe
+            if step == self._send and self._is_content_in_files and is_provable(request):
+                step = self._send_file
             further = await step(flight, request, target, is_first=depth == 0)
             if further is None:
                 return
@@ -227,6 +236,33 @@ class Answerer:
         await self._send_whole(flight, target, opened, held, proved)
         return None
 
+    async def _send_file(
+        self, flight: Flight, request: Request, target: Target, *, is_first: bool
+    ) -> Target | None:
+        """Answers with the name of a file; returns where an index leads on to, as ``_send``."""
+        async with open_target(self._remote, target) as opened:
+            if is_first:
+                check_pin(request, opened.descriptor)
+            filed = await into_file(opened, self._hashes, flight.members)
+        if request.platform is not None and is_index(opened.descriptor):
+            return branch(target, opened.descriptor, filed.held, request.platform)
+        self._window.seal(flight)
+        await self._name_file(flight, target, opened, filed)
+        return None
+
+    async def _name_file(
+        self, flight: Flight, target: Target, opened: Opened, filed: Filed
+    ) -> None:
+        descriptor = opened.descriptor
+        for job in list(flight.members):
+            begin = self._begin(job, target, descriptor, opened.name)
+            file = File(job.id, filed.path, filed.size)
+            find = partial(self._trees.below, job, descriptor, filed.held)
+            try:
+                await self._speaker.name_file(job, begin, file, descriptor.digest, find)
+            except MultiFetchError as error:
+                await self._speaker.fail(job, error)
+
     async def _send_embedded(
         self, flight: Flight, request: Request, target: Target, content: bytes
     ) -> None:
@@ -234,12 +270,17 @@ class Answerer:
         described = target.described
         assert described is not None, "what is embedded is described"
         await trio.lowlevel.checkpoint()
+        digest, path = described.digest, None
         opened = Opened(str(target.ref), described, _nothing(), content)
+        if self._keeping is not None and request.is_content_wanted:
+            path = await self._keeping.keep(digest, content)
         self._window.seal(flight)
-        if request.is_content_wanted:
-            await self._send_whole(flight, target, opened, content, described.digest)
-        else:
+        if not request.is_content_wanted:
             await self._announce(flight, target, opened, content)
+        elif self._is_content_in_files:
+            await self._name_file(flight, target, opened, Filed(named(path), len(content), content))
+        else:
+            await self._send_whole(flight, target, opened, content, digest)
 
     async def _send_whole(
         self, flight: Flight, target: Target, opened: Opened, held: bytes, proved: Digest | None

@@ -47,6 +47,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         flight: the fetch that it takes part in, once it runs.
         content_bytes: of content that will be put out, once a stream of it has begun.
         sent_bytes: content put out so far.
+        filed_bytes: content that has come so far and will be in a file.
         is_streaming: whether its content takes the outlet's slow lane, as all that follows must.
         is_closed: whether its terminal frame was put out.
         deadline: on trio's clock, while one runs.
@@ -66,6 +67,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     flight: Flight | None = None
     content_bytes: int | None = None
     sent_bytes: int = 0
+    filed_bytes: int = 0
     is_streaming: bool = False
     is_closed: bool = False
     deadline: float | None = None

@@ -72,7 +72,9 @@ class Observer(Protocol):
 def look_at(window: Window) -> Look:
     """The run whose open requests these are."""
     running = tuple(
-        Running(job.id, job.request.object, job.wanted_bytes(), job.sent_bytes)
+        Running(
+            job.id, job.request.object, job.wanted_bytes(), max(job.sent_bytes, job.filed_bytes)
+        )
         for flight in window.flights
         for job in flight.members[:1]
         if job.request is not None
@@ -97,5 +99,5 @@ def _remaining_bytes(window: Window) -> int | None:
         wanted = job.wanted_bytes()
         if wanted is None:
             return None
-        remaining += max(0, wanted - job.sent_bytes)
+        remaining += max(0, wanted - max(job.sent_bytes, job.filed_bytes))
     return remaining

@@ -71,6 +71,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         wire: the form of the frames.
         is_warmed_up: whether the remote is made ready while the first request is awaited.
         observer: who watches the run; None for nobody.
+        is_content_in_files: whether frames name the files that have content, and carry none; the
+            remote must keep what it opens.
         hash_thread_bytes: of a chunk that a thread hashes; a smaller one is hashed in line.
     """
 
@@ -82,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     wire: Wire = MessagePackWire()
     is_warmed_up: bool = False
     observer: Observer | None = None
+    is_content_in_files: bool = False
     hash_thread_bytes: int = LEAST_BYTES
 
     @property
@@ -129,7 +132,14 @@ class Worker:
         self._outlet = Outlet(writer, is_ordered=settings.is_ordered)
         self._speaker = Speaker(settings.wire, self._outlet, self._window, self._deadlines)
         self._hashes = HashThread(settings.hash_thread_bytes)
-        self._answerer = Answerer(remote, locator, self._speaker, self._window, self._hashes)
+        self._answerer = Answerer(
+            remote,
+            locator,
+            self._speaker,
+            self._window,
+            self._hashes,
+            is_content_in_files=settings.is_content_in_files,
+        )
         self._intake_scope = trio.CancelScope()
         self._ended_by: int | None = None
         self._is_timed_out = False

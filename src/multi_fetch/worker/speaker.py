@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from multi_fetch.errors import InternalError, RequestCancelledError
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MESSAGE_CHARACTERS
 from multi_fetch.oci.descriptor import Descriptor
-from multi_fetch.protocol.frames import Begin, End, Error
+from multi_fetch.protocol.frames import Begin, End, Error, File
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,6 +108,28 @@ class Speaker:
         end = self._wire.frame(End(job.id, len(content), proved, 0))
         self._outlet.put(self._begin_bytes(begin), *data, end)
         self._window.close(job, None)
+
+    async def name_file(
+        self,
+        job: Job,
+        begin: Begin,
+        file: File,
+        proved: Digest,
+        find: Callable[[], Sequence[Job]],
+    ) -> None:
+        """The same of a job whose content is in a file: that takes the place of all data.
+
+        Raises:
+            MultiFetchError: as ``find`` does; nothing was put then.
+        """
+        await self.wait_turn(job)
+        if job.is_closed:
+            return
+        first = self._begin_bytes(begin)
+        children = find()
+        job.sent_bytes = file.size
+        self._outlet.put(first, self._wire.frame(file))
+        self.end(job, proved, children)
 
     def begin(self, job: Job, begin: Begin) -> None:
         """The first frame of a job whose content streams."""

@@ -1,0 +1,116 @@
+"""The real worker with a store, as a parent meets it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from multi_fetch.oci.digest import digest_of
+from tests.end_to_end.conftest import LARGE, MULTI_FETCH, SMALL, Sample
+from tests.loopback import loopback
+from tests.parent import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from multi_fetch.testing.registry import LoopbackRegistry
+
+LINES = "latest\n{small}\n{large} size:3145745\nindex children:all\n{large} range:0-9\nnope\n"
+
+
+def lines(sample: Sample) -> bytes:
+    return LINES.format(small=sample.small, large=sample.large).encode()
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("answers", ["data", "paths"])
+def test_the_answers_are_the_same_from_the_registry_from_the_store_and_offline(
+    sample: Sample, tmp_path: Path, answers: str, ordered: bool
+) -> None:
+    flags = ["--store", str(tmp_path / "store"), "--answers", answers]
+    flags += ["--ordered"] if ordered else []
+    with loopback(sample.layout) as registry:
+        remote = f"{registry.address}/demo/app"
+        plain = run([MULTI_FETCH, *flags[4:], remote], lines(sample), ordered=ordered)
+        runs = [
+            run([MULTI_FETCH, *flags, *more, remote], lines(sample), ordered=ordered)
+            for more in ([], [], ["--verify-store"], ["--offline"])
+        ]
+        large = [each for each in registry.requests if each.path.endswith(sample.large)]
+    want = facts(plain)
+    for each in runs:
+        assert each.status == 1
+        assert facts(each) == want
+        is_named = {answer.path is not None for answer in each.session.answers.values()}
+        assert is_named == ({False} if answers == "data" else {True, False})
+    # Twice by the run without a store, its range among them; then once, and the range beside it
+    # if that came first.
+    assert len([each for each in large if each.status == 200 and each.method == "GET"]) <= 3
+
+
+def facts(done: object) -> set[tuple[object, ...]]:
+    """What was answered, whatever the order of what was found."""
+    session = done.session  # type: ignore[attr-defined]  # a Run
+    return {
+        (max(each.id, 0), bytes(each.content), each.code, each.is_verified)
+        for each in session.answers.values()
+    }
+
+
+def test_json_lines_name_files_too(
+    registry: LoopbackRegistry, sample: Sample, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    flags = ["--store", str(store), "--answers", "paths", "--format", "jsonl"]
+    done = subprocess.run(
+        [MULTI_FETCH, *flags, f"{registry.address}/demo/app"],
+        input=f"{sample.small}\n".encode(),
+        capture_output=True,
+        check=True,
+    )
+    file = json.loads(done.stdout.splitlines()[2])
+    path = store / "blobs" / "sha256" / digest_of(SMALL).encoded
+    assert file == {"frame": "file", "id": 1, "path": str(path), "size": len(SMALL)}
+
+
+def test_unpack_copies_what_files_have(
+    registry: LoopbackRegistry, sample: Sample, tmp_path: Path
+) -> None:
+    script = '"$0" --store store --answers paths "$1" | "$0-unpack" --into out'
+    subprocess.run(
+        ["sh", "-c", script, MULTI_FETCH, f"{registry.address}/demo/app"],
+        input=f"{sample.large}\n{sample.small}\n".encode(),
+        cwd=tmp_path,
+        check=True,
+    )
+    kept, out = (tmp_path / name / "blobs" / "sha256" for name in ("store", "out"))
+    for content in (SMALL, LARGE):
+        name = digest_of(content).encoded
+        assert (out / name).read_bytes() == content == (kept / name).read_bytes()
+        assert (out / name).stat().st_ino != (kept / name).stat().st_ino
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--answers", "paths"], "--answers paths needs a store: add --store <folder>"),
+        (["--offline"], "--offline needs a store"),
+        (["--store", "/dev/null"], "is a file"),
+        (["--store", "\udcff", "--answers", "paths"], "UTF-8"),
+    ],
+)
+def test_flags_that_make_no_sense_are_wrong_usage(flags: list[str], told: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if "STORE" not in name}
+    done = subprocess.run(
+        [MULTI_FETCH, *flags, "127.0.0.1:1/a"],
+        input=b"",
+        capture_output=True,
+        check=False,
+        env=environment,
+    )
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert told in done.stderr.decode()
