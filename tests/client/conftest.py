@@ -48,6 +48,29 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]
         yield Repository(f"{address}/demo/app", image, small, large)
 
 
+class Shop:
+    """A repository with tags, and an image that two artifacts refer to."""
+
+    def __init__(self, folder: Path) -> None:
+        builder = LayoutBuilder(folder)
+        empty = builder.add_empty()
+        self.image = builder.add_image(empty, [])
+        for kind in ("a/sbom", "a/sig"):
+            builder.add_image(empty, [], artifact_type=kind, subject=self.image)
+        self.tags = [f"v{number}" for number in range(10)]
+        for tag in self.tags:
+            builder.tag(tag, self.image)
+        self.folder = builder.finish().folder
+        self.remote = ""
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    shop = Shop(tmp_path_factory.mktemp("shop"))
+    shop.remote = f"oci:{shop.folder}"
+    return shop
+
+
 @pytest.fixture
 def nothing_is_left() -> Iterator[None]:
     """Fails the test if it leaves an open file, a process or one of the client's threads behind.

@@ -15,7 +15,7 @@ from multi_fetch.errors import (
     WorkerDiedError,
 )
 from multi_fetch.oci.digest import digest_of
-from tests.client.conftest import LARGE, SMALL, Repository, RunAsync, is_alive, open_files
+from tests.client.conftest import LARGE, SMALL, Repository, RunAsync, Shop, is_alive, open_files
 from tests.client.fakes import fake
 
 if TYPE_CHECKING:
@@ -31,6 +31,26 @@ while asked := line():
     whole(number, asked.encode())
 """
 SILENT = "hello(); signal.pause()"
+
+
+def test_what_there_is_is_listed(shop: Shop, run_async: RunAsync) -> None:
+    async def main() -> None:
+        async with AsyncWorker(shop.remote) as worker:
+            assert [tag async for tag in worker.tags()] == shop.tags
+            digest = str(shop.image.digest)
+            found = [each.artifact_type async for each in worker.referrers(digest)]
+            assert sorted(found) == ["a/sbom", "a/sig"]
+            only = [each async for each in worker.referrers(digest, "a/sig")]
+            assert [each.artifact_type for each in only] == ["a/sig"]
+            with pytest.raises(InvalidRequestError):
+                worker.referrers("a b")
+            with pytest.raises(InvalidRequestError):
+                async for _ in worker.referrers("latest"):
+                    pass
+        async with AsyncWorker("-") as worker:
+            assert [tag async for tag in worker.tags(shop.remote)] == shop.tags
+
+    run_async(main)
 
 
 # --- against the worker -----------------------------------------------------------------------

@@ -16,13 +16,14 @@ from multi_fetch.errors import (
     NotFoundError,
     RequestCancelledError,
     UnauthorizedError,
+    UnavailableError,
     UnknownVersionError,
     WorkerDiedError,
 )
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.faults import Fault, require_basic
-from tests.client.conftest import LARGE, SMALL, Repository, is_alive
+from tests.client.conftest import LARGE, SMALL, Repository, Shop, is_alive
 from tests.client.fakes import fake
 from tests.loopback import loopback
 
@@ -30,6 +31,63 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 pytestmark = pytest.mark.usefixtures("nothing_is_left")
+
+
+def test_what_there_is_is_listed(shop: Shop) -> None:
+    with Worker(shop.remote, jobs=2) as worker:
+        assert list(worker.tags()) == shop.tags
+        digest = str(shop.image.digest)
+        found = {each.artifact_type: each for each in worker.referrers(digest)}
+        assert found.keys() == {"a/sbom", "a/sig"}
+        (sbom,) = worker.referrers(digest, "a/sbom")
+        assert sbom == found["a/sbom"]
+        answer = worker.submit(sbom.digest, f"mediatype:{sbom.media_type}", f"size:{sbom.size}")
+        assert digest_of(answer.read()) == sbom.digest
+        assert list(worker.referrers(str(digest_of(b"nothing")))) == []
+        with pytest.raises(InvalidRequestError):
+            next(worker.referrers("latest"))
+        for words in ("a b", "", "a\nb"):
+            with pytest.raises(InvalidRequestError):
+                worker.referrers(words)
+
+
+def test_all_repositories_are_listed_each_by_its_name(shop: Shop) -> None:
+    with Worker("-") as worker:
+        assert worker.hello().remote == "-"
+        assert list(worker.tags(shop.remote)) == shop.tags
+        about = f"{shop.remote}@{shop.image.digest}"
+        assert len(list(worker.referrers(about))) == 2
+        assert worker.submit(f"{shop.remote}:v1").descriptor.digest == shop.image.digest
+        with pytest.raises(InvalidRequestError):
+            next(worker.tags())
+
+
+def test_a_listing_that_is_left_is_cancelled_and_one_that_fails_says_so(shop: Shop) -> None:
+    with Worker(f"{shop.remote}x") as worker:
+        tags = worker.tags()
+        with pytest.raises(UnavailableError):
+            next(tags)
+    with Worker(shop.remote) as worker:
+        tags = worker.tags()
+        assert next(tags) == shop.tags[0]
+        del tags
+        assert list(worker.tags()) == shop.tags
+        tags = worker.tags()
+    with pytest.raises(RequestCancelledError):
+        next(tags)
+    with pytest.raises(RequestCancelledError):
+        worker.tags()
+
+
+def test_a_listing_is_not_asked_for_again() -> None:
+    dying = fake("hello(); line(); line(); sys.exit(1)")
+    with Worker("x", command=dying) as worker:
+        tags = worker.tags()
+        kept = worker.submit("latest")
+        kept.wait()
+        with pytest.raises(WorkerDiedError):
+            next(tags)
+        assert [each.object for each in worker.restart()] == ["latest"]
 
 
 # --- against the worker -----------------------------------------------------------------------

@@ -24,6 +24,16 @@ A worker for as long as it is needed, where one answer leads to the next request
             with open(layer.digest.encoded, "wb") as file:
                 file.writelines(layer)
 
+What there is to ask for::
+
+    with Worker("ghcr.io/org/app") as worker:
+        for tag in worker.tags():
+            ...
+        for sbom in worker.referrers(digest, "application/spdx+json"):
+            worker.submit(sbom.digest, f"mediatype:{sbom.media_type}", "children:all")
+
+With the remote ``-`` each request names its own repository: ``worker.submit("redis:7")``.
+
 The same under trio or asyncio (``pip install 'multi-fetch[client]'``)::
 
     async with AsyncWorker("docker.io/library/redis") as worker:

@@ -31,7 +31,7 @@ from multi_fetch.errors import (
 from multi_fetch.limits import EXIT_GRACE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from multi_fetch.client.async_process import AsyncProcess
     from multi_fetch.client.exchange import Exchange
@@ -65,6 +65,12 @@ class AsyncRun:
     def submit(self, asked: str, hints: tuple[str, ...]) -> Exchange:
         """As ``Session.submit``."""
         exchange = self.session.submit(asked, hints)
+        self._has_lines.set()
+        return exchange
+
+    def submit_listing(self, words: Sequence[str]) -> Exchange:
+        """As ``Session.submit_listing``."""
+        exchange = self.session.submit_listing(words)
         self._has_lines.set()
         return exchange
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import anyio
 
@@ -13,14 +13,20 @@ from multi_fetch.client.async_answer import AsyncAnswer
 from multi_fetch.client.async_process import start_process
 from multi_fetch.client.async_run import AsyncRun
 from multi_fetch.client.launch import plan_launch
+from multi_fetch.client.line import referrers_words, tags_words
+from multi_fetch.client.lists import Lines, referrer_of, tag_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from types import TracebackType
     from typing import Unpack
 
     from multi_fetch.client.launch import Options
+    from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.protocol.frames import Hello
+
+
+T = TypeVar("T")
 
 
 class AsyncWorker:
@@ -98,6 +104,37 @@ class AsyncWorker:
         """
         return AsyncAnswer(self._run, self._run.submit(asked, hints))
 
+    def tags(self, repository: str = "") -> AsyncIterator[str]:
+        """Asks for the repository's tags, and gives them as they come, to the registry's last page.
+
+        They are the registry's claim. **What was given counts only when the iteration ends without
+        an error**; leaving it early cancels the rest.
+
+        Args:
+            repository: where the worker's remote is ``-``; else empty.
+
+        Raises:
+            InvalidRequestError: the arguments do not make a line, or the worker knows no listings.
+            MultiFetchError: the worker has ended; or, while iterating, the listing has failed.
+        """
+        return _each(tag_of, self._submit_listing(tags_words(repository)))
+
+    def referrers(self, digest: str, artifact_type: str = "") -> AsyncIterator[Descriptor]:
+        """Asks for what refers to a manifest, and gives it as ``tags`` gives tags.
+
+        Args:
+            digest: of the manifest; behind its repository, ``<repository>@<digest>``, where the
+                worker's remote is ``-``.
+            artifact_type: that they are to have; empty for all.
+
+        Raises:
+            MultiFetchError: as for ``tags``.
+        """
+        return _each(referrer_of, self._submit_listing(referrers_words(digest, artifact_type)))
+
+    def _submit_listing(self, words: Sequence[str]) -> AsyncAnswer:
+        return AsyncAnswer(self._run, self._run.submit_listing(words))
+
     async def as_completed(self, answers: Iterable[AsyncAnswer]) -> AsyncIterator[AsyncAnswer]:
         """Gives each answer once it has succeeded or failed, in the order in which they do.
 
@@ -128,6 +165,18 @@ class AsyncWorker:
         self._current = AsyncRun(self._launch, await start_process(self._launch))
         self._tasks.start_soon(self._current.run)
         return [self.submit(each.object, *each.hints) for each in old.session.take_lost()]
+
+
+async def _each(read: Callable[[bytes], T], answer: AsyncAnswer) -> AsyncIterator[T]:
+    """What the lines of a listing mean."""
+    lines = Lines()
+    try:
+        async for piece in answer:
+            for line in lines.feed(piece):
+                yield read(line)
+        lines.feed_eof()
+    finally:
+        answer.cancel()  # which has no effect where it is done
 
 
 class _Completed:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from multi_fetch.client.exchange import Exchange
 from multi_fetch.client.failure import error_of
-from multi_fetch.client.line import request_line
+from multi_fetch.client.line import listing_line, request_line
 from multi_fetch.errors import (
     InternalError,
     MalformedFrameError,
@@ -97,10 +97,20 @@ class Session:
             InvalidRequestError: object and hints do not make a line.
             MultiFetchError: the run is finished; the error says why.
         """
-        line = request_line(asked, hints)
+        return self._queue(asked, tuple(hints), request_line(asked, hints))
+
+    def submit_listing(self, words: Sequence[str]) -> Exchange:
+        """Queues a listing, which is not asked for again after the worker's end.
+
+        Raises:
+            InvalidRequestError, MultiFetchError: as for ``submit``.
+        """
+        return self._queue(words[0], tuple(words[1:]), listing_line(words))
+
+    def _queue(self, asked: str, hints: tuple[str, ...], line: bytes) -> Exchange:
         if self._end_error is not None:
             raise self._end_error()
-        exchange = Exchange(asked, tuple(hints), line, self._new_content())
+        exchange = Exchange(asked, hints, line, self._new_content())
         self._queued.append(exchange)
         return exchange
 
@@ -330,9 +340,9 @@ class Session:
         """The requests that ``finish`` left without their whole answer, in the order of asking.
 
         A request counts that has ended itself, while some object below it has not. They are
-        given once.
+        given once. Listings are not among them: whoever iterates over one has its error.
         """
-        lost = {id(each): each for each in self._lost}
+        lost = {id(each): each for each in self._lost if not each.object.startswith("!")}
         self._lost = []
         # Those that were never written have no number yet: they come last, in their own order.
         return sorted(lost.values(), key=lambda each: each.id or self._last_id + 1)

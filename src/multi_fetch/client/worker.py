@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from multi_fetch.client.answer import Answer
 from multi_fetch.client.launch import plan_launch
+from multi_fetch.client.line import referrers_words, tags_words
+from multi_fetch.client.lists import Lines, referrer_of, tag_of
 from multi_fetch.client.pump import Pump
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import TracebackType
     from typing import Unpack
 
     from multi_fetch.client.launch import Options
+    from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.protocol.frames import Hello
+
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -89,6 +95,41 @@ class Worker:
             pump.wake()
         return Answer(pump, exchange)
 
+    def tags(self, repository: str = "") -> Iterator[str]:
+        """Asks for the repository's tags, and gives them as they come, to the registry's last page.
+
+        They are the registry's claim. **What was given counts only when the iteration ends without
+        an error**; leaving it early cancels the rest.
+
+        Args:
+            repository: where the worker's remote is ``-``; else empty.
+
+        Raises:
+            InvalidRequestError: the arguments do not make a line, or the worker knows no listings.
+            MultiFetchError: the worker has ended; or, while iterating, the listing has failed.
+        """
+        return _each(tag_of, self._submit_listing(tags_words(repository)))
+
+    def referrers(self, digest: str, artifact_type: str = "") -> Iterator[Descriptor]:
+        """Asks for what refers to a manifest, and gives it as ``tags`` gives tags.
+
+        Args:
+            digest: of the manifest; behind its repository, ``<repository>@<digest>``, where the
+                worker's remote is ``-``.
+            artifact_type: that they are to have; empty for all.
+
+        Raises:
+            MultiFetchError: as for ``tags``.
+        """
+        return _each(referrer_of, self._submit_listing(referrers_words(digest, artifact_type)))
+
+    def _submit_listing(self, words: Sequence[str]) -> Answer:
+        pump = self._pump
+        with pump.lock:
+            exchange = pump.session.submit_listing(words)
+            pump.wake()
+        return Answer(pump, exchange)
+
     def as_completed(self, answers: Iterable[Answer]) -> Iterator[Answer]:
         """Gives each answer once it has succeeded or failed, in the order in which they do.
 
@@ -119,3 +160,14 @@ class Worker:
         with old.lock:
             lost = old.session.take_lost()
         return [self.submit(each.object, *each.hints) for each in lost]
+
+
+def _each(read: Callable[[bytes], T], answer: Answer) -> Iterator[T]:
+    """What the lines of a listing mean."""
+    lines = Lines()
+    try:
+        for piece in answer:
+            yield from map(read, lines.feed(piece))
+        lines.feed_eof()
+    finally:
+        answer.cancel()  # which has no effect where it is done
