@@ -233,19 +233,23 @@ class Sent(Protocol):
     media_type: str
 
 
+class Asker(Protocol):
+    """Asks for objects as things are; see ``DirectLane.asker``."""
+
+    def ask(self, digest: Digest, media_types: Sequence[str], size: int | None) -> Sent | None:
+        """Asks for an object without a wait; None where that is not possible."""
+
+
 class DirectLane(Protocol):
     """A way past ``Remote.open`` for small objects: many at a time, and one wait for all of them.
 
     What does not come in the plainest way there is, is left to ``open``, which goes on from there.
     """
 
-    def ask(self, digest: Digest, media_types: Sequence[str], size: int | None) -> Sent | None:
-        """Asks for an object without a wait; None where that is not possible now.
+    def asker(self) -> Asker | None:
+        """Who asks as things are now, and is of no use after the next checkpoint.
 
-        Args:
-            digest: of the object.
-            media_types: as for ``Resolver.resolve``.
-            size: the same.
+        None where nothing can be asked for without a wait.
         """
 
     async def wait(self) -> Sequence[Sent]:

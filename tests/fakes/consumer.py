@@ -130,7 +130,9 @@ async def consume_directly(ask: Ask, address: str, patience: Patience = QUICK) -
         with remote.direct_lane() as lane:
             assert lane is not None
             digest = parse_digest(ask.text)
-            sent = lane.ask(digest, ask.media_types, ask.size)
+            asker = lane.asker()
+            assert asker is not None
+            sent = asker.ask(digest, ask.media_types, ask.size)
             if sent is not None:
                 assert await lane.wait() == [sent]
                 content = sent.content

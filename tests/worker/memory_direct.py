@@ -32,7 +32,7 @@ class MemorySent:
 
 
 class MemoryDirectLane:
-    """See ``remotes.DirectLane``.
+    """See ``remotes.DirectLane``; it asks for itself.
 
     Args:
         remote: whose objects it gives, and which counts what runs.
@@ -52,6 +52,9 @@ class MemoryDirectLane:
         self._remote = remote
         self._ways = cycle(ways)
         self._news = trio.Event()
+
+    def asker(self) -> MemoryDirectLane:
+        return self
 
     def ask(
         self, digest: Digest, media_types: Sequence[str], size: int | None

@@ -113,6 +113,11 @@ def digest_of(content: Chunk, algorithm: str = "sha256") -> Digest:
     return Digest(f"{algorithm}:{hasher.hexdigest()}")
 
 
+def is_sha256_of(digest: Digest, content: Chunk) -> bool:
+    """Whether content that is there as a whole has a digest, which is of that algorithm."""
+    return digest == f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
 def _new_blake3() -> Hasher:
     try:
         from blake3 import blake3  # type: ignore[import-not-found, unused-ignore]

@@ -136,7 +136,7 @@ class Connection:
         """All that has come of the answer; None where there will be no more of it."""
         while True:
             try:
-                count = self._sock.recv_into(self._view[self._end :])
+                count = self._sock.recv_into(self._view[self._end :] if self._end else self._view)
             except WOULD_BLOCK:
                 break
             except OSError:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import httptools
+import msgspec
 import trio
 
 from multi_fetch.errors import RegistryError
@@ -66,22 +67,28 @@ class Track:
         self.is_complete = True
 
 
-class SentRequest:
-    """A request for a blob, on its way; see ``remotes.Sent``."""
+class SentRequest(msgspec.Struct, eq=False):
+    """A request for a blob, on its way; see ``remotes.Sent``.
 
-    __slots__ = (
-        *("content", "is_plain", "media_type", "received", "request", "sent_at", "size", "track"),
-    )
+    Attributes:
+        track: that it was sent on.
+        request: its bytes.
+        media_type: as it was asked for, or empty until the answer says it.
+        size: that the blob must have; None for any.
+        sent_at: on trio's clock.
+        content: the whole blob, once it has come.
+        received: bytes of the answer that the parser has had.
+        is_awaited: whether it has begun to come, and may be plain.
+    """
 
-    def __init__(self, track: Track, request: bytes, media_type: str, size: int | None) -> None:
-        self.track = track
-        self.request = request
-        self.media_type = media_type
-        self.size = size
-        self.sent_at = trio.current_time()
-        self.received = 0
-        self.is_plain = False
-        self.content: bytes | None = None
+    track: Track
+    request: bytes
+    media_type: str
+    size: int | None
+    sent_at: float
+    content: bytes | None = None
+    received: int = 0
+    is_awaited: bool = False
 
 
 class RegistryDirectLane:
@@ -111,48 +118,23 @@ class RegistryDirectLane:
         self._free: list[Track] = []
         self._news = trio.Event()
         self._caution = 0
-        self._lane: FastLane | None = None
+        self._fast: FastLane | None = None
         self._authorization: str | None = None
         self._parts = (b"", b"")
 
-    def ask(
-        self, digest: Digest, media_types: Sequence[str], size: int | None
-    ) -> SentRequest | None:
-        """Asks for a blob without a wait; see ``remotes.DirectLane``."""
-        if self._caution:
-            self._caution -= 1
-            return None
-        if (size or 0) > MAX_DIRECT_BYTES or not self._is_blob(media_types):
-            return None
-        way = self._find_way()
-        if way is None:
-            return None
-        lane, before, after = way
-        track = self._free.pop() if self._free else None
-        if track is None:
-            connection = lane.take_idle(self._session.origin)
-            if connection is None:
-                return None
-            self._epoll.register(connection.fd, select.EPOLLIN)
-            self._lane, track = lane, Track(connection)
-        request = b"%b%b%b" % (before, digest.encode(), after)
-        if not track.connection.start(request):
-            track.connection.close()
-            return None
-        sent = SentRequest(track, request, media_types[0] if media_types else "", size)
-        self._sent[track.connection.fd] = sent
-        self._news.set()
-        return sent
-
-    def _find_way(self) -> tuple[FastLane, bytes, bytes] | None:
-        """The lane that connections come from, and a request in two parts around its digest."""
+    def asker(self) -> BlobAsker | None:
+        """Who asks as things are now; see ``remotes.DirectLane``."""
         authorization = self._session.present_authorization()
-        lane = self._session.straight_lane()
-        if lane is None or authorization is None:
+        fast = self._session.straight_lane()
+        if fast is None or authorization is None:
             return None
         if authorization != self._authorization:
-            self._prepare(authorization)
-        return lane, *self._parts
+            try:
+                self._prepare(authorization)
+            except RegistryError:  # the general path says so, for each request
+                return None
+        self._fast = fast
+        return BlobAsker(self, *self._parts)
 
     def _prepare(self, authorization: str) -> None:
         """A request in two parts, between which the digest belongs."""
@@ -160,6 +142,29 @@ class RegistryDirectLane:
         request = self._session.request_bytes(candidate.path, {"Accept": ANY_TYPE}, authorization)
         before, _, after = request.partition(_SOME_DIGEST.encode())
         self._parts, self._authorization = (before, after), authorization
+
+    def may_ask(self, media_types: Sequence[str], size: int | None) -> bool:
+        """Whether an object is worth trying: a blob that is not known to be large."""
+        if self._caution:
+            self._caution -= 1
+            return False
+        return (size is None or size <= MAX_DIRECT_BYTES) and self._is_blob(media_types)
+
+    def take_track(self) -> Track | None:
+        """One that is free, or on an idle connection; None where there is none."""
+        if self._free:
+            return self._free.pop()
+        assert self._fast is not None, "who asks has set it"
+        connection = self._fast.take_idle(self._session.origin)
+        if connection is None:
+            return None
+        self._epoll.register(connection.fd, select.EPOLLIN)
+        return Track(connection)
+
+    def note(self, sent: SentRequest) -> None:
+        """Takes note of what was sent."""
+        self._sent[sent.track.connection.fd] = sent
+        self._news.set()
 
     async def wait(self) -> list[SentRequest]:
         """Waits until blobs have come; see ``remotes.DirectLane``.
@@ -201,8 +206,8 @@ class RegistryDirectLane:
         del self._sent[connection.fd]
         self._epoll.unregister(connection.fd)
         self._caution = CAUTION
-        assert self._lane is not None, "the connection came from there"
-        self._lane.leave(Begun(self._session.origin, sent.request, sent.sent_at, connection))
+        assert self._fast is not None, "the connection came from there"
+        self._fast.leave(Begun(self._session.origin, sent.request, sent.sent_at, connection))
 
     def drop(self, sent: SentRequest) -> None:
         """Gives a blob up; see ``remotes.DirectLane``."""
@@ -222,8 +227,8 @@ class RegistryDirectLane:
         """Gives connections back for which there was no other request."""
         for track in self._free:
             self._epoll.unregister(track.connection.fd)
-            assert self._lane is not None, "the connection came from there"
-            self._lane.release(self._session.origin, track.connection)
+            assert self._fast is not None, "the connection came from there"
+            self._fast.release(self._session.origin, track.connection)
         self._free.clear()
 
     def _has_come(self, sent: SentRequest) -> bool:
@@ -238,14 +243,48 @@ class RegistryDirectLane:
             return True  # the general path reads it again, and says what is wrong
         sent.received = len(data)
         if not track.is_complete:
-            sent.is_plain = sent.is_plain or _may_become_plain(data)
-            return not sent.is_plain
+            sent.is_awaited = sent.is_awaited or _may_become_plain(data)
+            return not sent.is_awaited
         body = track.body
         head = bytes(data[: len(data) - len(body)])
         if _is_plain(head) and len(body) <= MAX_DIRECT_BYTES and sent.size in {None, len(body)}:
             sent.content = body
             sent.media_type = sent.media_type or _type_in(head)
         return True
+
+
+class BlobAsker:
+    """Asks for blobs; see ``remotes.Asker``.
+
+    Args:
+        lane: where answers are awaited.
+        before: of a request, what stands before its digest.
+        after: what stands behind it.
+    """
+
+    def __init__(self, lane: RegistryDirectLane, before: bytes, after: bytes) -> None:
+        self._lane = lane
+        self._before = before
+        self._after = after
+        self._now = trio.current_time()
+
+    def ask(
+        self, digest: Digest, media_types: Sequence[str], size: int | None
+    ) -> SentRequest | None:
+        """Asks for a blob without a wait; see ``remotes.Asker``."""
+        if not self._lane.may_ask(media_types, size):
+            return None
+        track = self._lane.take_track()
+        if track is None:
+            return None
+        request = b"%b%b%b" % (self._before, digest.encode(), self._after)
+        if not track.connection.start(request):
+            track.connection.close()
+            return None
+        media_type = media_types[0] if media_types else ""
+        sent = SentRequest(track, request, media_type, size, self._now)
+        self._lane.note(sent)
+        return sent
 
 
 def _may_become_plain(data: memoryview) -> bool:

@@ -7,35 +7,34 @@ What does not come as it should is left to a task, which asks the remote in the 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from multi_fetch.oci.descriptor import Descriptor
-from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.digest import is_sha256_of
 from multi_fetch.protocol.frames import Begin
-from multi_fetch.remotes import Direct
+from multi_fetch.remotes import Direct, Sent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from multi_fetch.oci.digest import Digest
     from multi_fetch.protocol.request import Request
-    from multi_fetch.remotes import DirectLane, Remote, Sent
+    from multi_fetch.remotes import Asker, DirectLane, Remote
     from multi_fetch.worker.job import Flight, Job
     from multi_fetch.worker.speaker import Speaker
     from multi_fetch.worker.window import Window
 
 
-class _Place:
+class _Place(msgspec.Struct, eq=False):
     """A flight's place on the lane; see ``job.Running``."""
 
-    __slots__ = ("_give_up",)
-
-    def __init__(self, give_up: Callable[[], None]) -> None:
-        self._give_up = give_up
+    answerer: DirectAnswerer
+    sent: Sent
 
     def cancel(self) -> None:
-        self._give_up()
+        self.answerer.give_up(self.sent)
 
 
 class DirectAnswerer:
@@ -68,17 +67,19 @@ class DirectAnswerer:
 
         What then does not come is given back to the window.
         """
-        if self._lane is None or flight.was_left:
-            return False
+        asker = None if self._lane is None or flight.was_left else self._lane.asker()
+        return asker is not None and self._ask(asker, flight)
+
+    def _ask(self, asker: Asker, flight: Flight) -> bool:
         plain = _plain(flight)
         if plain is None:
             return False
         _, request, digest = plain
-        sent = self._lane.ask(digest, request.media_types, request.size)
+        sent = asker.ask(digest, request.media_types, request.size)
         if sent is None:
             return False
         self._flights[sent] = flight
-        flight.scope = _Place(partial(self._give_up, self._lane, sent))
+        flight.scope = _Place(self, sent)
         return True
 
     async def run(self) -> None:
@@ -95,8 +96,9 @@ class DirectAnswerer:
                     self._lane.leave(sent)
                     flight.was_left, flight.scope = True, None
                     self._window.leave(flight)
+            asker = self._lane.asker()
             while (flight := self._window.take_now()) is not None:
-                if not self.start(flight):
+                if asker is None or not self._ask(asker, flight):
                     self._window.leave(flight)
 
     def _answer(self, lane: DirectLane, sent: Sent, flight: Flight) -> bool:
@@ -106,7 +108,7 @@ class DirectAnswerer:
         if content is None or plain is None:
             return False
         job, request, digest = plain
-        if digest_of(content) != digest:
+        if not is_sha256_of(digest, content):
             return False
         lane.take(sent)
         found = Descriptor(media_type=sent.media_type, digest=digest, size=len(content))
@@ -119,8 +121,10 @@ class DirectAnswerer:
         self._window.land(flight)
         return True
 
-    def _give_up(self, lane: DirectLane, sent: Sent) -> None:
-        lane.drop(sent)
+    def give_up(self, sent: Sent) -> None:
+        """Ends a flight that nobody waits for any more."""
+        assert self._lane is not None, "it was sent there"
+        self._lane.drop(sent)
         self._window.land(self._flights.pop(sent))
         self._window.wake()
 
