@@ -61,8 +61,8 @@ MAX_HOST_CHARACTERS: Final = 253 + 6
 # image-spec gives a digest no limit; sha512 has 135 characters.
 MAX_DIGEST_CHARACTERS: Final = 512
 
-# A tag, an @ and a digest: the longest object that a line can name.
-MAX_OBJECT_CHARACTERS: Final = MAX_TAG_CHARACTERS + 1 + MAX_DIGEST_CHARACTERS
+# An object's whole name, in a frame: the scheme and path of a layout, a tag and a digest.
+MAX_REFERENCE_CHARACTERS: Final = 16 + 4_096 + MAX_TAG_CHARACTERS + 1 + MAX_DIGEST_CHARACTERS
 
 # RFC 6838, section 4.2: type and subtype have at most 127 characters each.
 MAX_MEDIA_TYPE_CHARACTERS: Final = 255
@@ -302,16 +302,13 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 
 # --- what a worker may make its reader keep -------------------------------------------------
 
-# Ids that have begun and not ended, on one stream: sixteen for each job that a worker may have. A
-# hash, a name and a descriptor are kept for each, some 2 KiB.
+# Ids that have begun and not ended: sixteen for each job. A hash and a begin take some 2 KiB.
 MAX_BEGUN_IDS: Final = 16 * MAX_JOBS
 
-# Begin frames of these that multi-fetch-unpack keeps, packed. One has some 400 bytes; beyond half
-# of this they are cut to type, digest and size, as protocol.md cuts those that are too long.
+# Begin frames of these, packed. One has some 400 bytes; beyond half of this they are kept bare.
 MAX_KEPT_BEGIN_BYTES: Final = 32 * 1024 * 1024
 
-# Ids whose end has announced objects that have had no frame: the manifests of four of the largest
-# trees at once, at some 150 bytes.
+# Ids whose end has announced what has not come: the largest trees, four at once, at 150 bytes.
 MAX_UNTOLD_PARENTS: Final = 4 * MAX_TREE
 
 # Ids that had their last frame, in pages of 4,096 and some 650 bytes: 67 million lines back.
@@ -330,9 +327,13 @@ CLIENT_ANSWER_BYTES: Final = 2 * MAX_DATA_BYTES
 # The temporary file is given out in blocks of this: eight for a data frame.
 PARKING_BLOCK_BYTES: Final = 64 * 1024
 
-# Pieces of one answer that wait as they came. A worker may send a byte a frame, and each piece
-# takes some 200 bytes beside its own: beyond this, small ones are put together, up to a block.
+# Pieces of one answer that wait as they came, each with 200 bytes beside its own; a worker may send
+# a byte a frame. Beyond this, small ones are put together, up to a block.
 CLIENT_FEW_PIECES: Final = 16
+
+# Name, object and media type of what was found: they have some 250. And what is beyond in a tree.
+CLIENT_CHILD_CHARACTERS: Final = 320
+CLIENT_TREE_CHARACTERS: Final = 8 * 1024 * 1024
 
 # How much of a worker's stderr goes into an error. A Python traceback has about 20 lines.
 STDERR_LINES: Final = 20
@@ -342,8 +343,7 @@ STDERR_LINE_CHARACTERS: Final = 500
 # worker's jobs, so that a slow caller finds no disk filled, and a fast one no job idle.
 FETCH_MANY_AHEAD: Final = 4 * DEFAULT_JOBS
 
-# When a worker has exited, others may still hold its pipes: a helper that it started, or a shell
-# that wrapped it. What comes from there is waited for so long, as is what is left on stderr.
+# When a worker has exited, a program that it started may still hold its pipes, and be waited for.
 EXIT_GRACE_SECONDS: Final = 1.0
 
 # From SIGTERM to SIGKILL: twice what the worker itself takes for its last frames.

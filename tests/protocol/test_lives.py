@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from multi_fetch.errors import MalformedFrameError
 from multi_fetch.limits import (
@@ -42,6 +43,11 @@ def end(number: int, children: int = 0) -> End:
     return End(number, 0, None, children)
 
 
+def typed(media_type: str) -> Begin:
+    opened = begin(1, b"")
+    return replace(opened, descriptor=replace(opened.descriptor, media_type=media_type))
+
+
 def failed(number: int, **detail: int | str) -> Error:
     return Error(number, "not-found", "made up", retryable=False, detail={**detail})
 
@@ -67,7 +73,9 @@ def test_whole_sessions_keep_every_rule(name: str) -> None:
 @pytest.mark.parametrize(
     ("frames", "message"),
     [
-        ([begin(1, b"", "t" * 642)], "642 characters"),
+        ([begin(1, b"", "t" * 5_000)], "object of 1 has 5000 characters"),
+        ([replace(begin(1, b""), name="n" * 5_000)], "name of 1 has 5000 characters"),
+        ([typed("m" * 256)], "media type of 1 has 256 characters"),
         ([begin(1, b""), Data(1, 0, b"")], "0 bytes"),
         ([begin(1, b""), Data(1, 0, bytes(MAX_DATA_BYTES + 1))], "524289 bytes"),
         ([begin(1, b""), File(1, "/a", -1)], "-1 bytes"),

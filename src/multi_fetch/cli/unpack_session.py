@@ -210,7 +210,7 @@ class Unpacker:
     def _begin(self, frame: Begin) -> None:
         answer = Answer(frame)
         if self._kept_bytes + len(answer.packed) > MAX_KEPT_BEGIN_BYTES // 2:
-            answer = Answer(_bare(frame))
+            answer = Answer(replace(frame, descriptor=frame.descriptor.bare()))
         self._kept_bytes += len(answer.packed)
         if self._kept_bytes > MAX_KEPT_BEGIN_BYTES:
             raise MalformedFrameError(
@@ -314,13 +314,6 @@ def content_of(path: str, size: int) -> Iterator[bytes]:
             yield content
     finally:
         os.close(fd)
-
-
-def _bare(begin: Begin) -> Begin:
-    """A begin without what a parent can do without."""
-    found = begin.descriptor
-    least = Descriptor(media_type=found.media_type, digest=found.digest, size=found.size)
-    return replace(begin, descriptor=least)
 
 
 def reason(error: OSError) -> str:

@@ -12,8 +12,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from multi_fetch.client.filed import FiledContent
 from multi_fetch.errors import MalformedFrameError, UnsupportedError
+from multi_fetch.limits import CLIENT_CHILD_CHARACTERS, CLIENT_TREE_CHARACTERS, MAX_TREE
+from multi_fetch.protocol.frames import Error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from multi_fetch.client.filed import FilePart
     from multi_fetch.client.parking import Content, Piece
     from multi_fetch.errors import MultiFetchError
+    from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.protocol.frames import Begin, Data, End, File
 
 
@@ -39,12 +44,34 @@ class Exchange:
         failure: once it has failed.
         children: those that have begun or failed so far.
         found_below: for a request, how many objects were found in it, at any depth.
+        words_below: and how many characters too many their frames had.
         children_failure: why no more children come, though some are missing.
         content: what has come and was not taken.
         filed: the file that has the content, where the worker named one.
         is_taken: whether content was taken; then the rest alone says nothing.
         received_bytes: content that has come.
     """
+
+    # A tree has up to 65,536 of them.
+    __slots__ = (
+        "_wakers",
+        "begin",
+        "children",
+        "children_failure",
+        "content",
+        "end",
+        "failure",
+        "filed",
+        "found_below",
+        "hints",
+        "id",
+        "is_taken",
+        "line",
+        "object",
+        "parent_id",
+        "received_bytes",
+        "words_below",
+    )
 
     def __init__(self, asked: str, hints: tuple[str, ...], line: bytes, content: Content) -> None:
         self.object = asked
@@ -58,6 +85,7 @@ class Exchange:
         self.failure: MultiFetchError | None = None
         self.children: list[Exchange] = []
         self.found_below = 0
+        self.words_below = 0
         self.children_failure: MultiFetchError | None = None
         self.filed: FiledContent | None = None
         self.is_taken = False
@@ -106,6 +134,22 @@ class Exchange:
         if index < len(self.children) or self.children_failure or self.failure:
             return True
         return self.end is not None and not self.misses_children
+
+    def count_below(self, frame: Begin | Error) -> None:
+        """Counts what was found below a request, by its first frame.
+
+        Raises:
+            MalformedFrameError: there is more than any worker finds.
+        """
+        self.found_below += 1
+        if self.found_below >= MAX_TREE:
+            raise MalformedFrameError(f"{frame.id} makes the tree of {self.id} larger than allowed")
+        if isinstance(frame, Error):
+            return
+        words = len(frame.name) + len(frame.object) + len(frame.descriptor.media_type)
+        self.words_below += max(0, words - CLIENT_CHILD_CHARACTERS)
+        if self.words_below > CLIENT_TREE_CHARACTERS:
+            raise MalformedFrameError(f"the names below {self.id} are longer than any need be")
 
     def walk(self) -> Iterator[Exchange]:
         """This one and all that was found in its content so far, and in theirs."""
@@ -194,6 +238,13 @@ class Exchange:
                 " answer instead of reading it, and judge the content yourself"
             )
 
+    def take_begin(self, frame: Begin) -> None:
+        """The object is resolved. Beyond the bound of memory its descriptor is kept bare."""
+        beside = _beside_bytes(frame.descriptor)
+        if beside and not self.content.hold_beside(beside):
+            frame = replace(frame, descriptor=frame.descriptor.bare())
+        self.begin = replace(frame, object=self.object) if frame.object == self.object else frame
+
     def take_data(self, frame: Data) -> None:
         """Counts what a data frame carries.
 
@@ -242,3 +293,15 @@ class Exchange:
             self.failure = error
             self.content.drop()
             self.changed()
+
+
+def _beside_bytes(descriptor: Descriptor) -> int:
+    """About what a descriptor takes in memory beside the fields that each one has."""
+    texts = [*descriptor.urls, *descriptor.annotations, *descriptor.annotations.values()]
+    if descriptor.platform is not None:
+        texts += descriptor.platform.os_features
+        texts += [descriptor.platform.os, descriptor.platform.architecture]
+        texts += [descriptor.platform.os_version, descriptor.platform.variant]
+    texts += [each for each in (descriptor.data, descriptor.artifact_type) if each]
+    # An object of its own, and its place among the others; not all of it is ASCII.
+    return sum(100 + 2 * len(text) for text in texts)

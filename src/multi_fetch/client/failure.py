@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Final
 
 from multi_fetch import errors
 from multi_fetch.errors import DigestMismatchError, MultiFetchError, SizeMismatchError
+from multi_fetch.limits import MAX_DIGEST_CHARACTERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from multi_fetch.protocol.frames import Detail, Error
+
+# A worker's words are kept with each error: a digest is the longest fact, and no code has more.
+MAX_FACT_CHARACTERS: Final = MAX_DIGEST_CHARACTERS
+MAX_CODE_CHARACTERS: Final = 64
 
 # protocol.md, "Errors". The two mismatches are made from their want and got instead.
 CLASSES: Final[Mapping[str, type[MultiFetchError]]] = {
@@ -38,7 +43,7 @@ def error_of(frame: Error) -> MultiFetchError:
     error = _blank(frame)
     error.args = (frame.message,)
     error.message = frame.message
-    error.code = frame.code
+    error.code = frame.code[:MAX_CODE_CHARACTERS]
     error.retryable = frame.retryable
     error.status = _whole(frame.detail, "status")
     error.registry_code = _text(frame.detail, "registry_code")
@@ -64,4 +69,4 @@ def _whole(detail: Detail, name: str) -> int | None:
 
 def _text(detail: Detail, name: str) -> str | None:
     value = detail.get(name)
-    return value if isinstance(value, str) else None
+    return value[:MAX_FACT_CHARACTERS] if isinstance(value, str) else None

@@ -171,8 +171,12 @@ class Parking:
         return (
             not content.is_reopened_for(size)
             and content.memory_bytes + size <= CLIENT_ANSWER_BYTES
-            and self.used_bytes + size <= self._memory_bytes
+            and self.has_memory(size)
         )
+
+    def has_memory(self, size: int) -> bool:
+        """Whether the bound of all answers has room for so much."""
+        return self.used_bytes + size <= self._memory_bytes
 
     def keep(self, content: Content, chunk: bytes) -> None:
         """Adds a chunk to a content, from memory or from the file. It may wait for the disk.
@@ -211,24 +215,36 @@ class Parking:
 class Content:
     """What has come of one answer and was not taken yet, in order."""
 
-    __slots__ = ("_is_dropped", "_parking", "_pieces", "memory_bytes")
+    __slots__ = ("_beside_bytes", "_is_dropped", "_parking", "_pieces", "memory_bytes")
 
     def __init__(self, parking: Parking) -> None:
         self._parking = parking
-        self._pieces: deque[Piece] = deque()
+        # Most have none at most times, and an empty deque takes 600 bytes.
+        self._pieces: deque[Piece] | None = None
         self._is_dropped = False
+        self._beside_bytes = 0
         self.memory_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._pieces)
+        return len(self._pieces) if self._pieces else 0
 
     def __del__(self) -> None:
-        self._parking.given_back.append(self.memory_bytes)
+        self._parking.given_back.append(self.memory_bytes + self._beside_bytes)
+
+    def hold_beside(self, size: int) -> bool:
+        """Counts what is kept beside the content, for as long; False if there is no room for it."""
+        if not self._parking.has_memory(size):
+            return False
+        self._beside_bytes += size
+        self._parking.hold(size)
+        return True
 
     def add(self, piece: Piece) -> None:
         """Puts a piece behind the others; after ``drop`` it is let go of at once."""
         if self._is_dropped:
             return
+        if self._pieces is None:
+            self._pieces = deque()
         if isinstance(piece, bytes):
             self.memory_bytes += len(piece)
             self._parking.hold(len(piece))
@@ -240,14 +256,14 @@ class Content:
 
     def is_reopened_for(self, size: int) -> bool:
         """Whether the last of many pieces is in the file and has room for so much more."""
-        if len(self._pieces) < CLIENT_FEW_PIECES:
+        if self._pieces is None or len(self._pieces) < CLIENT_FEW_PIECES:
             return False
         last = self._pieces[-1]
         return isinstance(last, Extent) and last.room_bytes >= size
 
     def reopen(self, size: int) -> Extent | None:
         """Takes that piece back, so that nobody reads it while it is written."""
-        if not self.is_reopened_for(size):
+        if self._pieces is None or not self.is_reopened_for(size):
             return None
         last = self._pieces.pop()
         assert isinstance(last, Extent)
@@ -255,7 +271,10 @@ class Content:
 
     def take(self) -> Piece:
         """Takes the first piece; there must be one."""
+        assert self._pieces is not None
         piece = self._pieces.popleft()
+        if not self._pieces:
+            self._pieces = None
         if isinstance(piece, bytes):
             self.memory_bytes -= len(piece)
             self._parking.hold(-len(piece))
@@ -264,6 +283,6 @@ class Content:
     def drop(self) -> None:
         """Lets go of all that is here and of all that comes."""
         self._is_dropped = True
-        self._pieces.clear()
+        self._pieces = None
         self._parking.hold(-self.memory_bytes)
         self.memory_bytes = 0

@@ -20,7 +20,7 @@ from multi_fetch.errors import (
     RequestCancelledError,
     UnknownVersionError,
 )
-from multi_fetch.limits import MAX_FRAME_BYTES, MAX_FRAME_OVERHEAD_BYTES, MAX_LINE_BYTES, MAX_TREE
+from multi_fetch.limits import MAX_FRAME_BYTES, MAX_FRAME_OVERHEAD_BYTES, MAX_LINE_BYTES
 from multi_fetch.protocol.frames import (
     PROTOCOL_VERSION,
     Begin,
@@ -246,7 +246,9 @@ class Session:
     def _adopt(self, frame: Begin | Data | File | End | Error) -> Exchange | None:
         # A child is known by its begin; one that fails before has its parent in the detail.
         if isinstance(frame, Begin):
-            parent_id, name = frame.parent, frame.object
+            # One text for both, where they are the same.
+            digest = frame.descriptor.digest
+            parent_id, name = frame.parent, digest if frame.object == digest else frame.object
         elif isinstance(frame, Error):
             told = frame.detail.get("parent")
             parent_id = told if isinstance(told, int) else None
@@ -257,9 +259,7 @@ class Session:
         if parent_id is None or parent is None or frame.id in self._roots:
             return None
         root = self._roots.get(parent_id, parent)
-        root.found_below += 1
-        if root.found_below >= MAX_TREE:
-            raise MalformedFrameError(f"{frame.id} makes the tree of {root.id} larger than allowed")
+        root.count_below(frame)
         child = Exchange(name, (), b"", self._new_content())
         child.id, child.parent_id = frame.id, parent_id
         self._found[child.id] = child
@@ -283,7 +283,7 @@ class Session:
         elif exchange.failure is not None:
             return
         elif isinstance(frame, Begin):
-            exchange.begin = frame
+            exchange.take_begin(frame)
             exchange.changed()
         elif isinstance(frame, File):
             exchange.take_file(frame)

@@ -45,6 +45,10 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     artifact_type: str = ""
     platform: Platform | None = None
 
+    def bare(self) -> Descriptor:
+        """The three fields that each one has, alone."""
+        return Descriptor(media_type=self.media_type, digest=self.digest, size=self.size)
+
 
 def encode_hook(value: object) -> str:
     """For msgspec, the one type here that it does not know: a Digest is its text."""

@@ -17,8 +17,9 @@ from multi_fetch.limits import (
     MAX_CHILDREN,
     MAX_CLOSED_PAGES,
     MAX_DATA_BYTES,
+    MAX_MEDIA_TYPE_CHARACTERS,
     MAX_MESSAGE_CHARACTERS,
-    MAX_OBJECT_CHARACTERS,
+    MAX_REFERENCE_CHARACTERS,
     MAX_UNTOLD_PARENTS,
 )
 from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, File, Hello
@@ -120,11 +121,12 @@ class Lives:
         if number in self._begun:
             raise MalformedFrameError(f"{number} begins a second time")
         self._open(number, "begin", frame.parent)
-        if len(frame.object) > MAX_OBJECT_CHARACTERS:
-            raise MalformedFrameError(
-                f"the object of {number} has {len(frame.object)} characters, and the limit is"
-                f" {MAX_OBJECT_CHARACTERS}"
-            )
+        for what, text, limit in (
+            ("object", frame.object, MAX_REFERENCE_CHARACTERS),
+            ("name", frame.name, MAX_REFERENCE_CHARACTERS),
+            ("media type", frame.descriptor.media_type, MAX_MEDIA_TYPE_CHARACTERS),
+        ):
+            _limit(what, number, text, limit)
         self._begun.add(number)
         self._begun_roots += number > 0
         if self._begun_roots > self._window:
@@ -176,11 +178,7 @@ class Lives:
 
     def _error(self, frame: Error) -> None:
         number = frame.id
-        if len(frame.message) > MAX_MESSAGE_CHARACTERS:
-            raise MalformedFrameError(
-                f"the message of {number} has {len(frame.message)} characters, and the limit is"
-                f" {MAX_MESSAGE_CHARACTERS}"
-            )
+        _limit("message", number, frame.message, MAX_MESSAGE_CHARACTERS)
         if number == 0:
             return
         if number not in self._begun:
@@ -241,6 +239,13 @@ class Lives:
             self._fed.discard(number)
             self._filed.discard(number)
         (self._closed if number > 0 else self._closed_below).add(abs(number))
+
+
+def _limit(what: str, number: int, text: str, limit: int) -> None:
+    if len(text) > limit:
+        raise MalformedFrameError(
+            f"the {what} of {number} has {len(text)} characters, and the limit is {limit}"
+        )
 
 
 def _name(frame: Frame) -> str:

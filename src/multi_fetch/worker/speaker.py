@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from multi_fetch.errors import InternalError, RequestCancelledError
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MESSAGE_CHARACTERS
-from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.protocol.frames import Begin, End, Error, File
 
 if TYPE_CHECKING:
@@ -204,7 +203,7 @@ class Speaker:
         except InternalError:
             # A manifest may describe at more length than a frame has room for.
             told = begin.descriptor
-            bare = Descriptor(media_type=told.media_type, digest=told.digest, size=told.size)
+            bare = told.bare()
             return self._wire.frame(replace(begin, descriptor=bare))
 
 
