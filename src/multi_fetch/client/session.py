@@ -100,11 +100,7 @@ class Session:
         return self._queue(asked, tuple(hints), request_line(asked, hints))
 
     def submit_listing(self, words: Sequence[str]) -> Exchange:
-        """Queues a listing, which is not asked for again after the worker's end.
-
-        Raises:
-            InvalidRequestError, MultiFetchError: as for ``submit``.
-        """
+        """Queues a listing; raises as ``submit`` does."""
         return self._queue(words[0], tuple(words[1:]), listing_line(words))
 
     def _queue(self, asked: str, hints: tuple[str, ...], line: bytes) -> Exchange:
@@ -339,8 +335,8 @@ class Session:
     def take_lost(self) -> list[Exchange]:
         """The requests that ``finish`` left without their whole answer, in the order of asking.
 
-        A request counts that has ended itself, while some object below it has not. They are
-        given once. Listings are not among them: whoever iterates over one has its error.
+        A request counts that has ended itself, while some object below it has not; a listing does
+        not. They are given once.
         """
         lost = {id(each): each for each in self._lost if not each.object.startswith("!")}
         self._lost = []
