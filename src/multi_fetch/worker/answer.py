@@ -38,7 +38,7 @@ from multi_fetch.worker.judge import (
 from multi_fetch.worker.tree import Trees, branch, is_index
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.digest import Chunk, Digest
@@ -214,13 +214,12 @@ class Answerer:
                 judge.update(held)
                 judge.finish()
             else:
-                held, is_whole = await hold(
-                    opened.chunks, judge, held_limit(descriptor, request.byte_range)
-                )
+                limit = held_limit(descriptor, request.byte_range)
+                if limit:
+                    held, is_whole = await hold(opened.chunks, judge, limit)
             if request.byte_range is None:
                 check_held(descriptor, is_whole=is_whole)
             if not is_whole:
-                self._window.seal(flight)
                 await self._stream(flight, target, opened, held, judge)
                 judge.finish()
             if opened.keep is not None:
@@ -297,6 +296,9 @@ class Answerer:
     async def _stream(
         self, flight: Flight, target: Target, opened: Opened, held: bytes, judge: Judge
     ) -> None:
+        # Before the begin, as that is not sent for what cannot be had at all.
+        chunk: Chunk | None = b"" if held else await anext(opened.chunks, b"")
+        self._window.seal(flight)
         # All may have left in the very moment in which content came.
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._speaker.wait_turn(flight.members[0])
@@ -306,12 +308,12 @@ class Answerer:
                 job.content_bytes = job.request.byte_range.most_bytes(opened.descriptor.size)
             self._speaker.begin(job, self._begin(job, target, opened.descriptor, opened.name))
         await self._speaker.content(flight, held)
-        chunks: AsyncIterator[Chunk] = opened.chunks
         with self._hashes.follow(judge) as hashing:
-            async for chunk in chunks:
+            while chunk is not None:
                 await hashing.begin(chunk)
                 await self._speaker.content(flight, chunk)
                 await hashing.settle()
+                chunk = await anext(opened.chunks, None)
             await hashing.finish()
 
     def _begin(self, job: Job, target: Target, descriptor: Descriptor, name: str) -> Begin:
