@@ -184,7 +184,7 @@ FIRST_RETRY_WAIT_SECONDS: Final = 1.0
 RETRY_WARNING_SECONDS: Final = 60.0
 
 # An answer that is waited for together with others; then it gets a task of its own, with deadlines.
-DIRECT_WAIT_SECONDS: Final = 0.25
+DIRECT_WAIT_SECONDS: Final = 1.0
 
 # An error's body is words: who drips them is not listened to for longer.
 ERROR_BODY_SECONDS: Final = 5.0

@@ -11,7 +11,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
-from multi_fetch.errors import MultiFetchError, NotFoundError
+from multi_fetch.errors import DeniedError, MultiFetchError
 from multi_fetch.limits import DIRECT_WAIT_SECONDS, MAX_DIRECT_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 
 BODY: Final = b"as it was stored"
 DIGEST: Final = digest_of(BODY)
-# Each request is sent once, and stalls soon.
-QUICK_ONCE: Final = replace(QUICK, retries=0)
 TYPES: Final = ("application/x.y",)
 
 
@@ -217,7 +215,7 @@ async def test_a_connection_that_may_not_persist_serves_no_other(
         lane.leave(sent)
         assert await fetched(remote, server) == BODY
         assert len(server.heads) == 1
-        lane._caution = 0
+        lane._is_doubtful = False
         assert asked(lane, DIGEST, TYPES, None) is None
 
 
@@ -338,24 +336,25 @@ async def test_a_connection_that_had_gone_is_made_up_for(
         assert await fetched(remote, server) == BODY
 
 
+@pytest.mark.parametrize("stall_seconds", [0.2, DIRECT_WAIT_SECONDS + 0.3])
 async def test_what_takes_long_is_left_and_waited_for_with_deadlines(
-    start_server: StartServer,
+    start_server: StartServer, stall_seconds: float
 ) -> None:
     async def silent(_stream: trio.SocketStream, _head: str) -> bool:
         await trio.sleep_forever()
         return False
 
     server = await start_server(silent)
-    async with opened(server, QUICK_ONCE) as (remote, lane):
+    async with opened(server, replace(ONCE, stall_seconds=stall_seconds)) as (remote, lane):
         begun = trio.current_time()
         sent = await came(lane)
         assert sent.content is None
-        assert trio.current_time() - begun >= DIRECT_WAIT_SECONDS
+        assert trio.current_time() - begun >= min(DIRECT_WAIT_SECONDS, stall_seconds)
         lane.leave(sent)
-        with pytest.raises(MultiFetchError, match=r"no answer in 0\.5 s"):
+        with pytest.raises(MultiFetchError, match=f"no answer in {stall_seconds:g} s"):
             await fetched(remote, server)
         # Counted from when it was sent.
-        assert trio.current_time() - begun < QUICK.stall_seconds + DIRECT_WAIT_SECONDS
+        assert trio.current_time() - begun < stall_seconds + 0.2
     assert len(server.heads) == 1
 
 
@@ -413,7 +412,7 @@ async def test_answers_that_nobody_asks_for_are_closed_in_time(start_server: Sta
     server = await start_server(always(raw_answer("404 Not Found")))
     async with opened(server, jobs=1) as (remote, lane):
         for number in range(8):
-            lane._caution = 0
+            lane._is_doubtful = False
             lane.leave(await came(lane, digest_of(b"%d" % (number // 2))))
             await open_idle(remote)
         fast = remote._session.straight_lane()
@@ -459,17 +458,30 @@ async def test_a_token_that_is_to_be_renewed_is_waited_for(start_server: StartSe
         assert asked(lane, DIGEST, TYPES, None) is None
 
 
-async def test_after_an_answer_that_was_not_plain_some_go_the_general_way_at_once(
+async def test_after_an_answer_that_was_not_plain_some_go_the_general_way_then_one_is_tried(
     start_server: StartServer,
 ) -> None:
-    server = await start_server(always(raw_answer("404 Not Found")))
+    answers = [raw_answer("403 Forbidden"), WHOLE]
+
+    async def reply(stream: trio.SocketStream, _head: str) -> bool:
+        await stream.send_all(answers.pop(0) if len(answers) > 1 else answers[0])
+        return True
+
+    server = await start_server(reply)
     async with opened(server) as (remote, lane):
+        await open_idle(remote)
         lane.leave(await came(lane))
-        with pytest.raises(NotFoundError):
+        with pytest.raises(DeniedError):
             await fetched(remote, server)
-        tried = [asked(lane, DIGEST, TYPES, None) for _ in range(direct_room.CAUTION + 1)]
-    assert tried[:-1] == [None] * direct_room.CAUTION
-    assert tried[-1] is not None
+        tried = [asked(lane, DIGEST, TYPES, None) for _ in range(direct_room.CAUTION + 2)]
+        assert tried[:-2] == [None] * direct_room.CAUTION
+        (*_, one, other) = tried
+        assert one is not None
+        assert other is None
+        assert await lane.wait() == [one]
+        lane.take(one)
+        tried = [asked(lane, DIGEST, TYPES, None) for _ in range(2)]
+        assert None not in tried
 
 
 async def test_a_system_without_epoll_has_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:

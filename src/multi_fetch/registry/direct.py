@@ -117,6 +117,8 @@ class RegistryDirectLane:
         # Those whose answer was taken, until the next wait.
         self._free: list[Track] = []
         self._news = trio.Event()
+        # After an answer that was not plain some requests are not tried, then one alone.
+        self._is_doubtful = False
         self._caution = 0
         self._fast: FastLane | None = None
         self._authorization: str | None = None
@@ -145,8 +147,8 @@ class RegistryDirectLane:
 
     def may_ask(self, media_types: Sequence[str], size: int | None) -> bool:
         """Whether an object is worth trying: a blob that is not known to be large."""
-        if self._caution:
-            self._caution -= 1
+        if self._is_doubtful and (self._caution or self._sent):
+            self._caution = max(0, self._caution - 1)
             return False
         return (size is None or size <= MAX_DIRECT_BYTES) and self._is_blob(media_types)
 
@@ -176,7 +178,9 @@ class RegistryDirectLane:
             while not self._sent:
                 self._news = trio.Event()
                 await self._news.wait()
-            with trio.move_on_at(self._oldest().sent_at + DIRECT_WAIT_SECONDS):
+            assert self._fast is not None, "what was sent went over it"
+            longest = min(DIRECT_WAIT_SECONDS, self._fast.stall_seconds)
+            with trio.move_on_at(self._oldest().sent_at + longest):
                 await trio.lowlevel.wait_readable(self._epoll)
             ready = self._epoll.poll(0)
             arrived = [
@@ -187,7 +191,7 @@ class RegistryDirectLane:
             if arrived:
                 return arrived
             if self._sent and not ready:
-                late = trio.current_time() - DIRECT_WAIT_SECONDS
+                late = trio.current_time() - longest
                 arrived = [sent for sent in self._sent.values() if sent.sent_at <= late]
                 if arrived:
                     return arrived
@@ -198,6 +202,7 @@ class RegistryDirectLane:
         del self._sent[track.connection.fd]
         track.connection.finish()
         track.body, track.is_complete = b"", False
+        self._is_doubtful = False
         self._free.append(track)
 
     def leave(self, sent: SentRequest) -> None:
@@ -205,7 +210,7 @@ class RegistryDirectLane:
         connection = sent.track.connection
         del self._sent[connection.fd]
         self._epoll.unregister(connection.fd)
-        self._caution = CAUTION
+        self._is_doubtful, self._caution = True, CAUTION
         assert self._fast is not None, "the connection came from there"
         self._fast.leave(Begun(self._session.origin, sent.request, sent.sent_at, connection))
 

@@ -61,7 +61,7 @@ class FastLane:
         self._context = context
         # A registry sends on to a store, and each job goes from one to the other and back.
         self._room = 2 * jobs
-        self._stall_seconds = stall_seconds
+        self.stall_seconds = stall_seconds
         self._connect_seconds = connect_seconds
         self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self._idle_count = 0
@@ -186,7 +186,7 @@ class FastLane:
                 raise RegistryError(f"{asked}: cannot be sent: {error}") from error
             if origin.scheme == "https":
                 sock = await self._start_tls(origin, sock, asked)
-            return Connection(sock, stall_seconds=self._stall_seconds)
+            return Connection(sock, stall_seconds=self.stall_seconds)
         raise UnavailableError(f"{asked}: no connection in {self._connect_seconds:g} s")
 
     async def _start_tls(self, origin: Origin, sock: socket.socket, asked: Asked) -> ssl.SSLSocket:
