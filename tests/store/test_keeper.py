@@ -46,7 +46,9 @@ async def writes() -> AsyncIterator[WriteThread]:
 
 @pytest.fixture
 async def keeper(folder: StoreFolder, writes: WriteThread) -> Keeper:
-    return Keeper(folder, Threads(), writes, Troubles(folder.name), is_required=False)
+    return Keeper(
+        folder, Threads(), writes, Troubles(folder.name), is_required=False, remedy="mend it"
+    )
 
 
 async def pieces(content: bytes) -> AsyncGenerator[Chunk, None]:
@@ -142,7 +144,9 @@ async def test_what_must_be_kept_fails_in_the_middle(
     def refuse(*arguments: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    keeper = Keeper(folder, Threads(), writes, Troubles(folder.name), is_required=True)
+    keeper = Keeper(
+        folder, Threads(), writes, Troubles(folder.name), is_required=True, remedy="mend it"
+    )
     monkeypatch.setattr(os, "pwrite", refuse)
     async with AsyncExitStack() as stack:
         slot = stack.enter_context(Slot(keeper))

@@ -15,9 +15,10 @@ from multi_fetch.oci.descriptor import Descriptor, Platform
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.layout import REF_NAME, parse_layout_index
 from multi_fetch.oci.media_types import OCI_MANIFEST
+from multi_fetch.oci.reference import Reference
 from multi_fetch.store import names as names_module
 from multi_fetch.store.folder import StoreFolder
-from multi_fetch.store.names import Names
+from multi_fetch.store.names import Names, bare_tag, tag_with_locator, whole_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -158,3 +159,92 @@ def test_the_tags_of_one_repository_are_those_of_its_names(folder: StoreFolder) 
     assert names.tags("a.example/a") == ["1", "2"]
     names.flush()
     assert Names(folder).tags("a.example/a") == ["1", "2"]
+
+
+# --- entries of a layout that everything goes into ---------------------------------------------
+
+
+def test_an_entry_is_on_the_disk_at_once_with_all_that_is_known(folder: StoreFolder) -> None:
+    found = described("one")
+    Names(folder).enter([("v1", found), ("v2", found)])
+    platform = {"os": "linux", "architecture": "arm64"}
+    want = {"mediaType": OCI_MANIFEST, "digest": found.digest, "size": 3, "platform": platform}
+    assert entries(folder) == [
+        {**want, "annotations": {REF_NAME: "v1"}},
+        {**want, "annotations": {REF_NAME: "v2"}},
+    ]
+
+
+def test_what_is_entered_already_is_not_written_again(folder: StoreFolder) -> None:
+    Names(folder).enter([("v1", described("one")), ("", described("two"))])
+    before = folder.index.stat()
+    Names(folder).enter([("v1", described("one")), ("", described("two")), ("", described("one"))])
+    assert folder.index.stat() == before
+
+
+def test_a_tag_that_moved_is_replaced_and_entries_of_others_stay(folder: StoreFolder) -> None:
+    theirs = {
+        "mediaType": OCI_MANIFEST,
+        "digest": described("theirs").digest,
+        "size": 6,
+        "x": [1.50],
+    }
+    tagged = {**theirs, "annotations": {REF_NAME: "v1", "by": "skopeo"}}
+    folder.index.write_text(
+        json.dumps({"schemaVersion": 2, "manifests": [theirs, tagged], "more": 1})
+    )
+    Names(folder).enter([("v1", described("new"))])
+    assert entries(folder)[0] == theirs
+    assert [each["digest"] for each in entries(folder)[1:]] == [described("new").digest]
+    assert json.loads(folder.index.read_bytes())["more"] == 1
+
+
+def test_without_a_name_a_digest_is_entered_once(folder: StoreFolder) -> None:
+    names = Names(folder)
+    names.enter([("", described("one"))])
+    names.enter([("", described("one")), ("", described("two"))])
+    assert [each["digest"] for each in entries(folder)] == [
+        described("one").digest,
+        described("two").digest,
+    ]
+    assert all("annotations" not in each for each in entries(folder))
+
+
+def test_what_had_no_name_gives_way_to_a_name(folder: StoreFolder) -> None:
+    names = Names(folder)
+    names.enter([("", described("one"))])
+    names.enter([("", described("two")), ("", described("one")), ("v1", described("one"))])
+    named = {each["digest"]: each.get("annotations", {}) for each in entries(folder)}
+    assert named == {described("one").digest: {REF_NAME: "v1"}, described("two").digest: {}}
+    assert len(entries(folder)) == 2
+
+
+def test_a_layout_of_another_tool_needs_no_preparation(tmp_path: Path) -> None:
+    (tmp_path / "blobs" / "sha256").mkdir(parents=True)
+    (tmp_path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (tmp_path / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
+    made = StoreFolder(str(tmp_path), "layout")
+    Names(made).enter([("v1", described("one"))])
+    assert len(entries(made)) == 1
+
+
+def test_no_entry_is_forgotten_for_another(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(names_module, "MAX_STORE_NAMES", 2)
+    monkeypatch.setattr(names_module, "MAX_LAYOUT_ENTRIES", 3)
+    names = Names(folder)
+    for number in range(3):
+        names.enter([(f"a.example/a:{number}", described(str(number)))])
+    assert len(entries(folder)) == 3
+    with pytest.raises(TooLargeError, match="more than 3 entries: name another folder"):
+        names.enter([("", described("one more"))])
+    assert len(entries(folder)) == 3
+
+
+def test_what_entries_are_called() -> None:
+    both = Reference("a.example/a", f"v1@{described('one').digest}")
+    alone = Reference("a.example/a", f"@{described('one').digest}")
+    assert (bare_tag(both), bare_tag(alone)) == ("v1", "")
+    assert (tag_with_locator(both), tag_with_locator(alone)) == ("a.example/a:v1", "")
+    assert whole_name(Reference("a.example/a", "v1")) == "a.example/a:v1"

@@ -14,7 +14,7 @@ from multi_fetch.oci.media_types import OCI_MANIFEST
 from multi_fetch.oci.reference import parse_familiar
 from multi_fetch.remotes import Report
 from multi_fetch.store.folder import StoreFolder
-from multi_fetch.store.names import Names
+from multi_fetch.store.names import Names, whole_name
 from multi_fetch.store.nobody import Nobody
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ REF = parse_familiar("a.example/a:1")
 
 async def test_nobody_knows_names_and_has_nothing(tmp_path: Path) -> None:
     names = Names(StoreFolder(str(tmp_path)))
-    nobody = Nobody("the store x", names, Threads())
+    nobody = Nobody("the store x", names, whole_name, Threads())
     with pytest.raises(NotFoundError, match=r"the store x does not have a\.example/a:1"):
         await nobody.resolve(REF)
     found = Descriptor(media_type=OCI_MANIFEST, digest=digest_of(b"x"), size=1)
@@ -45,7 +45,7 @@ async def test_nobody_knows_names_and_has_nothing(tmp_path: Path) -> None:
 
 async def test_names_that_cannot_be_read_are_no_answer(tmp_path: Path) -> None:
     (tmp_path / "index.json").mkdir()
-    nobody = Nobody("the store x", Names(StoreFolder(str(tmp_path))), Threads())
+    nobody = Nobody("the store x", Names(StoreFolder(str(tmp_path))), whole_name, Threads())
     with pytest.raises(UnavailableError, match="Is a directory"):
         await nobody.resolve(REF)
     with pytest.raises(UnavailableError, match="Is a directory"):

@@ -24,6 +24,7 @@ from multi_fetch.cli.arguments import (
 from multi_fetch.cli.credentials import credentials
 from multi_fetch.cli.help import CommandParser, Shown, Texts, software
 from multi_fetch.cli.hosts import reach
+from multi_fetch.cli.into import add_into_flag, into_settings, with_into
 from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.cli.numbers import whole_number
 from multi_fetch.cli.patience import add_patience_flags, patience
@@ -113,7 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser().parse_args(argv)
     ref: Reference = arguments.remote
     if problem := _remote_problem(ref) or _stream_problem(
-        arguments.from_file, may_be_terminal=arguments.force or arguments.format == "jsonl"
+        arguments.from_file,
+        may_be_terminal=arguments.force
+        or arguments.format == "jsonl"
+        or arguments.into is not None,
     ):
         complain("multi-fetch", problem)
         return USAGE
@@ -132,6 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         wire=WIRES[arguments.format](),
         is_warmed_up=arguments.warm,
         is_content_in_files=arguments.answers == PATHS,
+        is_gathered=arguments.into is not None,
         observer=observer(arguments.progress, ref.locator, log),
     )
     return _run_lines(arguments.from_file, remote, ref.locator, settings)
@@ -151,8 +156,11 @@ def _open(arguments: argparse.Namespace, ref: Reference) -> AbstractAsyncContext
     else:
         reached = reach(arguments, ref)
         remote = open_remote(ref, jobs=arguments.jobs, patience=borne, **held, **reached)
-    store = store_settings(arguments, ref)
-    return with_store(remote, with_files(store) if arguments.answers == PATHS else store)
+    into = into_settings(arguments, ref)
+    store = store_settings(arguments, ref, into)
+    if arguments.answers == PATHS:
+        store = with_files(store)
+    return with_into(with_store(remote, store), into)
 
 
 def _run_lines(
@@ -227,6 +235,7 @@ def make_parser() -> CommandParser:
     _add_wire_flags(parser)
     add_progress_flag(parser)
     add_store_flags(parser)
+    add_into_flag(parser)
     add_patience_flags(parser)
     add_common_flags(parser)
     return parser
@@ -257,9 +266,7 @@ def _add_run_flags(parser: CommandParser) -> None:
         help="while the first request is awaited, connect and get a token: one GET of /v2/ for the"
         " registry (default: --warm)",
     )
-    flags.add_argument(
-        "--ordered", action="store_true", help=Shown("answer in the order of the requests")
-    )
+    flags.add_argument("--ordered", action="store_true", help="answer in the order of the requests")
 
 
 def _add_wire_flags(parser: CommandParser) -> None:

@@ -71,8 +71,15 @@ def add_answers_flag(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def store_settings(arguments: argparse.Namespace, ref: Reference) -> StoreSettings | None:
+def store_settings(
+    arguments: argparse.Namespace, ref: Reference, into: StoreSettings | None = None
+) -> StoreSettings | None:
     """What the flags say; None where there is no store.
+
+    Args:
+        arguments: with these flags.
+        ref: the remote.
+        into: the layout that everything goes into, which is a store too.
 
     Raises:
         InvalidRequestError: they do not go together, or the folder is no store.
@@ -80,11 +87,11 @@ def store_settings(arguments: argparse.Namespace, ref: Reference) -> StoreSettin
     # What is in a folder already is kept a second time only if one says so.
     path: str = arguments.store or ("" if ref.scheme else os.environ.get(STORE_VARIABLE, ""))
     if not path:
-        for flag in ("store_only", "verify_store", "offline"):
+        for flag in ("store_only",) if into else ("store_only", "verify_store", "offline"):
             if getattr(arguments, flag):
                 name = flag.replace("_", "-")
                 raise InvalidRequestError(f"--{name} needs a store: add --store <folder>")
-        return None
+        return replace(into, is_offline=True) if into and arguments.offline else None
     if arguments.offline and arguments.store_only:
         raise InvalidRequestError(
             "--offline fetches nothing, and so does not go with --store-only: leave out one"

@@ -10,7 +10,8 @@ tags. All that blocks runs in threads.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, TypeGuard
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 import msgspec
 import trio
@@ -21,7 +22,7 @@ from multi_fetch.remotes import Foreign
 from multi_fetch.store.blobs import Blobs
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.keeper import Keeper
-from multi_fetch.store.names import Names
+from multi_fetch.store.names import Names, bare_tag, tag_with_locator, whole_name
 from multi_fetch.store.nobody import Nobody
 from multi_fetch.store.reading import Reading
 from multi_fetch.store.remote import ForeignToo, Parts, StoredForeignRemote, StoredRemote
@@ -34,11 +35,26 @@ if TYPE_CHECKING:
     from multi_fetch.remotes import Remote
 
 
+class Naming(Enum):
+    """What index.json calls what was asked for by a tag, and when.
+
+    Attributes:
+        STORE: by its whole reference, once it is kept: many repositories share a store.
+        LAYOUT: by its bare tag, once all is there that is wanted of it: as other tools do.
+        LAYOUT_OF_MANY: by its whole reference, at the same time.
+    """
+
+    STORE = auto()
+    LAYOUT = auto()
+    LAYOUT_OF_MANY = auto()
+
+
 class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How a store is used.
 
     Attributes:
         path: of its folder.
+        naming: what its index.json calls what is in it.
         is_required: whether a request fails if its content cannot be kept.
         is_checked: whether content is hashed as a whole before it is given.
         is_offline: whether nobody else is asked; for whoever chooses between ``open_store`` and
@@ -46,9 +62,20 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     path: str
+    naming: Naming = Naming.STORE
     is_required: bool = False
     is_checked: bool = False
     is_offline: bool = False
+
+
+STORE_REMEDY: Final = "mend that, name another folder, or leave out --store-only"
+LAYOUT_REMEDY: Final = "mend that and run the same again, or name another folder"
+
+NAMES: Final = {
+    Naming.STORE: whole_name,
+    Naming.LAYOUT: bare_tag,
+    Naming.LAYOUT_OF_MANY: tag_with_locator,
+}
 
 
 @asynccontextmanager
@@ -77,19 +104,35 @@ async def open_store(remote: Remote, settings: StoreSettings) -> AsyncIterator[S
 async def open_offline(settings: StoreSettings) -> AsyncIterator[StoredRemote]:
     """A store as a remote: nobody else is asked, and nothing is written."""
     parts = _parts(settings, None)
-    yield StoredRemote(Nobody(f"the store {settings.path}", parts.names, parts.threads), parts)
+    name = _folder(settings).name
+    yield StoredRemote(Nobody(name, parts.names, parts.name_of, parts.threads), parts)
+
+
+def _folder(settings: StoreSettings) -> StoreFolder:
+    noun = "store" if settings.naming is Naming.STORE else "layout"
+    return StoreFolder(settings.path, noun)
 
 
 def _parts(settings: StoreSettings, writes: WriteThread | None) -> Parts:
     """A store's parts; without a thread to write in, it is read alone."""
-    folder, threads = StoreFolder(settings.path), Threads()
+    folder, threads = _folder(settings), Threads()
     troubles = Troubles(folder.name)
     keeper = None
     if writes is not None:
-        keeper = Keeper(folder, threads, writes, troubles, is_required=settings.is_required)
+        is_store = settings.naming is Naming.STORE
+        keeper = Keeper(
+            folder,
+            threads,
+            writes,
+            troubles,
+            is_required=settings.is_required,
+            remedy=STORE_REMEDY if is_store else LAYOUT_REMEDY,
+        )
     return Parts(
         reading=Reading(Blobs(folder, is_checked=settings.is_checked), threads, troubles),
         names=Names(folder),
+        name_of=NAMES[settings.naming],
+        is_gathering=settings.naming is not Naming.STORE,
         keeper=keeper,
         threads=threads,
         troubles=troubles,

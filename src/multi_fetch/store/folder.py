@@ -36,15 +36,16 @@ class StoreFolder:
 
     Args:
         path: of the folder; it need not be there yet.
+        noun: what messages call it.
 
     Attributes:
         path: the same, absolute.
         name: for messages.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, noun: str = "store") -> None:
         self.path = Path(path).absolute()
-        self.name = f"the store {path}"
+        self.name = f"the {noun} {path}"
 
     def blob(self, digest: Digest) -> Path:
         """Where the content of a digest is, once it is whole and verified."""
@@ -130,6 +131,18 @@ class StoreFolder:
         except BaseException:
             new.unlink(missing_ok=True)
             raise
+
+    def sync(self, folder: Path) -> None:
+        """Writes to the disk which files a folder has.
+
+        Raises:
+            OSError: the system cannot.
+        """
+        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
 
     def _write_first_index(self) -> None:
         new = self.private_ingest(INDEX_FILE)

@@ -22,11 +22,11 @@ from multi_fetch.store.ingest import Busy, Ingest, claim
 from multi_fetch.store.thread import Handing
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager, AsyncExitStack
     from pathlib import Path
     from types import TracebackType
-    from typing import Self
+    from typing import Self, TypeAlias
 
     from multi_fetch.layout.loan import Threads
     from multi_fetch.oci.digest import Chunk, Digest
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from multi_fetch.store.folder import StoreFolder
     from multi_fetch.store.troubles import Troubles
     from multi_fetch.store.writing import WriteThread
+
+    Keep: TypeAlias = Callable[[], Awaitable[Path | None]]
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +52,10 @@ class Keeper:
         writes: where chunks are written.
         troubles: told of what cannot be kept.
         is_required: whether a request fails if its content cannot be kept.
+        remedy: what to do then.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - the last two say what a failure means
         self,
         folder: StoreFolder,
         threads: Threads,
@@ -60,7 +63,9 @@ class Keeper:
         troubles: Troubles,
         *,
         is_required: bool,
+        remedy: str,
     ) -> None:
+        self._remedy = remedy
         self._folder = folder
         self._threads = threads
         self._writes = writes
@@ -186,8 +191,7 @@ class Keeper:
 
     def _failed(self, error: OSError) -> UnavailableError:
         return UnavailableError(
-            f"{self._folder.name} cannot keep this: {error.strerror or error}; mend that, name"
-            " another folder, or leave out --store-only"
+            f"{self._folder.name} cannot keep this: {error.strerror or error}; {self._remedy}"
         )
 
     def _claim(self, digest: Digest, *, is_patient: bool) -> Ingest | Busy:
@@ -252,8 +256,9 @@ class Slot:
         if opened.whole is None:
             flow = self._keeper.chunks(ingest, chunks)
             chunks = await stack.enter_async_context(aclosing(flow))
-        keep = partial(self._keeper.commit, ingest, opened.whole)
-        return replace(opened, chunks=chunks, keep=keep)
+        keep = _behind(opened, partial(self._keeper.commit, ingest, opened.whole))
+        # Where it is in a store behind this one is of no matter: here it is not yet.
+        return replace(opened, chunks=chunks, keep=keep, kept=None)
 
     async def commit(self, content: bytes) -> Path | None:
         """Keeps content that is there as a whole; None where there is no file.
@@ -313,4 +318,17 @@ def kept_at(opened: Opened, path: Path) -> Opened:
     async def keep() -> Path:
         return path
 
-    return replace(opened, keep=keep)
+    return replace(opened, keep=_behind(opened, keep), kept=None)
+
+
+def _behind(opened: Opened, keep: Keep) -> Keep:
+    """Keeps content in a store behind this one too, where there is one."""
+    keep_there = opened.keep
+    if keep_there is None:
+        return keep
+
+    async def keep_twice() -> Path | None:
+        await keep_there()
+        return await keep()
+
+    return keep_twice

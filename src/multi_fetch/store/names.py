@@ -2,20 +2,26 @@
 
 A name is a whole reference, ``docker.io/library/redis:7``, in the annotation
 ``org.opencontainers.image.ref.name``: so the tags of many repositories have room in one layout,
-and ``oci:<folder>`` finds them by their bare tag where that is not ambiguous. What other tools
+and ``oci:<folder>`` finds them by their bare tag where that is not ambiguous. A layout that one
+repository is gathered in has bare tags, as skopeo, crane and oras write them. What other tools
 wrote stays as it is.
 """
 
 from __future__ import annotations
 
-import os
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from multi_fetch.errors import RegistryError, TooLargeError
-from multi_fetch.limits import MAX_LAYOUT_INDEX_BYTES, MAX_STORE_NAMES, STORE_LOCK_SECONDS
+from multi_fetch.limits import (
+    MAX_LAYOUT_ENTRIES,
+    MAX_LAYOUT_INDEX_BYTES,
+    MAX_STORE_NAMES,
+    STORE_LOCK_SECONDS,
+)
 from multi_fetch.oci.descriptor import Descriptor, encode_hook
 from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, parse_layout_index
 from multi_fetch.oci.reference import TAG
@@ -23,9 +29,12 @@ from multi_fetch.store.folder import EMPTY_INDEX
 from multi_fetch.store.lock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+    from collections.abc import Set as AbstractSet
 
+    from multi_fetch.oci.digest import Digest
     from multi_fetch.oci.layout import LayoutIndex
+    from multi_fetch.oci.reference import Reference
     from multi_fetch.store.folder import StoreFolder
 
 _document = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -34,10 +43,30 @@ _encoder: Final = msgspec.json.Encoder(enc_hook=encode_hook)
 
 
 class _Named(msgspec.Struct):
+    digest: str = ""
     annotations: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        return self.annotations.get(REF_NAME, "")
 
 
 _named = msgspec.json.Decoder(_Named)
+
+
+def whole_name(ref: Reference) -> str:
+    """What a store of many repositories calls it: ``docker.io/library/redis:7``."""
+    return str(ref)
+
+
+def tag_with_locator(ref: Reference) -> str:
+    """The same, where a digest decides what the tag stands for; empty without a tag."""
+    return f"{ref.locator}:{ref.tag}" if ref.tag else ""
+
+
+def bare_tag(ref: Reference) -> str:
+    """What a layout of one repository calls it: ``7``; empty without a tag."""
+    return ref.tag
 
 
 class Names:
@@ -115,9 +144,38 @@ class Names:
         with self._lock:
             if not self._new:
                 return
-            with locked(self._folder.index_lock, STORE_LOCK_SECONDS):
-                self._folder.replace(self._folder.index, self._merged())
+            self._write(self._new, most_names=MAX_STORE_NAMES)
             self._new.clear()
+
+    def enter(self, entries: Iterable[tuple[str, Descriptor]]) -> None:
+        """Writes entries at once, unless they are there; on the disk when this returns.
+
+        Args:
+            entries: names, and descriptors of content that is in the store. What has an empty name
+                is entered without one, if its digest is in no entry; one that has no name yet
+                gives way to a name.
+
+        Raises:
+            TimeoutError: another process writes all the time.
+            TooLargeError: index.json would be beyond the limits of a layout.
+            MultiFetchError, OSError: as for ``flush``.
+        """
+        with self._lock:
+            self._folder.prepare()
+            self._read()
+            there = {each.digest for each in self._index.manifests}
+            new: dict[str, Descriptor] = {}
+            for name, descriptor in sorted(entries, key=lambda each: not each[0]):
+                known = self._index.tags.get(name)
+                if name and (known is None or known.digest != descriptor.digest):
+                    new[name] = replace(descriptor, annotations={REF_NAME: name})
+                elif not name and descriptor.digest not in there:
+                    new[descriptor.digest] = descriptor
+                there.add(descriptor.digest)
+            if not new:
+                return
+            self._write(new, nameless={each.digest for each in new.values()})
+            self._folder.sync(self._folder.path)
 
     def _read(self) -> None:
         try:
@@ -136,38 +194,58 @@ class Names:
             raise TooLargeError(f"index.json of {self._folder.name} is too large")
         return content
 
-    def _merged(self) -> bytes:
-        """index.json as it is now, with what is new at its end."""
+    def _write(
+        self,
+        new: Mapping[str, Descriptor],
+        *,
+        most_names: int | None = None,
+        nameless: AbstractSet[Digest] = frozenset(),
+    ) -> None:
+        """Writes index.json as it is now, with what is new at its end.
+
+        Args:
+            new: by name, or by digest where it has none.
+            most_names: beyond which the oldest whole references are forgotten; None for never.
+            nameless: digests whose entries without a name go.
+        """
         self._sync_blobs()
+        with locked(self._folder.index_lock, STORE_LOCK_SECONDS):
+            document, kept = self._others(new, nameless)
+            if most_names is not None:
+                _forget_oldest(kept, len(new), most_names)
+            if len(kept) + len(new) > MAX_LAYOUT_ENTRIES:
+                raise TooLargeError(
+                    f"index.json of {self._folder.name} would have more than {MAX_LAYOUT_ENTRIES}"
+                    " entries: name another folder"
+                )
+            entries = [*(entry for _, entry in kept), *new.values()]
+            content = _encoder.encode({**document, "manifests": entries})
+            self._folder.replace(self._folder.index, content)
+
+    def _others(
+        self, new: Mapping[str, Descriptor], nameless: AbstractSet[Digest]
+    ) -> tuple[dict[str, msgspec.Raw], list[tuple[str, msgspec.Raw]]]:
+        """index.json as it is now, and of its entries those that stay, with their names."""
         try:
             document = _document.decode(self._content())
             entries = _entries.decode(document.get("manifests", msgspec.Raw(b"[]")))
-            names = [_named.decode(each).annotations.get(REF_NAME, "") for each in entries]
+            named = [_named.decode(each) for each in entries]
         except msgspec.DecodeError as error:
             raise RegistryError(f"index.json of {self._folder.name}: {error}") from error
-        kept = dict(enumerate(zip(names, entries, strict=True)))
-        for number, (name, _) in list(kept.items()):
-            if name in self._new:
-                del kept[number]
-        self._forget_oldest(kept)
-        merged: Mapping[str, object] = {
-            **document,
-            "manifests": [*(entry for _, entry in kept.values()), *self._new.values()],
-        }
-        return _encoder.encode(merged)
-
-    def _forget_oldest(self, kept: dict[int, tuple[str, msgspec.Raw]]) -> None:
-        """Makes room; the entries of other tools, without a name or with a bare tag, stay."""
-        ours = [number for number, (name, _) in kept.items() if name and not TAG.fullmatch(name)]
-        surplus = len(ours) + len(self._new) - MAX_STORE_NAMES
-        for number in ours[: max(0, surplus)]:
-            del kept[number]
+        return document, [
+            (each.name, entry)
+            for each, entry in zip(named, entries, strict=True)
+            if each.name not in new and (each.annotations or each.digest not in nameless)
+        ]
 
     def _sync_blobs(self) -> None:
         """So that no name is on the disk before what it stands for."""
         for folder in (self._folder.path / BLOBS_FOLDER).iterdir():
-            fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            self._folder.sync(folder)
+
+
+def _forget_oldest(kept: list[tuple[str, msgspec.Raw]], count: int, most: int) -> None:
+    """Makes room; the entries of other tools, without a name or with a bare tag, stay."""
+    ours = [each for each in kept if each[0] and not TAG.fullmatch(each[0])]
+    for each in ours[: max(0, len(ours) + count - most)]:
+        kept.remove(each)

@@ -10,7 +10,7 @@ from multi_fetch.errors import NotFoundError, UnavailableError, UnsupportedError
 from multi_fetch.remotes import Report, Resolved
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from multi_fetch.layout.loan import Threads
     from multi_fetch.oci.descriptor import Descriptor
@@ -26,13 +26,17 @@ class Nobody:
 
     Args:
         store_name: for messages.
-        names: of the store.
+        names: that it has.
+        name_of: what it calls an object that is asked for.
         threads: where these are read.
     """
 
-    def __init__(self, store_name: str, names: Names, threads: Threads) -> None:
+    def __init__(
+        self, store_name: str, names: Names, name_of: Callable[[Reference], str], threads: Threads
+    ) -> None:
         self._store_name = store_name
         self._names = names
+        self._name_of = name_of
         self._threads = threads
 
     async def resolve(
@@ -45,7 +49,7 @@ class Nobody:
             UnavailableError: its index.json cannot be read.
         """
         try:
-            found = await self._threads.run(partial(self._names.find, str(ref)))
+            found = await self._threads.run(partial(self._names.find, self._name_of(ref)))
         except OSError as error:
             raise UnavailableError(f"{self._store_name}: {error}") from error
         if ref.digest or found is None:

@@ -7,6 +7,7 @@ store knows the name and so most likely has the content.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
@@ -15,7 +16,7 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
-from multi_fetch.errors import MultiFetchError
+from multi_fetch.errors import MultiFetchError, UnavailableError
 from multi_fetch.layout.loan import Threads
 from multi_fetch.limits import MAX_DATA_BYTES, STORE_FLUSH_SECONDS
 from multi_fetch.oci.reference import Reference
@@ -27,7 +28,7 @@ from multi_fetch.store.reading import Asked, Reading, StoredFetcher
 from multi_fetch.store.troubles import Troubles
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -50,6 +51,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         reading: gives what is there.
         names: what index.json calls it.
+        name_of: what it calls an object that is asked for by a tag.
+        is_gathering: whether names are given by ``enter`` alone, and not to all that is kept.
         keeper: puts more there; None where nothing is to be written.
         threads: where what blocks is done.
         troubles: told of what cannot be done.
@@ -57,6 +60,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
 
     reading: Reading
     names: Names
+    name_of: Callable[[Reference], str]
+    is_gathering: bool
     keeper: Keeper | None
     threads: Threads
     troubles: Troubles
@@ -78,6 +83,8 @@ class StoredRemote:
         self._remote = remote
         self._reading = parts.reading
         self._names = parts.names
+        self._name_of = parts.name_of
+        self._is_gathering = parts.is_gathering
         self._keeper = parts.keeper
         self._threads = parts.threads
         self._troubles = parts.troubles
@@ -155,13 +162,32 @@ class StoredRemote:
         """The remote's."""
         return self._remote.report()
 
+    async def enter(self, roots: Sequence[tuple[Reference, Descriptor]]) -> None:
+        """Enters objects in index.json; see ``keeping.Gathering``.
+
+        Raises:
+            UnavailableError: it cannot be written.
+            MultiFetchError: it is damaged, or full.
+        """
+        entries = [
+            (self._name_of(ref), replace(found, urls=(), data="", annotations={}))
+            for ref, found in roots
+        ]
+        try:
+            await self._threads.run(partial(self._names.enter, entries))
+        except OSError as error:
+            raise UnavailableError(
+                f"index.json cannot be written: {error.strerror or error}; mend that, and run the"
+                " same again"
+            ) from error
+
     async def flush(self) -> None:
         """Writes the names that are new; what cannot be written is warned of."""
         self._flushed = trio.current_time()
         await self._on_names(self._names.flush)
 
     async def _open_tag(self, stack: AsyncExitStack, asked: Asked) -> Opened:
-        if not await self._is_known(asked.name):
+        if not await self._is_known(self._name_of(asked.ref)):
             return self._named(await self._open_new(stack, asked))
         resolved = await self._remote.resolve(
             asked.ref, media_types=asked.media_types, size=asked.size
@@ -234,7 +260,7 @@ class StoredRemote:
     def _named(self, opened: Opened) -> Opened:
         """The same; once it is kept, index.json has its name."""
         keep = opened.keep
-        if keep is None or self._keeper is None:
+        if keep is None or self._keeper is None or self._is_gathering:
             return opened
 
         async def keep_with_name() -> Path | None:

@@ -31,6 +31,7 @@ from multi_fetch.worker.judge import (
     check_held,
     check_pin,
     check_verifiable,
+    check_whole,
     held_limit,
     is_provable,
     judge_of,
@@ -63,6 +64,7 @@ class Answerer:
         window: where flights come from, and where a job is closed with its terminal frame.
         hashes: hashes what streams.
         is_content_in_files: whether frames name the files that have content, and carry none.
+        may_send: whether what can be in no file may be asked for.
 
     Attributes:
         direct: takes what is small and plain.
@@ -77,6 +79,7 @@ class Answerer:
         hashes: HashThread,
         *,
         is_content_in_files: bool = False,
+        may_send: bool = True,
     ) -> None:
         self._hashes = hashes
         self.direct = DirectAnswerer(locator, speaker, window)
@@ -87,6 +90,7 @@ class Answerer:
         self._trees = Trees()
         self._keeping = remote if isinstance(remote, Keeping) else None
         self._is_content_in_files = is_content_in_files
+        self._may_send = may_send
 
     async def run(self) -> None:
         """Takes flights until the last; as many tasks may do this as flights may run at once."""
@@ -138,6 +142,8 @@ class Answerer:
         request = job.request
         assert request is not None
         check_verifiable(request)
+        if not self._may_send:
+            check_whole(request)
         target = Target.of(request, self._locator, job.urls)
         if job.embedded is not None:
             target = replace(target, described=job.described, embedded=job.embedded)

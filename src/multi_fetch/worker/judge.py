@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from multi_fetch.errors import DigestMismatchError, TooLargeError, UnsupportedError
+from multi_fetch.errors import (
+    DigestMismatchError,
+    InvalidRequestError,
+    TooLargeError,
+    UnsupportedError,
+)
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import new_hasher
 from multi_fetch.oci.manifest import is_manifest
@@ -24,6 +29,20 @@ def check_verifiable(request: Request) -> None:
     is_judged = request.is_content_wanted and is_provable(request)
     if request.digest is not None and is_judged:
         new_hasher(request.digest.algorithm)
+
+
+def check_whole(request: Request) -> None:
+    """Refuses what is no whole object, where nothing but such is of use.
+
+    Raises:
+        InvalidRequestError: it is a range, or a listing.
+    """
+    if request.byte_range is not None and request.is_content_wanted:
+        raise InvalidRequestError("a range cannot be kept in a layout: leave out range:, or --into")
+    if request.listing is not None:
+        raise InvalidRequestError(
+            f"a listing cannot be kept in a layout: ask for {request.object} without --into"
+        )
 
 
 def check_pin(request: Request, descriptor: Descriptor) -> None:

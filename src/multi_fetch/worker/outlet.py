@@ -69,6 +69,15 @@ class Outlet:
             self._fast += buffers
         self._news.set()
 
+    def expect(self, size: int) -> None:
+        """Counts what will be put later among what waits: ``wait_room`` bounds it too."""
+        self._pending_bytes += size
+
+    def put_expected(self, size: int, *buffers: Chunk) -> None:
+        """Puts out what was expected to have so many bytes."""
+        self._pending_bytes -= size
+        self.put(*buffers)
+
     async def put_slowly(self, buffers: list[Chunk]) -> None:
         """Puts whole frames out on the slow lane, one turn's worth.
 

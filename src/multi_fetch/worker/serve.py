@@ -26,6 +26,7 @@ from multi_fetch.errors import (
     MultiFetchError,
     RequestCancelledError,
 )
+from multi_fetch.keeping import Gathering
 from multi_fetch.limits import (
     DEFAULT_JOBS,
     DEFAULT_WINDOW,
@@ -40,8 +41,10 @@ from multi_fetch.protocol.wire import MessagePackWire, Wire
 from multi_fetch.remotes import Warmable
 from multi_fetch.worker.answer import Answerer
 from multi_fetch.worker.deadlines import Deadlines
+from multi_fetch.worker.entries import Entries
 from multi_fetch.worker.hashing import LEAST_BYTES, HashThread
 from multi_fetch.worker.intake import take_in
+from multi_fetch.worker.lines import LinesWire
 from multi_fetch.worker.outlet import Outlet
 from multi_fetch.worker.progress import Observer, look_at
 from multi_fetch.worker.speaker import Speaker
@@ -73,6 +76,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         observer: who watches the run; None for nobody.
         is_content_in_files: whether frames name the files that have content, and carry none; the
             remote must keep what it opens.
+        is_gathered: whether there is a line for each request in place of frames, content is in
+            files, and what was asked for is entered in an index; the remote must be ``Gathering``.
         hash_thread_bytes: of a chunk that a thread hashes; a smaller one is hashed in line.
     """
 
@@ -85,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     is_warmed_up: bool = False
     observer: Observer | None = None
     is_content_in_files: bool = False
+    is_gathered: bool = False
     hash_thread_bytes: int = LEAST_BYTES
 
     @property
@@ -130,7 +136,12 @@ class Worker:
             on_start=self._deadlines.arm,
         )
         self._outlet = Outlet(writer, is_ordered=settings.is_ordered)
-        self._speaker = Speaker(settings.wire, self._outlet, self._window, self._deadlines)
+        self._wire = settings.wire
+        self._entries: Entries | None = None
+        if settings.is_gathered and isinstance(remote, Gathering):
+            self._entries = Entries(remote, self._outlet)
+            self._wire = LinesWire(locator, self._window.open_job, self._entries.put)
+        self._speaker = Speaker(self._wire, self._outlet, self._window, self._deadlines)
         self._hashes = HashThread(settings.hash_thread_bytes)
         self._answerer = Answerer(
             remote,
@@ -138,7 +149,8 @@ class Worker:
             self._speaker,
             self._window,
             self._hashes,
-            is_content_in_files=settings.is_content_in_files,
+            is_content_in_files=settings.is_content_in_files or settings.is_gathered,
+            may_send=not settings.is_gathered,
         )
         self._intake_scope = trio.CancelScope()
         self._ended_by: int | None = None
@@ -151,6 +163,8 @@ class Worker:
             return 128 + self._ended_by
         if self._is_timed_out or self._window.open_jobs():
             return 1
+        if self._entries is not None and self._entries.failures:
+            return 1
         return self._window.tally.exit_status
 
     async def run(self, reader: Reader) -> None:
@@ -159,7 +173,9 @@ class Worker:
             # Before hello: whoever has read that may send a signal.
             await nursery.start(self._watch_signals, nursery.cancel_scope)
             nursery.start_soon(self._outlet.run)
-            self._outlet.put(self._settings.wire.frame(self._hello()))
+            if self._entries is not None:
+                nursery.start_soon(self._entries.run)
+            self._outlet.put(self._wire.frame(self._hello()))
             nursery.start_soon(self._watch_stdout)
             nursery.start_soon(self._watch_time, nursery.cancel_scope)
             nursery.start_soon(self._deadlines.watch, self._stop)
@@ -175,6 +191,8 @@ class Worker:
                 self._confess(
                     InternalError(f"a fault of multi-fetch: {type(fault).__name__}: {fault}")
                 )
+            if self._entries is not None:
+                await self._entries.finish()
             self._say(self._bye())
             self._outlet.close()
             await self._outlet.wait_done()
@@ -279,7 +297,7 @@ class Worker:
         self._say(Error(0, error.code, error.message, error.retryable, {}))
 
     def _say(self, frame: Frame) -> None:
-        self._outlet.put(self._settings.wire.frame(frame), is_slow=True)
+        self._outlet.put(self._wire.frame(frame), is_slow=True)
 
     def _hello(self) -> Hello:
         return Hello(

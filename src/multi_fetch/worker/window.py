@@ -109,6 +109,10 @@ class Window:
         """All open jobs."""
         return list(self._open.values())
 
+    def open_job(self, request_id: int) -> Job | None:
+        """The open job of an id."""
+        return self._open.get(request_id)
+
     async def admit(self, job: Job) -> None:
         """Waits until there is room, then counts the job as open and lets it wait to be taken."""
         while not self.admit_now(job):
