@@ -63,6 +63,15 @@ tree(lambda id, parent: fat(
 until_closed()
 """
 NAMES = "tree(lambda id, parent: fat(id, parent, DIGEST)); until_closed()"
+# Each fails at length, without a begin.
+FAILURES = """
+tree_told = {"registry_code": "r" * 500, "object": "o" * 60_000}
+line()
+begin(1); end(1, children=4096)
+for number in range(1, 4097):
+    send("error", -number, "not-found", "m" * 2_000, False, {**tree_told, "parent": 1})
+until_closed()
+"""
 
 PARENT = """
 import anyio, atexit, sys
@@ -102,7 +111,8 @@ async def use_tasks():
 try:
     use_threads() if kind == "threads" else anyio.run(use_tasks)
 except Exception as error:
-    print(type(error).__name__, error)
+    # Behind it are the worker's last words, if it came to say any.
+    print(str(error).splitlines()[0])
 """
 
 
@@ -117,8 +127,9 @@ except Exception as error:
         (TINY, 1),
         (TREE, 1),
         (NAMES, 1),
+        (FAILURES, 1),
     ],
-    ids=["fat", "open", "urls", "errors", "tiny", "tree", "names"],
+    ids=["fat", "open", "urls", "errors", "tiny", "tree", "names", "failures"],
 )
 def test_whatever_a_worker_says_its_parent_keeps_less_than_a_bound(
     kind: str, script: str, requests: int

@@ -112,10 +112,17 @@ class Exchange:
         """Whether it has ended, and not all that it found has begun."""
         return self.end is not None and len(self.children) < self.end.children
 
-    @property
-    def asks_for_children(self) -> bool:
-        """Whether the line wants what is below the object too."""
-        return any(hint.startswith("children:") for hint in self.hints)
+    def require_asked(self, frame: End) -> None:
+        """Judges what an end announces.
+
+        Raises:
+            MalformedFrameError: the line did not ask for what is below its object.
+        """
+        is_asked = any(hint.startswith("children:") for hint in self.hints)
+        if frame.children and frame.id > 0 and not is_asked:
+            raise MalformedFrameError(
+                f"the end of {frame.id} announces objects that nobody asked for"
+            )
 
     def child(self, index: int) -> Exchange | None:
         """The child with this index; None behind the last. ``has_child`` must be true.
@@ -144,9 +151,20 @@ class Exchange:
         self.found_below += 1
         if self.found_below >= MAX_TREE:
             raise MalformedFrameError(f"{frame.id} makes the tree of {self.id} larger than allowed")
-        if isinstance(frame, Error):
-            return
-        words = len(frame.name) + len(frame.object) + len(frame.descriptor.media_type)
+        if not isinstance(frame, Error):
+            words = len(frame.name) + len(frame.object) + len(frame.descriptor.media_type)
+            self._count(words)
+
+    def count_words(self, frame: Error) -> None:
+        """Counts what an object below a request fails with.
+
+        Raises:
+            MalformedFrameError: there is more than any worker says.
+        """
+        facts = [fact for fact in frame.detail.values() if isinstance(fact, str)]
+        self._count(len(frame.message) + sum(map(len, facts)))
+
+    def _count(self, words: int) -> None:
         self.words_below += max(0, words - CLIENT_CHILD_CHARACTERS)
         if self.words_below > CLIENT_TREE_CHARACTERS:
             raise MalformedFrameError(f"the names below {self.id} are longer than any need be")

@@ -291,14 +291,13 @@ class Session:
 
     def _close(self, exchange: Exchange, frame: End | Error) -> None:
         if isinstance(frame, End):
-            if frame.children and frame.id > 0 and not exchange.asks_for_children:
-                raise MalformedFrameError(
-                    f"the end of {frame.id} announces objects that nobody asked for"
-                )
+            exchange.require_asked(frame)
             if exchange.failure is None:
                 exchange.take_end(frame)
         (self._asked if frame.id > 0 else self._found).pop(frame.id)
         if isinstance(frame, Error):
+            if root := self._roots.get(frame.id):
+                root.count_words(frame)
             exchange.fail(error_of(frame))
         if exchange.misses_children:
             self._parents[exchange.id] = exchange
