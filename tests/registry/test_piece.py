@@ -33,3 +33,13 @@ async def test_who_waits_hears_of_each_change(autojump_clock: trio.testing.MockC
             piece.take(b"x")
         piece.tell()  # nobody waits: nothing happens
     assert heard == [1, 2]
+
+
+async def test_a_piece_that_is_left_can_be_begun_again() -> None:
+    piece = Piece(0, 2, bytearray(2))
+    for _ in range(2):
+        piece.is_begun = True
+        with piece.scope:
+            piece.leave()
+        assert not piece.is_begun
+        assert not piece.scope.cancel_called

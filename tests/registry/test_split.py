@@ -253,6 +253,22 @@ async def test_what_several_connections_meet_one_may_not(start_server: StartServ
     assert verdict.content == CONTENT
 
 
+@pytest.mark.parametrize("line", ["503 Service Unavailable", "429 Too Many Requests"])
+async def test_a_host_that_bears_fewer_connections_gets_fewer(
+    start_server: StartServer, line: str
+) -> None:
+    """Whoever is refused leaves its piece to the others, and is not in their way again."""
+    blob = Ranged(CONTENT, dict.fromkeys((3, 5), status(line)))
+    server = await start_server(blob.reply)
+    async with several(server) as remote:
+        verdict = await fetched(server, blob, remote)
+    assert verdict.error is None
+    assert verdict.content == CONTENT
+    assert verdict.retries == 0
+    assert max(last - first for first, last in blob.asked) < PIECE_BYTES
+    assert blob.asked[2] in blob.asked[3:]
+
+
 async def test_an_object_that_is_gone_in_the_middle_is_an_error_with_what_came(
     start_server: StartServer,
 ) -> None:

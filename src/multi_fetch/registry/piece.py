@@ -50,6 +50,11 @@ class Piece:
         self.filled = end
         self.tell()
 
+    def leave(self) -> None:
+        """Nobody fetches it, and another may: nothing of it has come."""
+        self.is_begun = False
+        self.scope = trio.CancelScope()
+
     def tell(self) -> None:
         """Something has changed."""
         if self._news is not None:

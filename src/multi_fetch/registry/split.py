@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from multi_fetch.registry.session import Session
 
 logger = logging.getLogger(__name__)
+
+# What servers answer to more connections, or requests, than they bear from one client.
+TOO_MANY: Final = frozenset({429, 503})
 
 
 @asynccontextmanager
@@ -102,6 +105,8 @@ class Split:
         self._next = 0
         self._piece_bytes = 0
         self._fetching = 0
+        # As many as the host bears.
+        self._most = ranges.count
         self._idle = trio.lowlevel.ParkingLot()
         self._has_stream = True
         self._has_place = False
@@ -223,7 +228,7 @@ class Split:
         """One more task for each connection that there may be, and a single one for a stranger."""
         wanted = 1
         if self._ranges.is_known(self._origin):
-            wanted = self._ranges.count - self._has_stream
+            wanted = self._most - self._has_stream
         while self._has_place and self._fetching < wanted:
             self._fetching += 1
             nursery.start_soon(self._fetch, nursery)
@@ -240,10 +245,22 @@ class Split:
                 try:
                     await self._fill(piece, nursery)
                 except MultiFetchError as error:
+                    if self._leaves_to_others(piece, error):
+                        return
                     piece.failure = error
                     if not piece.is_answered:
                         self._give_up(error)
                     piece.tell()
+
+    def _leaves_to_others(self, piece: Piece, error: MultiFetchError) -> bool:
+        """Whether the others can have the piece, where the host bears no more connections."""
+        if piece.is_answered or self._fetching == 1 or not is_passing(error):
+            return False
+        self._fetching -= 1
+        self._most = self._fetching + self._has_stream
+        piece.leave()
+        self._idle.unpark()
+        return True
 
     async def _fill(self, piece: Piece, nursery: trio.Nursery) -> None:
         answer = await self._ask(piece.asked)
@@ -270,7 +287,7 @@ class Split:
         headers = {"Accept": self._candidate.accept, "Range": range_header(asked)}
         answer = await self._session.ask_store(self._store, headers, self._store_place)
         if answer is None:
-            answer = await self._session.send("GET", self._candidate.path, headers)
+            answer = await self._session.send("GET", self._candidate.path, headers, final=TOO_MANY)
             self._note_store(answer)
         return answer
 
