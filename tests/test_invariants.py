@@ -8,11 +8,14 @@ things that are drawn to happen at the same moment do. To look longer:
 
 from __future__ import annotations
 
+import gc
 import logging
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
@@ -33,7 +36,7 @@ from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.worker.serve import STDOUT_CLOSED_STATUS, Settings, Worker
 from tests.loopback import loopback
 from tests.parent import asked_by
-from tests.worker.harness import LOCATOR, MemoryWriter, ids, terminals
+from tests.worker.harness import LOCATOR, MemoryReader, MemoryWriter, ids, terminals
 from tests.worker.memory_direct import DirectWorld
 from tests.world import Ask, World
 
@@ -492,6 +495,91 @@ def _quiet() -> Iterator[None]:
 @given(play=PLAYS)
 def test_every_run_keeps_the_invariants(play: Play) -> None:
     check(play, play_out(play))
+
+
+# --- what all of it holds ----------------------------------------------------------------------
+
+# Objects that differ, so that none shares a fetch or its bytes with another: 20 to 40 MiB in all.
+SIZES: Final = (100_000, MAX_DATA_BYTES, MAX_DATA_BYTES + 70_000)
+MANY: Final = [
+    bytes([number]) * SIZES[number % len(SIZES)] if number % 4 else bytes([number]) * MAX_DATA_BYTES
+    for number in range(60)
+]
+
+
+class DroppingWriter(MemoryWriter):
+    """stdout of a parent that reads as slowly as drawn, keeps nothing, and may never read."""
+
+    def __init__(self, delays: Sequence[float], *, reads: bool) -> None:
+        super().__init__()
+        self._delays: Iterator[float] = cycle(delays)
+        if not reads:
+            self.flow = trio.Event()
+
+    async def write(self, buffers: Sequence[Chunk]) -> None:
+        await trio.sleep(next(self._delays))
+        await super().write(buffers)
+        self.written.clear()
+
+
+@contextmanager
+def suppress_broken_pipe() -> Iterator[None]:
+    try:
+        yield
+    except* BrokenPipeError:
+        pass
+
+
+async def _run_unread(world: World, stdin: bytes, writer: DroppingWriter, chosen: Settings) -> None:
+    worker = Worker(world, LOCATOR, writer, chosen)
+    reader = MemoryReader()
+    reader.feed(stdin)
+    reader.feed_eof()
+    with trio.fail_after(FOREVER_SECONDS):
+        async with trio.open_nursery() as nursery:
+
+            async def give_up() -> None:
+                await trio.sleep(FOREVER_SECONDS / 10)
+                writer.closed.set()
+                writer.flow.set()
+
+            nursery.start_soon(give_up)
+            with suppress_broken_pipe():
+                await worker.run(reader)
+            nursery.cancel_scope.cancel()
+
+
+@settings(max_examples=max(10, settings().max_examples // 10))
+@given(
+    delays=DELAYS,
+    remote_delays=DELAYS,
+    jobs=st.integers(1, 4),
+    is_ordered=st.booleans(),
+    reads=st.booleans(),
+)
+def test_the_memory_of_a_run_is_bounded_also_where_nobody_reads(
+    delays: list[float], remote_delays: list[float], jobs: int, *, is_ordered: bool, reads: bool
+) -> None:
+    """All that Python allocates counts, not what the worker counts itself.
+
+    What waits is ``MAX_PENDING_BYTES`` and one frame more; each job holds one object whole, beside
+    the chunks and the frame that are made of it.
+    """
+    world = World(remote_delays)
+    stdin = b"\n".join(world.add(content).encode() for content in MANY)
+    chosen = Settings(
+        software="test", jobs=jobs, is_ordered=is_ordered, hash_thread_bytes=sys.maxsize
+    )
+    writer = DroppingWriter(delays, reads=reads)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        trio.run(_run_unread, world, stdin, writer, chosen, clock=clock)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= MAX_PENDING_BYTES + 3 * (jobs + 1) * MAX_FRAME_BYTES
 
 
 # --- the same, in a real process ----------------------------------------------------------------
