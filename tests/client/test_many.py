@@ -88,3 +88,8 @@ def test_a_dead_worker_fails_all_that_was_asked_for_and_then_the_batch() -> None
 def test_a_bad_request_ends_the_batch() -> None:
     with pytest.raises(InvalidRequestError):
         list(fetch_many("app", ["a b"], command=fake("hello(); until_closed()")))
+
+
+def test_one_text_in_place_of_a_list_is_told_and_not_taken_letter_by_letter() -> None:
+    with pytest.raises(TypeError, match=r"write \['latest'\]"):
+        next(fetch_many("app", "latest", command=["./not-there"]))

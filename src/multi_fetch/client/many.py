@@ -40,7 +40,10 @@ def fetch_many(
         WorkerDiedError: the worker has ended while there were requests to be asked for. Those that
             were asked for have this error in their answers.
         OSError: the worker cannot be started.
+        TypeError: ``requests`` is one text, whose letters would be asked for.
     """
+    if isinstance(requests, str):
+        raise TypeError(f"requests are a list: write [{requests!r}]")
     completed: SimpleQueue[Answer] = SimpleQueue()
     waiting = 0
     with Worker(remote, **options) as worker:
