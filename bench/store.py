@@ -1,7 +1,8 @@
 """What a local store costs and brings: ``python -m bench.store [--quick] [--folder DIR]``.
 
 The worker fetches from an nginx of its own, with frames to a reader that throws them away: without
-a store, into an empty one, and out of a full one. Times are the worker's CPU and the wall's.
+a store, into an empty one, and out of a full one; and with the names of files in place of content.
+Times are the worker's CPU and the wall's.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ WAYS: Final = (
     Way("no store", (), is_warm=False),
     Way("store, empty", ("--store", "{store}"), is_warm=False),
     Way("store, full", ("--store", "{store}"), is_warm=True),
-    Way("store, full, --verify-store", ("--store", "{store}", "--verify-store"), is_warm=True),
+    Way("store, full, checked", ("--store", "{store}", "--verify-store"), is_warm=True),
+    Way("paths, empty", ("--store", "{store}", "--answers", "paths"), is_warm=False),
+    Way("paths, full", ("--store", "{store}", "--answers", "paths"), is_warm=True),
 )
 
 
@@ -88,7 +91,7 @@ def measure(address: str, workload: Workload, folder: Path, rounds: int) -> None
     print(f"\n{workload.name}: {len(workload.blobs)} objects, {total:.0f} MB")
     for name, (cpu, wall) in best.items():
         per_object = cpu / len(workload.blobs) * 1e3
-        print(f"  {name:32} cpu {cpu:6.2f} s ({per_object:7.2f} ms an object)  wall {wall:6.2f} s")
+        print(f"  {name:22} cpu {cpu:6.2f} s ({per_object:7.2f} ms an object)  wall {wall:6.2f} s")
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "multi-fetch completion": "multi_fetch.cli.completion",
     "fetch-object": "multi_fetch.cli.fetch_object",
     "multi-fetch-unpack": "multi_fetch.cli.unpack",
+    "multi-fetch-store": "multi_fetch.cli.store_command",
 }
 
 

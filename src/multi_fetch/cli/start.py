@@ -43,6 +43,15 @@ def multi_fetch_unpack() -> int:
     return main()
 
 
+def multi_fetch_store() -> int:
+    """``multi-fetch-store``; returns its exit status."""
+    _let_sigint_end_it()
+    _have_stderr()
+    from multi_fetch.cli.store_command import main
+
+    return main()
+
+
 def _have_stderr() -> None:
     """Where stderr is closed, Python has none, and not every argparse bears that."""
     if sys.stderr is None:

@@ -177,6 +177,21 @@ class Names:
             self._write(new, nameless={each.digest for each in new.values()})
             self._folder.sync(self._folder.path)
 
+    def forget(self, digests: AbstractSet[Digest]) -> None:
+        """Strikes all entries of these digests; the lock of index.json must be held.
+
+        Raises:
+            MultiFetchError, OSError: as for ``flush``.
+        """
+        if not digests:
+            return
+        with self._lock:
+            document, entries = self._decoded()
+            kept = [entry for each, entry in entries if each.digest not in digests]
+            self._folder.replace(
+                self._folder.index, _encoder.encode({**document, "manifests": kept})
+            )
+
     def _read(self) -> None:
         try:
             status = self._folder.index.stat()
@@ -226,17 +241,22 @@ class Names:
         self, new: Mapping[str, Descriptor], nameless: AbstractSet[Digest]
     ) -> tuple[dict[str, msgspec.Raw], list[tuple[str, msgspec.Raw]]]:
         """index.json as it is now, and of its entries those that stay, with their names."""
+        document, entries = self._decoded()
+        return document, [
+            (each.name, entry)
+            for each, entry in entries
+            if each.name not in new and (each.annotations or each.digest not in nameless)
+        ]
+
+    def _decoded(self) -> tuple[dict[str, msgspec.Raw], list[tuple[_Named, msgspec.Raw]]]:
+        """index.json as it is now: its fields, and its entries as they are written."""
         try:
             document = _document.decode(self._content())
             entries = _entries.decode(document.get("manifests", msgspec.Raw(b"[]")))
             named = [_named.decode(each) for each in entries]
         except msgspec.DecodeError as error:
             raise RegistryError(f"index.json of {self._folder.name}: {error}") from error
-        return document, [
-            (each.name, entry)
-            for each, entry in zip(named, entries, strict=True)
-            if each.name not in new and (each.annotations or each.digest not in nameless)
-        ]
+        return document, list(zip(named, entries, strict=True))
 
     def _sync_blobs(self) -> None:
         """So that no name is on the disk before what it stands for."""

@@ -1,0 +1,255 @@
+"""``multi-fetch-store list|verify|prune <folder>``: what is in a store, is it sound, what may go.
+
+All of it may be done beside workers that use the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from multi_fetch.cli.arguments import FAILURE, SUCCESS, USAGE, closed_stream, complain
+from multi_fetch.cli.help import CommandParser, Shown, Texts
+from multi_fetch.cli.logs import set_up_logging
+from multi_fetch.cli.unpack_sinks import STDOUT, write_all
+from multi_fetch.errors import InvalidRequestError, MultiFetchError, UnsupportedError
+from multi_fetch.oci.descriptor import encode_hook
+from multi_fetch.oci.digest import Digest
+from multi_fetch.protocol.duration import parse_duration
+from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.names import Names
+from multi_fetch.store.prune import Pruned, Wanted, prune
+from multi_fetch.store.survey import is_sound, kept_in, roots_in
+from multi_fetch.worker.pipes import STDOUT_NAME
+from multi_fetch.worker.serve import STDOUT_CLOSED_STATUS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+ACTIONS: Final = ("list", "verify", "prune")
+
+ABOUT: Final = """\
+Look after a store, as --store makes them: an OCI image layout.
+
+  list                  what is there: digest, size, when last used, tags
+  verify                hash all of it, and name what is damaged
+  prune                 remove what was not used for long; says what
+
+  <folder>              the store; workers may use it meanwhile
+"""
+
+DESCRIPTION: Final = (
+    ABOUT
+    + """
+Without a flag, prune removes what no tag reaches and nobody used in the last
+two hours, and unfinished files of which nobody wrote for a day. When content
+was last used is known to about an hour.
+"""
+)
+
+EPILOG: Final = """\
+exit status:
+  0 done, and all is sound; 1 something is damaged, or could not be done,
+  2 wrong usage
+"""
+
+EXAMPLE: Final = """\
+example:
+  multi-fetch-store prune --older-than 30d --max-size 10GB ~/.cache/multi-fetch
+"""
+
+TEXTS: Final = Texts(
+    usage="multi-fetch-store [flags] list|verify|prune <folder>",
+    about=ABOUT,
+    description=DESCRIPTION,
+    epilog=EPILOG,
+    example=EXAMPLE,
+)
+
+# SI and IEC 80000-13: kB is 1,000 bytes and KiB 1,024.
+SIZE = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,3})?)(?P<unit>[kKMGT]?i?B)?", re.ASCII)
+UNITS: Final = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
+DAYS = re.compile(r"([0-9]{1,6})d", re.ASCII)
+DAY_SECONDS: Final = 24 * 3600.0
+
+
+class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What is said of one thing, as JSON. Scripts rely on the names.
+
+    Attributes:
+        digest: of content.
+        size: of it, in bytes.
+        used: when it was last used, in seconds since 1970.
+        tags: that stand for it.
+        name: that is no longer in index.json.
+        file: that is unfinished.
+        verdict: ``sound``, ``damaged``, ``missing``, ``removed``, or ``unknown``.
+    """
+
+    verdict: str = ""
+    digest: Digest | None = None
+    size: int | None = None
+    used: int | None = None
+    tags: tuple[str, ...] = ()
+    name: str = ""
+    file: str = ""
+
+    def words(self) -> str:
+        """The same for people."""
+        used = "" if self.used is None else time.strftime("%FT%TZ", time.gmtime(self.used))
+        size = "" if self.size is None else f"{self.size:>12}"
+        parts = (self.verdict, self.digest, size, used, *self.tags, self.name, self.file)
+        return "  ".join(str(part) for part in parts if part)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status."""
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    set_up_logging("warning", "text")
+    if problem := closed_stream((STDOUT, STDOUT_NAME)) or _misplaced(arguments):
+        complain(parser.prog, problem)
+        return USAGE
+    folder = StoreFolder(arguments.folder)
+    try:
+        folder.check(may_be_new=False)
+    except InvalidRequestError as error:
+        complain(parser.prog, error.message)
+        return USAGE
+    try:
+        return _do(folder, arguments)
+    except BrokenPipeError:
+        return STDOUT_CLOSED_STATUS
+    except (MultiFetchError, OSError) as error:
+        complain(parser.prog, f"{folder.name}: {error}")
+        return FAILURE
+
+
+def _do(folder: StoreFolder, arguments: argparse.Namespace) -> int:
+    told = {"list": _listed, "verify": _verified, "prune": _pruned}[arguments.action]
+    status = SUCCESS
+    for line in told(folder, arguments):
+        text = msgspec.json.encode(line, enc_hook=encode_hook) if arguments.json else None
+        write_all(STDOUT, (text or line.words().encode("utf-8", "backslashreplace")) + b"\n")
+        if line.verdict in {"damaged", "missing"}:
+            status = FAILURE
+    return status
+
+
+def _listed(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Line]:
+    tags: dict[Digest, tuple[str, ...]] = {}
+    for root in roots_in(folder):
+        digest = root.descriptor.digest
+        tags[digest] = (*tags.get(digest, ()), *filter(None, [root.name]))
+    for each in kept_in(folder):
+        found = tags.get(each.digest, ())
+        yield Line(digest=each.digest, size=each.size, used=int(each.used), tags=found)
+
+
+def _verified(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Line]:
+    """A line for all that is not sound, or with --json for all."""
+    there = set()
+    for each in kept_in(folder):
+        there.add(each.digest)
+        try:
+            verdict = "sound" if is_sound(folder, each.digest) else "damaged"
+        except UnsupportedError:
+            verdict = "unknown"
+        if verdict == "damaged" and arguments.remove:
+            folder.blob(each.digest).unlink(missing_ok=True)
+        if verdict != "sound" or arguments.json:
+            yield Line(verdict=verdict, digest=each.digest, size=each.size)
+    for root in roots_in(folder):
+        if root.descriptor.digest not in there:
+            yield Line(verdict="missing", digest=root.descriptor.digest, name=root.name)
+
+
+def _pruned(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Line]:
+    wanted = Wanted(
+        unused_seconds=arguments.older_than,
+        most_bytes=arguments.max_size,
+        may_names_go=arguments.tagged,
+    )
+    folder.prepare()  # for a layout that others made
+    done: Pruned = prune(folder, Names(folder), wanted, is_dry=arguments.dry_run)
+    for each in done.plan.content:
+        yield Line(digest=each.digest, size=each.size, used=int(each.used), verdict="removed")
+    for root in done.plan.roots:
+        yield Line(digest=root.descriptor.digest, name=root.name, verdict="removed")
+    for rest in done.rests:
+        yield Line(file=rest, verdict="removed")
+
+
+def _misplaced(arguments: argparse.Namespace) -> str:
+    """What to complain of, if a flag is for another action."""
+    belong = {"remove": "verify", "older_than": "prune", "max_size": "prune", "tagged": "prune"}
+    for name, action in {**belong, "dry_run": "prune"}.items():
+        if getattr(arguments, name) not in {None, False} and arguments.action != action:
+            flag = name.replace("_", "-")
+            return f"--{flag} is for '{action}': leave it out, or write '{action}'"
+    if arguments.tagged and arguments.older_than is None and arguments.max_size is None:
+        return "--tagged alone would take all tags: add --older-than <age> or --max-size <size>"
+    return ""
+
+
+def make_parser() -> CommandParser:
+    """The command line."""
+    parser = CommandParser("multi-fetch-store", TEXTS)
+    parser.add_argument("action", choices=ACTIONS, help="list, verify or prune")
+    parser.add_argument("folder", metavar="DIR", help="the store")
+    parser.add_argument("--json", action="store_true", help=Shown("a JSON object a line"))
+    checking = parser.add_argument_group("verify")
+    checking.add_argument("--remove", action="store_true", help=Shown("remove what is damaged"))
+    flags = parser.add_argument_group("prune")
+    flags.add_argument(
+        "--older-than",
+        type=age,
+        metavar="AGE",
+        help=Shown("what was not used for so long, as in 30d or 12h"),
+    )
+    flags.add_argument(
+        "--max-size",
+        type=size,
+        metavar="SIZE",
+        help=Shown(
+            "least recently used first, until no more is left than this, as in 10GB or 512MiB",
+            brief="until no more than this is left, as in 10GB",
+        ),
+    )
+    flags.add_argument(
+        "--tagged",
+        action="store_true",
+        help=Shown(
+            "tags too, with all that no other tag reaches: without it nothing goes that a tag"
+            " reaches",
+            brief="tags too, with what they alone reach",
+        ),
+    )
+    flags.add_argument(
+        "--dry-run", action="store_true", help=Shown("only say what would be removed")
+    )
+    return parser
+
+
+def age(text: str) -> float:
+    """A type of flag: days, ``30d``, or a duration; in seconds."""
+    if match := DAYS.fullmatch(text):
+        return int(match[1]) * DAY_SECONDS
+    try:
+        return parse_duration(text)
+    except InvalidRequestError as error:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no age: as in 30d, 12h") from error
+
+
+def size(text: str) -> int:
+    """A type of flag: a number of bytes, with or without a unit."""
+    match = SIZE.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no size: as in 10GB, 512MiB, 1000")
+    unit = match["unit"] or "B"
+    step = 1024 if "i" in unit else 1000
+    return int(float(match["number"]) * step ** UNITS[unit.removesuffix("B").removesuffix("i")])

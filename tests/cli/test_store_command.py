@@ -1,0 +1,158 @@
+"""multi-fetch-store, as its users meet it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from multi_fetch.cli.store_command import age, main, size
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.testing.builder import LayoutBuilder
+from tests.end_to_end.conftest import MULTI_FETCH
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+OLD = 1_700_000_000
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A tag, and content that nobody names, all of it old."""
+    builder = LayoutBuilder(tmp_path / "store")
+    image = builder.add_image(builder.add_empty(), [builder.add_blob(b"layer")])
+    builder.tag("a.example/a:1", image)
+    builder.add_blob(b"free")
+    builder.finish()
+    for path in (tmp_path / "store" / "blobs" / "sha256").iterdir():
+        os.utime(path, (OLD, OLD))
+    return tmp_path / "store"
+
+
+def path_of(store: Path, content: bytes) -> Path:
+    return store / "blobs" / "sha256" / digest_of(content).encoded
+
+
+def run(*words: str, capfd: pytest.CaptureFixture[str]) -> tuple[int, list[str], str]:
+    status = main(list(words))
+    told = capfd.readouterr()
+    return status, told.out.splitlines(), told.err
+
+
+def test_a_list_has_digest_size_use_and_tags(
+    store: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, lines, _ = run("list", str(store), capfd=capfd)
+    assert status == 0
+    assert len(lines) == 4
+    free = next(line for line in lines if digest_of(b"free") in line)
+    assert free.split() == [digest_of(b"free"), "4", "2023-11-14T22:13:20Z"]
+    assert sum(line.endswith("a.example/a:1") for line in lines) == 1
+    _, lines, _ = run("list", "--json", str(store), capfd=capfd)
+    found = [json.loads(line) for line in lines]
+    assert {"digest": digest_of(b"free"), "size": 4, "used": OLD} in found
+    assert [each["tags"] for each in found if "tags" in each] == [["a.example/a:1"]]
+
+
+def test_verify_names_what_is_damaged_and_removes_it_if_told(
+    store: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run("verify", str(store), capfd=capfd) == (0, [], "")
+    path = path_of(store, b"layer")
+    path.write_bytes(b"Layer")
+    status, lines, _ = run("verify", str(store), capfd=capfd)
+    assert (status, [line.split() for line in lines]) == (
+        1,
+        [["damaged", digest_of(b"layer"), "5"]],
+    )
+    assert path.exists()
+    status, lines, _ = run("verify", "--json", "--remove", str(store), capfd=capfd)
+    verdicts = [json.loads(line)["verdict"] for line in lines]
+    assert (status, sorted(verdicts)) == (1, ["damaged", "sound", "sound", "sound"])
+    assert not path.exists()
+    assert run("verify", str(store), capfd=capfd) == (0, [], "")
+
+
+def test_verify_misses_what_a_tag_stands_for(
+    store: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _, lines, _ = run("list", str(store), capfd=capfd)
+    digest = next(line.split()[0] for line in lines if line.endswith(":1"))
+    (store / "blobs" / digest.replace(":", "/")).unlink()
+    status, lines, _ = run("verify", str(store), capfd=capfd)
+    assert (status, lines) == (1, [f"missing  {digest}  a.example/a:1"])
+
+
+def test_prune_says_what_goes_and_keeps_what_a_tag_reaches(
+    store: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, said, _ = run("prune", "--dry-run", str(store), capfd=capfd)
+    assert (status, path_of(store, b"free").exists()) == (0, True)
+    assert run("prune", str(store), capfd=capfd) == (0, said, "")
+    assert [line.split()[:2] for line in said] == [["removed", digest_of(b"free")]]
+    assert run("prune", str(store), capfd=capfd)[1] == []
+    _, lines, _ = run("prune", "--tagged", "--max-size", "0", str(store), capfd=capfd)
+    assert len(lines) == 4  # the image, its config and layer, and the tag
+    assert run("list", str(store), capfd=capfd) == (0, [], "")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["list", "--older-than", "1d", "."], "--older-than is for 'prune'"),
+        (["prune", "--tagged", "."], "add --older-than"),
+        (["prune", "--remove", "."], "--remove is for 'verify'"),
+        (["list", "nowhere"], "is not there"),
+        (["list", "file"], "is a file"),
+    ],
+)
+def test_wrong_usage_is_told(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    status, lines, err = run(*words, capfd=capfd)
+    assert (status, lines) == (2, [])
+    assert told in err
+
+
+def test_a_damaged_index_is_a_failure(store: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (store / "index.json").write_text("{")
+    status, _, err = run("prune", str(store), capfd=capfd)
+    assert status == 1
+    assert "index.json" in err
+    assert path_of(store, b"free").exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [('"$0-store" list "$1" > /dev/full', 1), ('"$0-store" list "$1"', 0)]
+)
+def test_the_command_is_installed_and_tells_what_goes_wrong(
+    store: Path, script: str, status: int
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", script, MULTI_FETCH, str(store)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == status
+    assert ("No space left" in done.stderr) == bool(status)
+
+
+def test_ages_and_sizes_have_units() -> None:
+    assert [age(text) for text in ("30d", "12h", "0s", "0")] == [2_592_000.0, 43_200.0, 0.0, 0.0]
+    sizes = {"0": 0, "1000": 1000, "10GB": 10**10, "1.5KiB": 1536, "2kB": 2000, "1TiB": 2**40}
+    assert {text: size(text) for text in sizes} == sizes
+    for text in ("10G", "-1", "1e9", "GB", "1,5GB", "\u0661"):
+        with pytest.raises(argparse.ArgumentTypeError, match="no size"):
+            size(text)
+    for text in ("30", "d", "-1d", "1w"):
+        with pytest.raises(argparse.ArgumentTypeError, match="no age"):
+            age(text)

@@ -1,0 +1,170 @@
+"""What goes, what stays, and in which order."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from multi_fetch.oci.descriptor import Descriptor
+from multi_fetch.oci.digest import Digest, digest_of
+from multi_fetch.oci.layout import REF_NAME
+from multi_fetch.oci.media_types import OCI_MANIFEST
+from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.ingest import Ingest, claim
+from multi_fetch.store.names import Names
+from multi_fetch.store.prune import REST_SECONDS, USE_SECONDS, Wanted, plan, prune
+from multi_fetch.store.survey import Kept, Root
+from multi_fetch.testing.builder import LayoutBuilder
+from multi_fetch.testing.layout import read_layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = 1_000_000.0
+ALL = Wanted(unused_seconds=0)
+
+
+def digest(name: str) -> Digest:
+    return digest_of(name.encode())
+
+
+def kept(name: str, age: float, size: int = 10) -> Kept:
+    return Kept(digest(name), size, NOW - age)
+
+
+def root(name: str, *below: str) -> Root:
+    descriptor = Descriptor(
+        media_type=OCI_MANIFEST, digest=digest(name), size=1, annotations={REF_NAME: name}
+    )
+    return Root(descriptor, frozenset(map(digest, (name, *below))))
+
+
+def gone(found: list[Kept], roots: list[Root], wanted: Wanted) -> tuple[list[str], list[str]]:
+    names = {digest(each): each for each in "abcdefgh"}
+    done = plan(found, roots, wanted, NOW)
+    return [names[each.digest] for each in done.content], [each.name for each in done.roots]
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "content"),
+    [
+        (Wanted(), ["c", "b"]),
+        (ALL, ["c", "b", "a"]),
+        (Wanted(unused_seconds=2 * DAY), ["c"]),
+        (Wanted(unused_seconds=9 * DAY), []),
+        (Wanted(most_bytes=40), []),
+        (Wanted(most_bytes=25), ["c"]),
+        (Wanted(most_bytes=10), ["c", "b"]),
+        # What was used a moment ago stays, however large the rest is.
+        (Wanted(most_bytes=0), ["c", "b"]),
+        (Wanted(most_bytes=25, unused_seconds=9 * DAY), ["c"]),
+        (Wanted(most_bytes=25, unused_seconds=DAY), ["c", "b"]),
+    ],
+)
+def test_the_least_recently_used_goes_first_until_it_is_enough(
+    wanted: Wanted, content: list[str]
+) -> None:
+    found = [kept("a", 60), kept("b", DAY), kept("c", 3 * DAY)]
+    assert gone(found, [], wanted) == (content, [])
+
+
+def test_what_a_tag_reaches_stays_until_told() -> None:
+    found = [kept(name, 5 * DAY) for name in "abcd"]
+    roots = [root("a", "b")]
+    assert sorted(gone(found, roots, ALL)[0]) == ["c", "d"]
+    content, names = gone(found, roots, Wanted(unused_seconds=0, may_names_go=True))
+    assert (sorted(content), names) == (["a", "b", "c", "d"], ["a"])
+
+
+def test_names_go_as_a_whole_and_leave_what_others_share() -> None:
+    found = [kept("a", 5 * DAY), kept("b", 9 * DAY), kept("c", 60), kept("d", 9 * DAY)]
+    roots = [root("a", "b", "d"), root("c", "d")]
+    wanted = Wanted(unused_seconds=DAY, may_names_go=True)
+    assert gone(found, roots, wanted) == (["b", "a"], ["a"])
+    assert gone(found, roots, Wanted(most_bytes=40, may_names_go=True)) == ([], [])
+    assert gone(found, roots, Wanted(most_bytes=30, may_names_go=True))[1] == ["a"]
+
+
+def test_a_name_without_content_goes_first() -> None:
+    roots = [root("a"), root("h")]
+    wanted = Wanted(unused_seconds=DAY, may_names_go=True)
+    assert gone([kept("a", 60)], roots, wanted) == ([], ["h"])
+
+
+# --- on a disk ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StoreFolder:
+    """Two tags, which share a blob, and one that nobody names."""
+    builder = LayoutBuilder(tmp_path)
+    shared, own, _ = (builder.add_blob(name) for name in (b"shared", b"own", b"free"))
+    for name, layers in (("one", [shared]), ("two", [shared, own])):
+        image = builder.add_image(builder.add_empty(), layers)
+        builder.tag(f"a.example/a:{name}", image)
+    builder.finish()
+    made = StoreFolder(str(tmp_path))
+    made.prepare()
+    for path in (tmp_path / "blobs" / "sha256").iterdir():
+        os.utime(path, (NOW, NOW))
+    return made
+
+
+def there(folder: StoreFolder) -> set[str]:
+    return {path.name for path in (folder.path / "blobs" / "sha256").iterdir()}
+
+
+def test_a_dry_run_says_the_same_and_removes_nothing(folder: StoreFolder) -> None:
+    before, index = there(folder), folder.index.read_bytes()
+    wanted = Wanted(unused_seconds=0, may_names_go=True)
+    said = prune(folder, Names(folder), wanted, is_dry=True)
+    assert (there(folder), folder.index.read_bytes()) == (before, index)
+    assert prune(folder, Names(folder), wanted, is_dry=False) == said
+    assert there(folder) == set()
+    assert read_layout(folder.path).tags == {}
+
+
+def test_what_is_left_is_a_whole_layout(folder: StoreFolder) -> None:
+    done = prune(folder, Names(folder), Wanted(), is_dry=False)
+    assert [each.digest for each in done.plan.content] == [digest("free")]
+    layout = read_layout(folder.path)
+    assert set(layout.tags) == {"a.example/a:one", "a.example/a:two"}
+    assert len(there(folder)) == 5
+
+
+def test_unfinished_files_go_unless_somebody_writes_them_or_may_do_so_elsewhere(
+    folder: StoreFolder,
+) -> None:
+    def unfinished(name: str, age: float) -> Path:
+        path = folder.ingests / name
+        path.write_bytes(b"rest")
+        os.utime(path, (time.time() - age, time.time() - age))
+        return path
+
+    held = claim(folder, digest("held"), is_patient=True)
+    assert isinstance(held, Ingest)
+    held.write(b"rest")
+    old = unfinished(folder.shared_ingest(digest("old")).name, 2 * REST_SECONDS)
+    new = unfinished(folder.shared_ingest(digest("new")).name, 60)
+    elsewhere = unfinished("sha256-aa.othermachine", 3600)
+    done = prune(folder, Names(folder), Wanted(), is_dry=False)
+    assert done.rests == (old.name,)
+    done = prune(folder, Names(folder), ALL, is_dry=False)
+    assert done.rests == (new.name,)
+    assert elsewhere.exists()
+    assert folder.shared_ingest(digest("held")).exists()
+    assert folder.index_lock.exists()
+    held.discard()
+
+
+def test_what_is_used_again_while_it_waits_to_be_pruned_is_new(folder: StoreFolder) -> None:
+    os.utime(folder.blob(digest("free")), None)
+    done = prune(folder, Names(folder), Wanted(most_bytes=0), is_dry=False)
+    assert done.plan.content == ()
+    assert USE_SECONDS > 3600

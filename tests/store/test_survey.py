@@ -1,0 +1,76 @@
+"""What there is, and what index.json reaches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from multi_fetch.errors import RegistryError
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.media_types import OCI_MANIFEST
+from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.survey import is_sound, kept_in, roots_in
+from multi_fetch.testing.builder import LayoutBuilder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_all_content_is_listed_and_what_is_somebody_elses_is_not(tmp_path: Path) -> None:
+    builder = LayoutBuilder(tmp_path)
+    blobs = [builder.add_blob(bytes([number])) for number in range(5)]
+    blobs.append(builder.add_blob(b"x", algorithm="sha512"))
+    builder.finish()
+    (tmp_path / "blobs" / "sha256" / "notes.txt").write_text("")
+    found = {each.digest: each.size for each in kept_in(StoreFolder(str(tmp_path)))}
+    assert found == {each.digest: 1 for each in blobs}
+
+
+def test_an_entry_reaches_all_below_it_at_any_depth(tmp_path: Path) -> None:
+    builder = LayoutBuilder(tmp_path)
+    empty, shared, own = builder.add_empty(), builder.add_blob(b"a"), builder.add_blob(b"b")
+    free = builder.add_blob(b"free")
+    one, two = builder.add_image(empty, [shared]), builder.add_image(empty, [shared, own])
+    inner = builder.add_index([two])
+    outer = builder.add_index([inner])
+    builder.tag("one", one)
+    builder.tag("outer", outer)
+    builder.finish()
+    reached = {root.name: root.reached for root in roots_in(StoreFolder(str(tmp_path)))}
+    assert reached["one"] == {each.digest for each in (one, empty, shared)}
+    assert reached["outer"] == {each.digest for each in (outer, inner, two, empty, shared, own)}
+    assert all(free.digest not in each for each in reached.values())
+
+
+def test_what_is_missing_or_damaged_reaches_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    builder = LayoutBuilder(tmp_path)
+    missing = builder.add_manifest(b'{"schemaVersion":2}', OCI_MANIFEST)
+    damaged = builder.add_manifest(b"{", OCI_MANIFEST)
+    builder.finish()
+    folder = StoreFolder(str(tmp_path))
+    folder.blob(missing.digest).unlink()
+    assert [root.reached for root in roots_in(folder)] == [{missing.digest}, {damaged.digest}]
+    assert vars(caplog.records[0])["digest"] == damaged.digest
+    folder.index.write_text("{")
+    with pytest.raises(RegistryError):
+        roots_in(folder)
+
+
+def test_content_is_sound_or_not_and_what_has_gone_is_no_fault(tmp_path: Path) -> None:
+    folder = StoreFolder(str(tmp_path))
+    folder.prepare()
+    digest = digest_of(b"content")
+    path = folder.blob(digest)
+    path.parent.mkdir()
+    path.write_bytes(b"content")
+    assert is_sound(folder, digest)
+    for damaged in (b"", b"contenT", b"content."):
+        path.write_bytes(damaged)
+        assert not is_sound(folder, digest)
+    path.unlink()
+    assert is_sound(folder, digest)
+    path.mkdir()
+    assert not is_sound(folder, digest)
