@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from typing import TYPE_CHECKING
@@ -97,6 +98,23 @@ def test_a_size_that_does_not_fit_leads_to_a_second_look(folder: StoreFolder) ->
     with pytest.raises(NotFoundError):
         blobs.find(Wanted("", digest_of(LARGE), "", len(LARGE)))
     assert not path.exists()
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE])
+def test_a_broken_disk_is_an_error_of_a_request(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path, blobs = put(folder, content), Blobs(folder, is_checked=True)
+    for name in ("preadv", "pread"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(UnavailableError, match="Input/output"):
+        found(blobs, content)
+    with pytest.raises(UnavailableError, match="Input/output"):
+        blobs.remove_if_damaged(digest_of(content))
+    assert path.exists()
 
 
 def test_only_what_is_damaged_is_removed(folder: StoreFolder) -> None:

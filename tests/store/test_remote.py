@@ -439,6 +439,20 @@ async def test_where_no_folder_can_be_content_comes_and_one_warning(
                 await consume(stored, place.ref(sample.small))
 
 
+@pytest.mark.parametrize("content", [SMALL, LARGE])
+async def test_from_a_broken_disk_nothing_is_read_and_the_registry_has_it(
+    sample: Sample, tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with serving(sample, tmp_path) as place, place.stored(is_checked=True) as stored:
+        place.put(content)
+        for name in ("preadv", "pread"):
+            monkeypatch.setattr(os, name, refuse)
+        assert (await consume(stored, place.ref(digest_of(content))))[0] == content
+
+
 async def test_a_folder_that_vanishes_is_made_again(sample: Sample, tmp_path: Path) -> None:
     async with serving(sample, tmp_path) as place, place.stored() as stored:
         await consume(stored, place.ref(sample.small))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from multi_fetch.errors import NotFoundError, SizeMismatchError, UnavailableError
 from multi_fetch.layout.contents import Contents, Found
 from multi_fetch.layout.folder import Folder
+from multi_fetch.layout.part import translated
 from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import new_hasher
@@ -83,14 +84,19 @@ class Blobs:
             return self._contents.open(descriptor)
 
     def remove_if_damaged(self, digest: Digest) -> bool:
-        """Looks at it as a whole, and removes it if it is not what its name says."""
+        """Looks at it as a whole, and removes it if it is not what its name says.
+
+        Raises:
+            MultiFetchError: as for ``open``, or it cannot be read.
+        """
         octets = Descriptor(media_type=OCTET_STREAM, digest=digest, size=None)
         try:
             part = self.open(octets).part
         except NotFoundError:
             return True
         try:
-            is_damaged = not is_intact(digest, part)
+            with translated(digest):
+                is_damaged = not is_intact(digest, part)
         finally:
             part.close()
         if is_damaged:
@@ -119,7 +125,9 @@ class Blobs:
     def _check(self, digest: Digest, found: Found) -> None:
         if found.content is None and not self._is_checked:
             return
-        if not is_intact(digest, found.part):
+        with translated(digest):
+            is_damaged = not is_intact(digest, found.part)
+        if is_damaged:
             self._remove(digest)
             raise NotFoundError(f"{self._folder.name} had {digest} damaged")
 

@@ -7,7 +7,7 @@ nothing may be had that is not kept, the request fails.
 from __future__ import annotations
 
 import logging
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -309,7 +309,8 @@ class Waiting:
 
 def _give_up(claimed: Ingest | Busy) -> None:
     if isinstance(claimed, Ingest):
-        claimed.leave(claimed.length)
+        with suppress(OSError):  # nobody waits for it any more
+            claimed.leave(claimed.length)
 
 
 def kept_at(opened: Opened, path: Path) -> Opened:

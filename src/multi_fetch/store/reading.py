@@ -11,6 +11,7 @@ import msgspec
 from multi_fetch.errors import (
     DeniedError,
     DigestMismatchError,
+    MultiFetchError,
     NotFoundError,
     RegistryError,
     SizeMismatchError,
@@ -107,8 +108,12 @@ class Reading:
         )
 
     async def path(self, digest: Digest) -> Path | None:
-        """Where an object is; None where it is not there."""
-        return await self._threads.run(partial(self._blobs.path, digest))
+        """Where an object is; None where it is not there, or may not be seen."""
+        try:
+            return await self._threads.run(partial(self._blobs.path, digest))
+        except OSError as error:
+            self._troubles.tell(error)
+            return None
 
     async def fetch(
         self, stack: AsyncExitStack, descriptor: Descriptor, offset: int
@@ -148,7 +153,10 @@ class Reading:
     ) -> None:
         """Looks again at content with which something was wrong, so that the next finds better."""
         if isinstance(error, (DigestMismatchError, SizeMismatchError)):
-            await self._threads.run(partial(self._blobs.remove_if_damaged, digest))
+            try:
+                await self._threads.run(partial(self._blobs.remove_if_damaged, digest))
+            except MultiFetchError as trouble:
+                self._troubles.tell(trouble)
 
 
 class StoredFetcher:
