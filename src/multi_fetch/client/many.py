@@ -28,7 +28,7 @@ def fetch_many(
 
     Requests are taken as answers are: there are never more than ``FETCH_MANY_AHEAD`` asked for
     that the caller has not got, so ``requests`` may be endless, and what waits here is bounded.
-    The worker ends with the iteration; where that is left early, when the iterator is closed.
+    The worker ends with the iteration, or when the iterator is closed.
 
     Args:
         remote: the repository: ``docker.io/library/redis``.
@@ -44,17 +44,21 @@ def fetch_many(
     """
     if isinstance(requests, str):
         raise TypeError(f"requests are a list: write [{requests!r}]")
+    with Worker(remote, **options) as worker:
+        yield from _answers(worker, requests)
+
+
+def _answers(worker: Worker, requests: Iterable[str | Sequence[str]]) -> Iterator[Answer]:
     completed: SimpleQueue[Answer] = SimpleQueue()
     waiting = 0
-    with Worker(remote, **options) as worker:
-        for request in requests:
-            asked, *hints = (request,) if isinstance(request, str) else request
-            answer = worker.submit(asked, *hints)
-            answer.when_done(partial(completed.put, answer))
-            waiting += 1
-            if waiting == FETCH_MANY_AHEAD:
-                yield completed.get()
-                waiting -= 1
-        while waiting:
+    for request in requests:
+        asked, *hints = (request,) if isinstance(request, str) else request
+        answer = worker.submit(asked, *hints)
+        answer.when_done(partial(completed.put, answer))
+        waiting += 1
+        if waiting == FETCH_MANY_AHEAD:
             yield completed.get()
             waiting -= 1
+    while waiting:
+        yield completed.get()
+        waiting -= 1
