@@ -1,7 +1,8 @@
-"""SIGINT before a command listens for it."""
+"""What is done before a command's imports: SIGINT, and when cycles are looked for."""
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -17,11 +18,13 @@ COMMANDS = pytest.mark.parametrize("command", [start.multi_fetch, start.fetch_ob
 
 
 @pytest.fixture(autouse=True)
-def _sigint_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "argv", ["command", "--version"])
-    before = signal.getsignal(signal.SIGINT)
+    before, threshold = signal.getsignal(signal.SIGINT), gc.get_threshold()
     yield
     signal.signal(signal.SIGINT, before)
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
 
 
 @COMMANDS
@@ -38,3 +41,12 @@ def test_it_stays_ignored_where_it_was(command: Callable[[], int]) -> None:
     with pytest.raises(SystemExit):
         command()
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@COMMANDS
+def test_what_was_imported_is_not_looked_through_for_cycles(command: Callable[[], int]) -> None:
+    with pytest.raises(SystemExit):
+        command()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+    assert gc.get_threshold()[0] == start.YOUNG_OBJECTS
