@@ -107,6 +107,7 @@ MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 BLOB_TYPE: Final = "application/octet-stream"
 NAME: Final = "registry.example/library/redis"
+LISTED: Final = {"mediaType": "text/plain", "digest": "none:unverified", "size": None}
 
 
 def descriptor(content: bytes = CONTENT, media_type: str = MANIFEST_TYPE) -> dict[str, object]:
@@ -176,6 +177,10 @@ def kinds() -> dict[str, Vector]:
         "kind-begin": plain("a tag that is resolved", begin(1, "latest", descriptor())),
         "kind-begin-size-nil": plain(
             "a size that is not known yet", begin(1, "latest", unknown_size)
+        ),
+        "kind-begin-listing": plain(
+            "a listing: its digest has the form of one, and an algorithm that nobody knows",
+            ["begin", 4, "!tags", LISTED, NAME, None],
         ),
         "kind-begin-rich": plain("every field of a descriptor", begin(1, "latest", rich)),
         "kind-begin-child": plain(
