@@ -76,6 +76,15 @@ def test_what_does_not_go_with_it_is_told(words: list[str], told: str) -> None:
         into_settings(parsed("--into", "d", *words), REGISTRY)
 
 
+def test_a_damaged_index_is_told_before_anything_is_fetched() -> None:
+    folder = Path("d")
+    folder.mkdir()
+    (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (folder / "index.json").write_text("{")
+    with pytest.raises(InvalidRequestError, match=r"layout d: index\.json cannot be read"):
+        into_settings(parsed("--into", "d"), REGISTRY)
+
+
 def test_what_needs_a_store_still_does() -> None:
     asked = parsed("--into", "d", "--store-only")
     with pytest.raises(InvalidRequestError, match="--store-only needs a store"):

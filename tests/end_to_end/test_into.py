@@ -280,3 +280,23 @@ def test_what_other_tools_wrote_stays(sample: Sample, tmp_path: Path) -> None:
     status, lines = gather(tmp_path / "e", f"oci:{tmp_path}/d", "index children:all", "v2")
     assert status == 0
     assert OCI_INDEX in {line["mediaType"] for line in lines}
+
+
+def test_the_images_of_many_repositories_go_by_their_whole_names(
+    sample: Sample, tmp_path: Path
+) -> None:
+    with loopback(sample.layout) as registry:
+        names = [f"{registry.address}/demo/{name}:latest" for name in ("app", "other")]
+        lines = [*(f"{name} children:all" for name in names), f"{names[0]}@{sample.small}"]
+        assert gather(tmp_path, "-", *lines)[0] == 0
+        status, told = gather(tmp_path, "-", *lines)
+        gets = [path for path in fetched(registry) if path.rpartition("/")[2] != "v2"]
+    assert status == 0
+    assert {line["object"] for line in told if line["id"] > 0} == {
+        *names,
+        f"{names[0]}@{sample.small}",
+    }
+    assert dict(entries(tmp_path)) == dict.fromkeys(names, digest_of(sample.latest))
+    large = [path for path in gets if path.endswith(sample.large)]
+    assert len(large) == 1, "the same layer of two repositories is fetched once"
+    check_blobs(tmp_path)

@@ -2,14 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnsupportedError
+from multi_fetch.errors import (
+    DigestMismatchError,
+    InvalidRequestError,
+    SizeMismatchError,
+    UnsupportedError,
+)
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCI_INDEX, OCTET_STREAM
 from multi_fetch.protocol.frames import Error
 from multi_fetch.protocol.request import ByteRange, Listing, Request
-from multi_fetch.worker.judge import check_pin, held_limit, judge_of
+from multi_fetch.worker.judge import check_pin, check_whole, held_limit, judge_of
 from tests.worker.harness import answers, terminals
 from tests.worker.memory_remote import MemoryRemote
 
@@ -89,3 +94,13 @@ async def test_content_that_could_not_be_verified_is_not_asked_for() -> None:
     assert isinstance(error, Error)
     assert error.code == "unsupported"
     assert remote.opened == []
+
+
+def test_what_goes_into_a_layout_is_a_whole_object() -> None:
+    part = ByteRange(0, 3)
+    check_whole(Request(object="a"))
+    check_whole(Request(object="a", is_content_wanted=False, byte_range=part))
+    with pytest.raises(InvalidRequestError, match="leave out range:, or --into"):
+        check_whole(Request(object="a", byte_range=part))
+    with pytest.raises(InvalidRequestError, match="ask for !tags without --into"):
+        check_whole(Request(object="!tags", listing=Listing.TAGS))

@@ -107,3 +107,16 @@ async def test_a_reader_that_goes_ends_it() -> None:
             writer.closed.set()
             writer.flow.set()
             await trio.sleep_forever()
+
+
+async def test_what_is_expected_takes_room_until_it_is_written() -> None:
+    async with running() as (outlet, writer):
+        writer.flow.set()
+        outlet.expect(MAX_PENDING_BYTES)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outlet.wait_room)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == 1
+            outlet.put_expected(MAX_PENDING_BYTES, b"less than that")
+        assert writer.written == b"first less than that"
+        await outlet.wait_room()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from multi_fetch.cli.help import Shown
 from multi_fetch.cli.store import PATHS
-from multi_fetch.errors import InvalidRequestError
+from multi_fetch.errors import InvalidRequestError, MultiFetchError
 from multi_fetch.protocol.names import ANYWHERE
 
 if TYPE_CHECKING:
@@ -45,8 +45,16 @@ def into_settings(arguments: argparse.Namespace, ref: Reference) -> StoreSetting
     _refuse_others(arguments)
     from multi_fetch.store import Naming, StoreSettings
     from multi_fetch.store.folder import StoreFolder
+    from multi_fetch.store.names import Names
 
-    StoreFolder(arguments.into, "layout").check(may_be_new=True)
+    folder = StoreFolder(arguments.into, "layout")
+    folder.check(may_be_new=True)
+    try:
+        Names(folder).find("")
+    except (MultiFetchError, OSError) as error:  # before anything is fetched in vain
+        raise InvalidRequestError(
+            f"{folder.name}: {error}; mend that, or name another folder"
+        ) from error
     return StoreSettings(
         path=arguments.into,
         naming=Naming.LAYOUT_OF_MANY if ref.locator == ANYWHERE else Naming.LAYOUT,
