@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from multi_fetch.errors import MultiFetchError, NotFoundError, UnavailableError
-from multi_fetch.limits import MAX_DATA_BYTES
+from multi_fetch.limits import MAX_BEGUN_IDS, MAX_DATA_BYTES, MAX_JOBS
 from multi_fetch.protocol.request import parse_request
 from multi_fetch.worker.job import Job
 from multi_fetch.worker.window import Tally, Window
@@ -45,6 +45,23 @@ async def test_those_who_ask_for_the_same_are_taken_together() -> None:
     for number, text in enumerate(["same", "other", "same", "same"], start=1):
         await window.admit(a_job(number, text))
     assert [await taken(window) for _ in range(2)] == [[1, 3, 4], [2]]
+
+
+@pytest.mark.parametrize("jobs", [16, MAX_JOBS])
+async def test_all_flights_together_have_no_more_members_than_may_begin_at_once(jobs: int) -> None:
+    window = a_window(10_000, jobs=jobs)
+    most = MAX_BEGUN_IDS // jobs
+    for number in range(1, 2 * most + 1):
+        await window.admit(a_job(number, "same"))
+    first = await window.take()
+    assert first is not None
+    await window.admit(a_job(2 * most + 1, "same"))
+    assert [job.id for job in first.members] == list(range(1, most + 1))
+    assert await taken(window) == list(range(most + 1, 2 * most + 1))
+    third = await window.take()
+    assert third is not None
+    await window.admit(a_job(2 * most + 2, "same"))
+    assert [job.id for job in third.members] == [2 * most + 1, 2 * most + 2]
 
 
 async def test_nobody_joins_a_flight_that_is_sealed() -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec import Struct
 
-from multi_fetch.limits import MAX_DATA_BYTES
+from multi_fetch.limits import MAX_BEGUN_IDS, MAX_DATA_BYTES
 from multi_fetch.worker.job import Flight, Job, Key
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ class Window:
         # Who waits for room is woken for several requests at once, if there are enough without.
         self._room_at = size - max(1, min(size // 8, size - 4 * jobs))
         self._streams = streams
+        # A parent may refuse a worker that begins more ids at once (protocol.md).
+        self._most_members = max(1, MAX_BEGUN_IDS // jobs)
         self._on_start = on_start
         self._open: dict[int, Job] = {}
         self._roots = 0
@@ -274,17 +276,29 @@ class Window:
             self._board(flight, job)
         else:
             self._joinable[key] = flight
-            for each in self._waiting_by_key.pop(key):
+            for each in self._companions(key, job):
                 self._board(flight, each)
         self.flights[flight] = None
         if flight.is_large:
             self._large_running += 1
         return flight
 
+    def _companions(self, key: Key, job: Job) -> list[Job]:
+        """The job, and as many of those that wait for the same as one flight may have."""
+        waiting = self._waiting_by_key[key]
+        waiting.remove(job)
+        others = waiting[: self._most_members - 1]
+        del waiting[: len(others)]
+        if not waiting:
+            del self._waiting_by_key[key]
+        return [job, *others]
+
     def _board(self, flight: Flight, job: Job) -> None:
         job.flight = flight
         self._queue_of(job).pop(job.id, None)
         flight.members.append(job)
+        if len(flight.members) >= self._most_members:
+            self.seal(flight)
         self._on_start(job)
 
     def _grant_turn(self) -> None:
