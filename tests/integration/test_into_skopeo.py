@@ -304,3 +304,36 @@ def test_a_foreign_layer_may_be_missing_and_the_image_is_entered(
     copy(f"oci:{tmp_path}/d:foreign", f"oci:{tmp_path}/e:foreign", "--preserve-digests")
     assert kept(tmp_path / "e") == kept(tmp_path / "d")
     assert images.foreign.encoded not in kept(tmp_path / "d")
+
+
+# --- the other way round ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", ["oci", "oci-archive"])
+@pytest.mark.parametrize("tag", ["multi", "zstd", "empty", "artifact", "docker", "foreign"])
+def test_what_skopeo_wrote_goes_into_a_layout_as_it_is(
+    images: Images, repository: str, tmp_path: Path, tag: str, scheme: str
+) -> None:
+    source = f"{scheme}:{tmp_path}/theirs"
+    flags = ("--all", "--preserve-digests", "--src-tls-verify=false")
+    copy(f"docker://{repository}:{tag}", f"{source}:{tag}", *flags)
+    status = 1 if tag == "foreign" else 0  # skopeo leaves such layers where they are, too
+    lines = gather(tmp_path / "d", source, f"{tag} children:all", status=status)
+    assert lines[-1]["digest"] == images.digest(tag)
+    gather(tmp_path / "straight", repository, f"{tag} children:all", status=status)
+    assert kept(tmp_path / "d") == kept(tmp_path / "straight")
+    entries = json.loads((tmp_path / "d" / "index.json").read_bytes())["manifests"]
+    assert [each["annotations"][REF_NAME] for each in entries] == [tag]
+
+
+def test_skopeo_converts_dockers_lists_for_a_layout(
+    images: Images, repository: str, tmp_path: Path
+) -> None:
+    """So it refuses to keep their digests; and what it makes of them is read."""
+    words = (f"docker://{repository}:list", f"oci:{tmp_path}/theirs:list", "--all")
+    with pytest.raises(AssertionError, match="Manifest list must be converted"):
+        copy(*words, "--preserve-digests", "--src-tls-verify=false")
+    copy(*words, "--src-tls-verify=false")
+    lines = gather(tmp_path / "d", f"oci:{tmp_path}/theirs", "list children:all")
+    assert lines[-1]["mediaType"] == OCI_INDEX
+    assert lines[-1]["digest"] != images.digest("list")
