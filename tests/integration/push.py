@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import httpx
 
+from multi_fetch.testing.layout import blob_path, read_layout
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from tests.integration.docker_registry import DockerRegistry
 
@@ -89,10 +92,31 @@ def fill(registry: DockerRegistry, repository: str = REPOSITORY) -> Filled:
     Raises:
         httpx.HTTPStatusError: the registry refused a part.
     """
+    with _client(registry) as client:
+        return _Push(client, repository).everything()
+
+
+def push_layout(registry: DockerRegistry, folder: Path, repository: str) -> None:
+    """Pushes an OCI image layout: each manifest behind what is below it, then the tags.
+
+    Raises:
+        httpx.HTTPStatusError: the registry refused a part.
+    """
+    layout = read_layout(folder)
+    with _client(registry) as client:
+        push = _Push(client, repository)
+        for path in (folder / "blobs" / "sha256").iterdir():
+            push.upload(f"sha256:{path.name}", path.read_bytes())
+        untagged = [("", each) for each in reversed(layout.manifests.values())]
+        for tag, each in [*untagged, *layout.tags.items()]:
+            content = blob_path(folder, each.digest).read_bytes()
+            push.put(Manifest(each.digest, each.media_type, content), tag=tag)
+
+
+def _client(registry: DockerRegistry) -> httpx.Client:
     account = registry.account
     auth = None if account is None else httpx.BasicAuth(account.username, account.password)
-    with httpx.Client(base_url=registry.url, auth=auth, trust_env=False, timeout=30) as client:
-        return _Push(client, repository).everything()
+    return httpx.Client(base_url=registry.url, auth=auth, trust_env=False, timeout=30)
 
 
 class _Push:
@@ -113,7 +137,7 @@ class _Push:
         ]
         sha512 = _small(SMALL_BLOBS)
         sha512_digest = f"sha512:{hashlib.sha512(sha512).hexdigest()}"
-        self._upload(sha512_digest, sha512)
+        self.upload(sha512_digest, sha512)
         large = self._large()
         self._images(layers, large, middle)
         self._index(layers[-2:])
@@ -129,11 +153,11 @@ class _Push:
     def _blob(self, content: bytes) -> Part:
         """Pushes a blob and returns its descriptor as a layer."""
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        self._upload(digest, content)
+        self.upload(digest, content)
         self._blobs[digest] = content
         return _part(OCI_LAYER, digest, len(content))
 
-    def _upload(self, digest: str, content: bytes | Iterator[bytes]) -> None:
+    def upload(self, digest: str, content: bytes | Iterator[bytes]) -> None:
         """POST, then PUT to the location that it answers."""
         begun = self._client.post(f"/v2/{self._repository}/blobs/uploads/").raise_for_status()
         place = httpx.URL(begun.headers["Location"]).copy_merge_params({"digest": digest})
@@ -145,29 +169,29 @@ class _Push:
         for chunk in _chunks(seed, LARGE_BYTES):
             hasher.update(chunk)
         blob = LargeBlob(f"sha256:{hasher.hexdigest()}", LARGE_BYTES, seed)
-        self._upload(blob.digest, blob.chunks())
+        self.upload(blob.digest, blob.chunks())
         return blob
 
     def _images(self, layers: list[Part], large: LargeBlob, middle: list[Part]) -> None:
         config = self._blob(_config("amd64"))
         for number in range(IMAGES_OF_A_KIND):
             pair = layers[2 * number : 2 * number + 2]
-            self._put(_oci_image(config, pair), tag=f"oci-{number}")
-            self._put(_docker_image(config, pair), tag=f"docker-{number}")
-        self._put(_oci_image(config, middle), tag="middle")
-        self._put(_oci_image(config, [_part(OCI_LAYER, large.digest, large.size)]), tag="large")
+            self.put(_oci_image(config, pair), tag=f"oci-{number}")
+            self.put(_docker_image(config, pair), tag=f"docker-{number}")
+        self.put(_oci_image(config, middle), tag="middle")
+        self.put(_oci_image(config, [_part(OCI_LAYER, large.digest, large.size)]), tag="large")
 
     def _index(self, layers: list[Part]) -> None:
         children = []
         for architecture, layer in zip(PLATFORMS, layers, strict=True):
             child = _oci_image(self._blob(_config(architecture)), [layer])
-            self._put(child)
+            self.put(child)
             platform = {"os": "linux", "architecture": architecture}
             part = _part(child.media_type, child.digest, len(child.content))
             children.append(part | {"platform": platform})
-        self._put(_manifest(OCI_INDEX, {"manifests": children}), tag="latest")
+        self.put(_manifest(OCI_INDEX, {"manifests": children}), tag="latest")
 
-    def _put(self, manifest: Manifest, *, tag: str = "") -> None:
+    def put(self, manifest: Manifest, *, tag: str = "") -> None:
         self._client.put(
             f"/v2/{self._repository}/manifests/{tag or manifest.digest}",
             content=manifest.content,
