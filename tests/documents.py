@@ -1,8 +1,8 @@
 """Documents as they are read: their blocks, and a reader who types them in.
 
-Fenced blocks, in a folder that has ``examples`` in it, where 127.0.0.1:5001 is a free port:
+Fenced blocks, in a folder that has ``examples`` in it, where 5001 and 5003 are free ports:
 
-- ``sh`` is run by bash; one that ends with ``&`` is a server, which runs until the end
+- ``sh`` and ``bash`` are run by bash; one that ends with ``&`` is a server, until the end
 - ``python``, ``js`` and ``go`` are run as scripts
 - one of these, ``toml`` and ``ini`` whose first line is a comment with a path is saved there, and
   not run
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
 ROOT: Final = Path(__file__).parent.parent
-OPEN_PORT: Final = "5001"
+OPEN_PORTS: Final = ("5001", "5003")
 LOGIN_PORT: Final = "5002"
-RUN: Final = frozenset({"sh", "python", "js", "go"})
+RUN: Final = frozenset({"sh", "bash", "python", "js", "go"})
 LANGUAGES: Final = RUN | {"text", "console", "toml", "ini"}
 
 # What is not on every machine; a block that has one of them where a command stands needs it.
@@ -136,7 +136,7 @@ class Reader:
             path.write_text(text)
             return ""
         assert block.language in RUN, f"line {block.line}: nothing says where this is saved"
-        if block.language == "sh":
+        if block.language in {"sh", "bash"}:
             for found in _commands.finditer(text):
                 require(found["name"])
             if text.rstrip().endswith("&"):
@@ -153,11 +153,9 @@ class Reader:
         return [require("go"), "run", "main.go"]
 
     def _with_ports(self, text: str) -> str:
-        for port in re.findall(rf"(?<=127\.0\.0\.1:)(?:{OPEN_PORT}|{LOGIN_PORT})\b", text):
-            if port not in self._ports:
+        for port in (*OPEN_PORTS, LOGIN_PORT):
+            if port not in self._ports and re.search(rf"\b{port}\b", text):
                 self._ports[port] = self._registry() if port == LOGIN_PORT else free_port()
-        if f"--port {OPEN_PORT}" in text:
-            self._ports.setdefault(OPEN_PORT, free_port())
         for port, mine in self._ports.items():
             text = re.sub(rf"\b{port}\b", mine, text)
         return text

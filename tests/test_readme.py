@@ -1,4 +1,4 @@
-"""README.md is true: what it shows is run (tests/documents.py), its tables are those of the code."""
+"""README.md is true: what it shows is run (documents.py), its tables are those of the code."""
 
 from __future__ import annotations
 

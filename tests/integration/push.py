@@ -107,7 +107,7 @@ def push_layout(registry: DockerRegistry, folder: Path, repository: str) -> None
         push = _Push(client, repository)
         for path in (folder / "blobs" / "sha256").iterdir():
             push.upload(f"sha256:{path.name}", path.read_bytes())
-        untagged = [("", each) for each in reversed(layout.manifests.values())]
+        untagged = [("", each) for each in reversed([*layout.manifests.values()])]
         for tag, each in [*untagged, *layout.tags.items()]:
             content = blob_path(folder, each.digest).read_bytes()
             push.put(Manifest(each.digest, each.media_type, content), tag=tag)
