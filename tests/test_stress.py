@@ -39,7 +39,12 @@ ROUNDS: Final = int(os.environ.get("STRESS_ROUNDS", "1"))
 JOBS: Final = 64
 # In bytes; wherever a module has one of these, it has this. A data frame keeps its size, which is
 # the protocol's: an object that fits into one comes in one.
-SMALL: Final = {"RECEIVE_BYTES": 2_048, "MAX_PENDING_BYTES": 4_096, "PIPE_BYTES": 4_096}
+SMALL: Final = {
+    "RECEIVE_BYTES": 2_048,
+    "LARGE_BYTES": 5_000,
+    "MAX_PENDING_BYTES": 4_096,
+    "PIPE_BYTES": 4_096,
+}
 SIZES: Final = (
     [0, 1, 1_900, 2_047, 2_048, 2_049]
     + [400, 1_200, 2_500, 4_000] * 60

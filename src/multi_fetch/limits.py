@@ -189,8 +189,7 @@ DIRECT_WAIT_SECONDS: Final = 1.0
 # An error's body is words: who drips them is not listened to for longer.
 ERROR_BODY_SECONDS: Final = 5.0
 
-# How long the first line is waited for before the remote is asked for nothing but an answer: a
-# parent that has lines at once needs none.
+# How long a first line is awaited before the remote is made ready. Many parents have one at once.
 WARM_UP_AFTER_SECONDS: Final = 0.02
 
 # A token's answer, from its head to its end: every request of the repository waits for it, so who
@@ -281,8 +280,9 @@ STDOUT_WATCH_SECONDS: Final = 0.5
 # How long a full stderr is waited for in all, and everything with it; then lines are lost.
 STDERR_SECONDS: Final = 1.0
 
-# What is received from a socket at once. Measured on loopback: a larger buffer wins nothing.
-RECEIVE_BYTES: Final = 256 * 1024
+# What is received at once; and buffers for large bodies: a tenth less CPU than with 256 KiB.
+RECEIVE_BYTES: Final = 128 * 1024
+LARGE_BUFFERS: Final = 12
 
 # Pieces of blobs over several connections, ahead of who reads them: all together, of two blobs.
 SPLIT_BYTES: Final = 16 * 1024 * 1024

@@ -25,6 +25,7 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_BYTES
+from multi_fetch.registry.buffers import Buffers, Loan
 from multi_fetch.registry.chunked import ChunkedBody
 from multi_fetch.registry.head import parse_head
 from multi_fetch.registry.progress import Progress
@@ -49,6 +50,7 @@ class Connection:
 
     Args:
         sock: connected and non-blocking; under TLS, with its handshake done.
+        buffers: for large bodies; None for none.
         stall_seconds: for the head of an answer, and as for ``Progress`` in its body.
 
     Attributes:
@@ -57,7 +59,9 @@ class Connection:
         fd: the socket's file descriptor.
     """
 
-    def __init__(self, sock: socket.socket, *, stall_seconds: float) -> None:
+    def __init__(
+        self, sock: socket.socket, *, stall_seconds: float, buffers: Buffers | None = None
+    ) -> None:
         self.is_used = False
         self.may_persist = False
         self._stall_seconds = stall_seconds
@@ -69,6 +73,7 @@ class Connection:
         self._what: Asked | str = ""
         self._buffer = bytearray(RECEIVE_BYTES)
         self._view = memoryview(self._buffer)
+        self._loan = Loan(self._buffer, buffers or Buffers(0))
         # What was received and not yet taken: self._view[start:end].
         self._start = 0
         self._end = 0
@@ -94,6 +99,7 @@ class Connection:
     def close(self) -> None:
         """Closes it at once; whoever owns it does not wait for it now."""
         self._sock.close()
+        self._loan.close()
 
     async def exchange(self, request: bytes, what: Asked, *, has_body: bool) -> Head:
         """Sends a request and receives the head of its response.
@@ -210,7 +216,7 @@ class Connection:
         left = head.length
         while left is None or left > 0:
             if self._start == self._end:
-                self._start = self._end = 0
+                self._use(self._loan.enlarge(left or 0))
                 if not await self._receive():
                     if left is None:
                         return
@@ -225,6 +231,12 @@ class Connection:
             yield self._view[start:end]
         # If more came than the length said, it would be taken for the next answer.
         self.may_persist = head.may_persist and self._start == self._end
+        self._use(self._loan.shrink())
+
+    def _use(self, buffer: bytearray) -> None:
+        """Receives into this one; of what is in the other nothing is left."""
+        self._start = self._end = 0
+        self._buffer, self._view = buffer, memoryview(buffer)
 
     async def _chunked_body(self, *, may_persist: bool) -> AsyncGenerator[bytes, None]:
         body = ChunkedBody()

@@ -18,6 +18,7 @@ import trio
 from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS, MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
+from multi_fetch.registry.buffers import Buffers
 from multi_fetch.registry.connection import Connection
 from multi_fetch.registry.place import Place, refuse_inside
 from multi_fetch.registry.url import Origin
@@ -65,6 +66,7 @@ class FastLane:
         self._connect_seconds = connect_seconds
         self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self._idle_count = 0
+        self._buffers = Buffers()
         # Requests that the direct lane has sent, and leaves to this one.
         self._begun: dict[tuple[Origin, bytes], Begun] = {}
 
@@ -186,7 +188,7 @@ class FastLane:
                 raise RegistryError(f"{asked}: cannot be sent: {error}") from error
             if origin.scheme == "https":
                 sock = await self._start_tls(origin, sock, asked)
-            return Connection(sock, stall_seconds=self.stall_seconds)
+            return Connection(sock, stall_seconds=self.stall_seconds, buffers=self._buffers)
         raise UnavailableError(f"{asked}: no connection in {self._connect_seconds:g} s")
 
     async def _start_tls(self, origin: Origin, sock: socket.socket, asked: Asked) -> ssl.SSLSocket:
