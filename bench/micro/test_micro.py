@@ -13,6 +13,7 @@ from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.reference import parse_reference
 from multi_fetch.protocol.frames import Begin, Data, End
 from multi_fetch.protocol.framing import NEED_DATA, FrameDecoder
+from multi_fetch.protocol.plain import parse_plain
 from multi_fetch.protocol.request import parse_line
 from multi_fetch.protocol.wire import MessagePackWire
 from multi_fetch.registry.chunked import ChunkedBody
@@ -54,6 +55,10 @@ class Benchmark(Protocol):
 
 def test_a_request_line(benchmark: Benchmark) -> None:
     assert benchmark(parse_line, LINE) is not None
+
+
+def test_a_plain_request_line(benchmark: Benchmark) -> None:
+    assert benchmark(parse_plain, LINE) == parse_line(LINE)
 
 
 def test_a_reference(benchmark: Benchmark) -> None:
