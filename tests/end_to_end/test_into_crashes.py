@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -22,18 +21,19 @@ from multi_fetch.oci.digest import digest_of
 from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.faults import Fault, drip
 from tests.end_to_end.conftest import MULTI_FETCH
-from tests.end_to_end.kill_into import check_index
 from tests.loopback import loopback
+from tests.store import kill_workers
+from tests.store.kill_workers import count_whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from multi_fetch.testing.layout import Layout
     from multi_fetch.testing.registry import LoopbackRegistry
 
 KILLS: Final = int(os.environ.get("INTO_KILLS", "200"))
-KILLS_OF_A_FOLDER: Final = 20
-KILLER: Final = Path(__file__).with_name("kill_into.py")
+KILLS_OF_A_FOLDER: Final = 25
 # Far above what a run takes, and below what a lock that nobody lets go of would.
 RUN_SECONDS: Final = 60.0
 
@@ -91,7 +91,7 @@ def complete(place: Place, folder: Path) -> None:
     assert time.monotonic() - began < RUN_SECONDS
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert {line["object"] for line in lines if line["id"] > 0} == set(place.tags)
-    assert check_index(folder) == len(place.tags)
+    assert count_whole(folder) == len(place.tags)
     assert names_of(folder) == names_of(place.layout.folder)
 
 
@@ -103,9 +103,9 @@ def test_workers_that_are_killed_leave_whole_images_and_the_next_run_completes(
     ended, resumed = 0, False
     for seed in range(-(-KILLS // KILLS_OF_A_FOLDER)):
         folder = tmp_path / f"d{seed}"
-        words = [place.remote, str(folder), str(lines), str(KILLS_OF_A_FOLDER), str(seed)]
+        words = ["--into", str(folder), place.remote, str(lines), str(KILLS_OF_A_FOLDER), str(seed)]
         killed = subprocess.run(
-            [sys.executable, KILLER, *words],
+            [sys.executable, kill_workers.__file__, *words],
             capture_output=True,
             check=False,
             timeout=RUN_SECONDS * 2,
@@ -168,5 +168,5 @@ def test_on_a_full_disk_lines_say_so_and_a_run_with_room_completes(
     assert len(entered) == len(whole) < len(place.tags)
     again = [json.loads(line) for line in (tmp_path / "again").read_text().splitlines()]
     assert not any("error" in line for line in again)
-    assert check_index(tmp_path / "d") == len(place.tags)
+    assert count_whole(tmp_path / "d") == len(place.tags)
     assert names_of(tmp_path / "d") == names_of(place.layout.folder)

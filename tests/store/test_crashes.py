@@ -82,7 +82,7 @@ def test_workers_that_are_killed_leave_a_sound_store_that_the_next_run_completes
     store, lines = tmp_path / "store", tmp_path / "lines"
     lines.write_bytes(place.lines)
     killed = subprocess.run(
-        [sys.executable, KILLER, place.remote, store, lines, KILLS, "1"],
+        [sys.executable, KILLER, "--store", store, place.remote, lines, KILLS, "1"],
         capture_output=True,
         check=True,
         timeout=RUN_SECONDS * 5,
