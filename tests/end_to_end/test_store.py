@@ -61,6 +61,23 @@ def facts(done: object) -> set[tuple[object, ...]]:
     }
 
 
+def test_the_same_lines_in_order_wait_for_nobody_that_comes_later(
+    sample: Sample, tmp_path: Path
+) -> None:
+    """Otherwise the first would wait until the others seem to have stopped, and fetch again."""
+    with loopback(sample.layout) as registry:
+        for number in range(5):
+            store = str(tmp_path / str(number))
+            done = run(
+                [MULTI_FETCH, "--ordered", "--store", store, f"{registry.address}/demo/app"],
+                f"{sample.large}\n".encode() * 8,
+                ordered=True,
+            )
+            assert done.status == 0
+        fetched = [each for each in registry.requests if each.status == 200]
+    assert len(fetched) == 5
+
+
 def test_json_lines_name_files_too(
     registry: LoopbackRegistry, sample: Sample, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.survey import is_sound, kept_in
 from multi_fetch.testing.builder import LayoutBuilder
+from multi_fetch.testing.faults import Fault, drip
 from multi_fetch.testing.layout import read_layout
 from tests.end_to_end.conftest import MULTI_FETCH
 from tests.loopback import loopback
@@ -46,6 +47,7 @@ class Place:
     def __init__(self, layout: Layout, registry: LoopbackRegistry, digests: list[str]) -> None:
         self.layout = layout
         self.registry = registry
+        self.digests = digests
         self.remote = f"{registry.address}/demo/app"
         self.lines = "".join(f"{each}\n" for each in ["latest children:all", *digests]).encode()
 
@@ -89,8 +91,6 @@ def test_workers_that_are_killed_leave_a_sound_store_that_the_next_run_completes
     )
     assert int(killed.stdout) < int(KILLS) // 2, "most are to be killed while they work"
     all_is_sound(store)
-    resumed = [name for each in place.registry.requests for name, _ in each.headers]
-    assert "range" in resumed, "what was begun is gone on with"
     complete(place, store)
     all_is_sound(store)
     kept = {path.name for path in (store / "blobs" / "sha256").iterdir()}
@@ -99,6 +99,35 @@ def test_workers_that_are_killed_leave_a_sound_store_that_the_next_run_completes
     complete(place, store)
     asked = [each.method for each in list(place.registry.requests)[before:]]
     assert asked == ["HEAD"], "all is there, and only the tag is asked for"
+
+
+def test_what_a_killed_worker_had_begun_is_gone_on_with(place: Place, tmp_path: Path) -> None:
+    store, large = tmp_path / "store", place.digests[-1]
+    slow = Fault(drip(64 * 1024, every_seconds=0.02), path=f"*/{large}", times=1)
+    with loopback(place.layout, slow) as registry:
+        command = [MULTI_FETCH, "--store", str(store), f"{registry.address}/demo/app"]
+        line = f"{large} size:{SIZES[-1]}\n".encode()
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as worker:
+            assert worker.stdin is not None
+            worker.stdin.write(line)
+            worker.stdin.flush()
+            length = wait_for_rest(store / "ingest", 1_000_000)
+            worker.kill()
+        done = run(command, line)
+        assert (done.status, done.session.answers[1].is_verified) == (0, True)
+        asked = dict(registry.requests[-1].headers)["range"]
+        assert int(asked.removeprefix("bytes=").removesuffix("-")) >= length
+
+
+def wait_for_rest(folder: Path, length: int) -> int:
+    """Returns once an unfinished file has so many bytes."""
+    end = time.monotonic() + RUN_SECONDS
+    while time.monotonic() < end:
+        sizes = [path.stat().st_size for path in folder.glob("sha256-*")]
+        if max(sizes, default=0) >= length:
+            return length
+        time.sleep(0.01)
+    pytest.fail("nothing was begun")
 
 
 # --- a full disk ------------------------------------------------------------------------------

@@ -12,14 +12,14 @@ import trio
 
 from multi_fetch.errors import UnavailableError
 from multi_fetch.layout.loan import Threads
-from multi_fetch.limits import MAX_DATA_BYTES, STORE_STALL_SECONDS
+from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.remotes import Opened, Resolved
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.ingest import Busy
-from multi_fetch.store.keeper import Keeper, Slot, Waiting
+from multi_fetch.store.keeper import Keeper, Slot
 from multi_fetch.store.troubles import Troubles
 from multi_fetch.store.writing import WriteThread
 from tests.store.conftest import LARGE
@@ -158,26 +158,22 @@ async def test_what_must_be_kept_fails_in_the_middle(
             await anext(opened.chunks)
 
 
-async def test_waiting_ends_when_nothing_comes_and_not_before(
-    autojump_clock: trio.abc.Clock,
-) -> None:
-    waiting, size = Waiting(), 0
-    began = trio.current_time()
-    while trio.current_time() - began < 10 * STORE_STALL_SECONDS:
-        size += 1
-        await waiting.wait(Busy(size))
-        assert not waiting.is_over
-    began = trio.current_time()
-    while not waiting.is_over:
-        await waiting.wait(Busy(size))
-    assert STORE_STALL_SECONDS <= trio.current_time() - began + 1 < STORE_STALL_SECONDS + 2
+async def test_of_one_runs_tasks_the_first_to_come_fetches(keeper: Keeper) -> None:
+    with Slot(keeper, FOUND.digest) as first, Slot(keeper, FOUND.digest) as second:
+        assert await second.claim(FOUND.digest, is_patient=True) == Busy(0)
+        assert await first.claim(FOUND.digest, is_patient=True) is None
+        assert await second.claim(FOUND.digest, is_patient=True) == Busy(0)
+        assert len(keeper.queues) == 1
+    assert keeper.queues == {}
 
 
-async def test_what_is_done_and_yet_not_found_is_waited_for_once(
-    autojump_clock: trio.abc.Clock,
-) -> None:
-    waiting = Waiting()
-    await waiting.wait(Busy(-1))
-    assert not waiting.is_over
-    await waiting.wait(Busy(-1))
-    assert waiting.is_over
+async def test_who_cannot_keep_lets_the_next_go_on(tmp_path: Path, writes: WriteThread) -> None:
+    (tmp_path / "file").write_text("")
+    folder = StoreFolder(str(tmp_path / "file" / "store"))
+    keeper = Keeper(
+        folder, Threads(), writes, Troubles(folder.name), is_required=False, remedy="mend it"
+    )
+    with Slot(keeper, FOUND.digest) as first, Slot(keeper, FOUND.digest) as second:
+        for slot in (first, second):
+            assert await slot.claim(FOUND.digest, is_patient=True) is None
+        assert keeper.queues == {}

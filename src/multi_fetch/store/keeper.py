@@ -7,16 +7,15 @@ nothing may be had that is not kept, the request fails.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-import trio
 from msgspec.structs import replace
 
 from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnavailableError
 from multi_fetch.layout.loan import CHUNK_BYTES
-from multi_fetch.limits import STORE_STALL_SECONDS
 from multi_fetch.remotes import Opened
 from multi_fetch.store.ingest import Busy, Ingest, claim
 from multi_fetch.store.thread import Handing
@@ -38,9 +37,6 @@ if TYPE_CHECKING:
     Keep: TypeAlias = Callable[[], Awaitable[Path | None]]
 
 log = logging.getLogger(__name__)
-
-FIRST_POLL_SECONDS = 0.01
-LAST_POLL_SECONDS = 0.25
 
 
 class Keeper:
@@ -71,6 +67,8 @@ class Keeper:
         self._writes = writes
         self._is_required = is_required
         self._troubles = troubles
+        # Who wants what, in the order in which they came.
+        self.queues: dict[Digest, deque[Slot]] = {}
 
     async def claim(self, digest: Digest, *, is_patient: bool) -> Ingest | Busy | None:
         """The file for content that is about to come; None where there can be none.
@@ -205,15 +203,22 @@ class Keeper:
 class Slot:
     """A task's place for an unfinished file, which it lets go of when the context ends.
 
+    Of the tasks of one run that want the same, the first to come is the one that fetches it: where
+    answers are ordered, it is the first that is answered too, and waits for none of the others.
+
     Args:
         keeper: who claims and writes it.
+        digest: of the content, where that is known beforehand.
     """
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeper, digest: Digest | None = None) -> None:
         self._keeper = keeper
+        self._digest = digest
         self._ingest: Ingest | None = None
 
     def __enter__(self) -> Self:
+        if self._digest is not None:
+            self._keeper.queues.setdefault(self._digest, deque()).append(self)
         return self
 
     def __exit__(
@@ -222,8 +227,17 @@ class Slot:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._leave_queue()
         if self._ingest is not None:
             self._keeper.end(self._ingest, error)
+
+    def _leave_queue(self) -> None:
+        queue = None if self._digest is None else self._keeper.queues.get(self._digest)
+        if self._digest is None or queue is None or self not in queue:
+            return
+        queue.remove(self)
+        if not queue:
+            del self._keeper.queues[self._digest]
 
     @property
     def length(self) -> int:
@@ -236,10 +250,15 @@ class Slot:
         Raises:
             UnavailableError: there can be none, and there must be.
         """
+        queue = self._keeper.queues.get(digest)
+        if is_patient and queue and queue[0] is not self:
+            return Busy(queue[0].length)
         claimed = await self._keeper.claim(digest, is_patient=is_patient)
         if isinstance(claimed, Busy):
             return claimed
         self._ingest = claimed
+        if claimed is None:
+            self._leave_queue()  # nothing grows that others could wait for
         return None
 
     async def begin_anew(self) -> None:
@@ -283,28 +302,6 @@ class Slot:
         chunks = await stack.enter_async_context(aclosing(flow))
         keep = partial(self._keeper.commit, ingest, None)
         return Opened(name, descriptor, chunks, keep=keep)
-
-
-class Waiting:
-    """Waits for who fetches the same, as long as that gets on."""
-
-    def __init__(self) -> None:
-        self._size: int | None = None
-        self._since = 0.0
-        self._pause_seconds = FIRST_POLL_SECONDS
-        self.is_over = False
-
-    async def wait(self, busy: Busy) -> None:
-        """Waits for a moment; ``is_over`` says whether it is of no use any more."""
-        now = trio.current_time()
-        if busy.size != self._size:
-            self._size, self._since = busy.size, now
-        # Below 0, it is there, and yet was not found: it cannot be read.
-        elif busy.size < 0 or now - self._since >= STORE_STALL_SECONDS:
-            self.is_over = True
-            return
-        await trio.sleep(self._pause_seconds)
-        self._pause_seconds = min(2 * self._pause_seconds, LAST_POLL_SECONDS)
 
 
 def _give_up(claimed: Ingest | Busy) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -135,14 +135,18 @@ class Reading:
         self, stack: AsyncExitStack, find: Callable[[], Found]
     ) -> tuple[Loan, Found] | None:
         loan = Loan(self._threads)
+        with ExitStack() as unless_found:
+            unless_found.callback(loan.give_back)
+            try:
+                found = await loan.take(find)
+            except NotFoundError:
+                return None
+            except (DeniedError, UnavailableError, RegistryError) as error:
+                self._troubles.tell(error)
+                return None
+            unless_found.pop_all()
         stack.callback(loan.give_back)
-        try:
-            return loan, await loan.take(find)
-        except NotFoundError:
-            return None
-        except (DeniedError, UnavailableError, RegistryError) as error:
-            self._troubles.tell(error)
-            return None
+        return loan, found
 
     async def _doubt(
         self,

@@ -22,10 +22,11 @@ from multi_fetch.limits import MAX_DATA_BYTES, STORE_FLUSH_SECONDS
 from multi_fetch.oci.reference import Reference
 from multi_fetch.remotes import Foreign, Opened, Remote, Resolved
 from multi_fetch.store.ingest import Busy
-from multi_fetch.store.keeper import Keeper, Slot, Waiting, kept_at
+from multi_fetch.store.keeper import Keeper, Slot, kept_at
 from multi_fetch.store.names import Names
 from multi_fetch.store.reading import Asked, Reading, StoredFetcher
 from multi_fetch.store.troubles import Troubles
+from multi_fetch.store.waiting import Waiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -219,7 +220,7 @@ class StoredRemote:
         self, stack: AsyncExitStack, asked: Asked, ask: Ask, *, may_resume: bool = True
     ) -> Opened:
         """From the store or by ``ask``; waits where another task or process fetches the same."""
-        slot, waiting = self._slot(stack, asked), Waiting()
+        slot, waiting = self._slot(stack, asked, asked.digest), Waiting()
         while True:
             opened = await self._reading.open(stack, asked)
             if opened is not None:
@@ -240,11 +241,13 @@ class StoredRemote:
         opened = await stack.enter_async_context(ask())
         return replace(await slot.through(stack, opened), name=asked.name)
 
-    def _slot(self, stack: AsyncExitStack, asked: Asked) -> Slot | None:
+    def _slot(
+        self, stack: AsyncExitStack, asked: Asked, digest: Digest | None = None
+    ) -> Slot | None:
         """A place for what will be kept; a part of an object never is."""
         if self._keeper is None or asked.byte_range is not None:
             return None
-        return stack.enter_context(Slot(self._keeper))
+        return stack.enter_context(Slot(self._keeper, digest))
 
     def _ask(self, asked: Asked) -> AbstractAsyncContextManager[Opened]:
         return self._remote.open(

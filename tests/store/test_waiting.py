@@ -1,0 +1,34 @@
+"""How long one waits for another."""
+
+from __future__ import annotations
+
+import trio
+
+from multi_fetch.limits import STORE_STALL_SECONDS
+from multi_fetch.store.ingest import Busy
+from multi_fetch.store.waiting import Waiting
+
+
+async def test_waiting_ends_when_nothing_comes_and_not_before(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    waiting, size = Waiting(), 0
+    began = trio.current_time()
+    while trio.current_time() - began < 10 * STORE_STALL_SECONDS:
+        size += 1
+        await waiting.wait(Busy(size))
+        assert not waiting.is_over
+    began = trio.current_time()
+    while not waiting.is_over:
+        await waiting.wait(Busy(size))
+    assert STORE_STALL_SECONDS <= trio.current_time() - began + 1 < STORE_STALL_SECONDS + 2
+
+
+async def test_what_is_done_and_yet_not_found_is_waited_for_once(
+    autojump_clock: trio.abc.Clock,
+) -> None:
+    waiting = Waiting()
+    await waiting.wait(Busy(-1))
+    assert not waiting.is_over
+    await waiting.wait(Busy(-1))
+    assert waiting.is_over
