@@ -85,6 +85,14 @@ def test_a_damaged_index_is_told_before_anything_is_fetched() -> None:
         into_settings(parsed("--into", "d"), REGISTRY)
 
 
+def test_a_store_is_another_folder() -> None:
+    Path("d").mkdir()
+    Path("s").symlink_to("d")
+    asked = parsed("--into", "d", "--store", "s")
+    with pytest.raises(InvalidRequestError, match="are the same folder, s: leave out --store"):
+        store_settings(asked, REGISTRY, into_settings(asked, REGISTRY))
+
+
 def test_what_needs_a_store_still_does() -> None:
     asked = parsed("--into", "d", "--store-only")
     with pytest.raises(InvalidRequestError, match="--store-only needs a store"):

@@ -228,6 +228,24 @@ def test_offline_it_says_what_is_there(sample: Sample, tmp_path: Path) -> None:
     assert {line["id"] for line in lines} == {1, 2, -1, -2, -3}
 
 
+def test_damage_is_found_and_mended_where_one_asks_for_that(sample: Sample, tmp_path: Path) -> None:
+    with loopback(sample.layout) as registry:
+        remote = f"{registry.address}/demo/app"
+        gather(tmp_path, remote, "latest children:all")
+        large = tmp_path / "blobs" / "sha256" / digest_of(LARGE).encoded
+        large.write_bytes(LARGE[:-1] + b"!")
+        status, _ = gather(tmp_path, remote, "latest children:all", flags=("--verify-store",))
+        assert status == 0
+    assert large.read_bytes() == LARGE
+
+
+def test_a_layout_may_go_into_itself(sample: Sample, tmp_path: Path) -> None:
+    shutil.copytree(sample.layout.folder, tmp_path / "d")
+    before = entries(tmp_path / "d")
+    status, _ = gather(tmp_path / "d", f"oci:{tmp_path}/d", "latest children:all", "index")
+    assert (status, entries(tmp_path / "d")) == (0, before)
+
+
 def test_progress_is_told_beside_the_lines(sample: Sample, tmp_path: Path) -> None:
     with loopback(sample.layout) as registry:
         done = subprocess.run(

@@ -96,6 +96,10 @@ def store_settings(
         raise InvalidRequestError(
             "--offline fetches nothing, and so does not go with --store-only: leave out one"
         )
+    if into and os.path.realpath(path) == os.path.realpath(into.path):
+        raise InvalidRequestError(
+            f"--store and --into are the same folder, {path}: leave out --store, or name another"
+        )
     from multi_fetch.store import StoreSettings
     from multi_fetch.store.folder import StoreFolder
 
