@@ -103,7 +103,7 @@ def test_workers_that_are_killed_leave_a_sound_store_that_the_next_run_completes
 
 def test_what_a_killed_worker_had_begun_is_gone_on_with(place: Place, tmp_path: Path) -> None:
     store, large = tmp_path / "store", place.digests[-1]
-    slow = Fault(drip(64 * 1024, every_seconds=0.02), path=f"*/{large}", times=1)
+    slow = Fault(drip(64 * 1024, every_seconds=0.02), path=f"*/blobs/{large}", times=1)
     with loopback(place.layout, slow) as registry:
         command = [MULTI_FETCH, "--store", str(store), f"{registry.address}/demo/app"]
         line = f"{large} size:{SIZES[-1]}\n".encode()
