@@ -15,6 +15,7 @@ docker-registry that wants the login of READER, with examples/layout as ``demo/a
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -25,6 +26,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from multi_fetch.cli.help import CommandParser
 from tests.integration.docker_registry import COMMAND, READER, docker_registry, is_installed
 from tests.integration.push import push_layout
 
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import ExitStack
 
+COMMANDS: Final = {"multi-fetch": "multi_fetch", "fetch-object": "fetch_object"}
 ROOT: Final = Path(__file__).parent.parent
 OPEN_PORTS: Final = ("5001", "5003")
 LOGIN_PORT: Final = "5002"
@@ -231,3 +234,26 @@ def compare(block: Block, printed: str) -> None:
     assert len(got) == len(wanted), f"line {block.line}: {printed}"
     for one, other in zip(wanted, got, strict=True):
         assert pattern(one).fullmatch(other), f"line {block.line}:\n{one}\n{other}"
+
+
+def commands(line: str) -> list[list[str]]:
+    """A command line of the shell as its simple commands, without redirections."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    found: list[list[str]] = [[]]
+    words = iter(lexer)
+    for word in words:
+        if word in {"|", "||", "&&", ";"}:
+            found.append([])
+        elif word in {"<", ">", ">>"}:
+            next(words)
+        else:
+            found[-1].append(word)
+    return found
+
+
+def parser_of(command: str) -> CommandParser:
+    module = importlib.import_module(f"multi_fetch.cli.{COMMANDS[command]}")
+    parser = module.make_parser()
+    assert isinstance(parser, CommandParser)
+    return parser

@@ -12,15 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import LANGUAGES, ROOT, Reader, blocks, sections
+from multi_fetch.protocol.request import parse_line
+from tests.documents import (
+    COMMANDS,
+    LANGUAGES,
+    ROOT,
+    Reader,
+    blocks,
+    commands,
+    parser_of,
+    sections,
+)
 
-PAGES = ["docs/cookbook.md"]
+PAGES = ["docs/cookbook.md", "docs/coming-from.md"]
 README = (ROOT / "README.md").read_text("utf-8")
 SECTIONS = {
     f"{page}: {heading}": found
     for page in PAGES
     for heading, found in sections((ROOT / page).read_text("utf-8")).items()
 }
+# What is written in tables: beside another tool's command, ours.
+SPANS = re.findall(r"`([^`\n]*)`", (ROOT / "docs" / "coming-from.md").read_text("utf-8"))
+OURS = sorted({span.replace("\\|", "|") for span in SPANS if re.search("fetch(-object)? ", span)})
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -35,6 +48,15 @@ def test_a_section_runs_and_prints_what_is_shown(section: str, tmp_path: Path) -
 @pytest.mark.parametrize("page", ["README.md", *PAGES])
 def test_every_block_has_a_language_that_says_how_it_is_tested(page: str) -> None:
     assert {block.language for block in blocks((ROOT / page).read_text("utf-8"))} <= LANGUAGES
+
+
+@pytest.mark.parametrize("line", [line for line in OURS if not line.startswith(("oras", "ctr"))])
+def test_a_command_that_is_shown_beside_another_tools_would_be_understood(line: str) -> None:
+    for name, *words in commands(line):
+        if name in COMMANDS and "doctor" not in words:
+            assert vars(parser_of(name).parse_args(words))
+    for asked in re.findall(r"^echo '(.*?)'", line):
+        assert parse_line(asked.encode()) is not None
 
 
 @pytest.mark.parametrize("page", PAGES)

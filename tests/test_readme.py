@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import re
-import shlex
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -13,19 +11,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from multi_fetch.cli import arguments, credentials, hosts, store
-from multi_fetch.cli.help import CommandParser
 from multi_fetch.protocol.frames import FEATURES
 from multi_fetch.registry import credential_places
 from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.hosts_file import parse_hosts
-from tests.documents import ROOT, Reader, blocks
+from tests.documents import COMMANDS, ROOT, Reader, blocks, commands, parser_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 TEXT = (ROOT / "README.md").read_text("utf-8")
-COMMANDS = {"multi-fetch": "multi_fetch", "fetch-object": "fetch_object"}
 
 
 def table(head: str) -> list[list[str]]:
@@ -62,29 +58,6 @@ def test_the_hosts_file_is_understood() -> None:
 def console_lines() -> list[str]:
     text = "".join(block.text for block in blocks(TEXT) if block.language == "console")
     return [line.removeprefix("$ ") for line in text.splitlines()]
-
-
-def commands(line: str) -> list[list[str]]:
-    """A command line of the shell as its simple commands, without redirections."""
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    found: list[list[str]] = [[]]
-    words = iter(lexer)
-    for word in words:
-        if word in {"|", "||", "&&", ";"}:
-            found.append([])
-        elif word in {"<", ">", ">>"}:
-            next(words)
-        else:
-            found[-1].append(word)
-    return found
-
-
-def parser_of(command: str) -> CommandParser:
-    module = importlib.import_module(f"multi_fetch.cli.{COMMANDS[command]}")
-    parser = module.make_parser()
-    assert isinstance(parser, CommandParser)
-    return parser
 
 
 @pytest.mark.parametrize("line", console_lines())
