@@ -174,7 +174,9 @@ class DigestMismatchError(MultiFetchError):
 
     code = "digest-mismatch"
 
-    def __init__(self, *, want: str, got: str, why: str = "it was altered on the way") -> None:
+    def __init__(
+        self, *, want: str, got: str, why: str = "it was altered on the way: fetch it again"
+    ) -> None:
         super().__init__(f"content has digest {got}, not {want} as asked: {why}")
         self.want = want
         self.got = got
@@ -196,7 +198,10 @@ class SizeMismatchError(MultiFetchError):
 
     def __init__(self, *, want: int, got: int) -> None:
         kind = "more" if got > want else "fewer"
-        super().__init__(f"content has {kind} bytes than expected: {got}, not {want}")
+        super().__init__(
+            f"content has {kind} bytes than expected: {got}, not {want}; check the size, or"
+            " fetch it again"
+        )
         self.want = want
         self.got = got
 

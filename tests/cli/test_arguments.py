@@ -75,8 +75,8 @@ def test_the_first_closed_stream_is_named() -> None:
 @pytest.mark.parametrize(
     ("stream", "words"),
     [
-        ("stdin", "cannot read stdin: Is a directory"),
-        ("stdout", "cannot write to stdout: Is a directory"),
+        ("stdin", "cannot read stdin: Is a directory; check where it leads"),
+        ("stdout", "cannot write to stdout: Is a directory; check where it leads"),
     ],
 )
 def test_a_stream_that_failed_is_told_however_deep_the_error_lies(stream: str, words: str) -> None:

@@ -17,26 +17,10 @@ from multi_fetch.errors import (
 )
 
 
-@pytest.mark.parametrize(
-    ("words", "part"),
-    [
-        ("certificate verify failed: self-signed certificate in certificate chain", "--ca-file"),
-        ("certificate verify failed: self signed certificate", "--ca-file"),
-        ("unable to get local issuer certificate", "--ca-file"),
-        ("certificate verify failed: certificate has expired", "renew"),
-        ("certificate is not yet valid", "clock"),
-        ("Hostname mismatch, certificate is not valid for 'a'", "the name that"),
-        ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "--plain-http"),
-        ("[Errno -2] Name or service not known", "spelling"),
-        ("[Errno -3] Temporary failure in name resolution", "DNS"),
-        ("Connection refused", "port"),
-        ("Network is unreachable", "network"),
-        ("'socks5://x' is no proxy", "HTTPS_PROXY"),
-        ("something else", "later"),
-    ],
-)
-def test_the_systems_words_lead_on(words: str, part: str) -> None:
-    assert part in advice_for(UnavailableError(words))
+def test_the_systems_words_come_before_the_code() -> None:
+    assert "port" in advice_for(UnavailableError("Connection refused"))
+    assert "later" in advice_for(UnavailableError("something else"))
+    assert advice_for(UnavailableError("oci:x: there is none: check the path")) == "check the path"
 
 
 @pytest.mark.parametrize(

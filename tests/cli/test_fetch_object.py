@@ -106,7 +106,7 @@ def test_a_file_that_cannot_be_written_is_told(
 ) -> None:
     assert main([remote, blob.digest, "--output", "/dev/full"]) == 1
     assert capfd.readouterr().err == (
-        "fetch-object: cannot write to /dev/full: No space left on device\n"
+        "fetch-object: cannot write to /dev/full: No space left on device; make room there\n"
     )
 
 

@@ -257,7 +257,9 @@ def test_a_full_disk_under_stdout_is_told() -> None:
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == b"multi-fetch-unpack: cannot write to stdout: No space left on device\n"
+    assert done.stderr == (
+        b"multi-fetch-unpack: cannot write to stdout: No space left on device; make room there\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

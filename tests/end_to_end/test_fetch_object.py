@@ -187,7 +187,9 @@ def test_a_stdout_that_is_full_or_closed_is_told(remote: str) -> None:
         f"{FETCH_OBJECT} {remote}:latest >&-", shell=True, capture_output=True, check=False
     )
     assert (full.returncode, closed.returncode) == (1, 2)
-    assert full.stderr == b"fetch-object: cannot write to stdout: No space left on device\n"
+    assert full.stderr == (
+        b"fetch-object: cannot write to stdout: No space left on device; make room there\n"
+    )
     assert closed.stderr.startswith(b"fetch-object: stdout is closed")
 
 

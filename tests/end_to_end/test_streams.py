@@ -228,10 +228,14 @@ def test_a_socket_whose_reader_goes_ends_the_worker(remote: str) -> None:
         (
             "</dev/null >/dev/full",
             1,
-            "multi-fetch: cannot write to stdout: No space left on device\n",
+            "multi-fetch: cannot write to stdout: No space left on device; make room there\n",
         ),
         ("0>{folder}/written >/dev/null", 1, "multi-fetch: cannot read stdin: Bad file descriptor"),
-        ("</dev/null 1</dev/null", 1, "multi-fetch: cannot write to stdout: Bad file descriptor\n"),
+        (
+            "</dev/null 1</dev/null",
+            1,
+            "multi-fetch: cannot write to stdout: Bad file descriptor; check where it leads\n",
+        ),
     ],
 )
 def test_a_stream_that_cannot_be_used_is_told(

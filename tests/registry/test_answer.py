@@ -114,7 +114,7 @@ async def test_what_breaks_while_reading_is_of_the_tree(
 async def test_an_error_tells_the_bodys_words_and_reads_no_more_than_its_limit() -> None:
     error = await answer_of(httpx.Response(404, content=b"gone")).error()
     assert isinstance(error, NotFoundError)
-    assert error.message.endswith("404 Not Found: gone")
+    assert "404 Not Found: gone; check the name" in error.message
     assert len(await answer_of(httpx.Response(404, content=plenty())).first_bytes()) == (
         MAX_ERROR_BODY_BYTES
     )

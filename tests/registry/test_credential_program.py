@@ -155,7 +155,8 @@ def test_any_output_is_an_answer_or_refused(output: bytes) -> None:
         credential = read_answer(output, program="docker-credential-x")
     except CredentialsError as error:
         assert error.message == (  # noqa: PT017 - both outcomes are right
-            "docker-credential-x ended well, but wrote no JSON with Username and Secret"
+            "docker-credential-x ended well, but wrote no JSON with Username and Secret: check that"
+            " it is a credential helper"
         )
         return
     assert credential is None or basic(credential).authorization

@@ -52,7 +52,10 @@ def test_the_registrys_own_code_and_message_are_told() -> None:
     ]
     error = refusal(404, json.dumps({"errors": entries}).encode())
     assert error.registry_code == "MANIFEST_UNKNOWN"
-    assert error.message == f"{WHAT}: 404 Not Found: MANIFEST_UNKNOWN: manifest unknown"
+    assert error.message == (
+        f"{WHAT}: 404 Not Found: MANIFEST_UNKNOWN: manifest unknown; check the name, and log in if"
+        " it is a private one"
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,7 +74,7 @@ def test_the_registrys_own_code_and_message_are_told() -> None:
 )
 def test_any_other_body_is_told_as_text(body: bytes, text: str) -> None:
     error = refusal(502, body)
-    assert error.message == f"{WHAT}: 502 Bad Gateway{text}"
+    assert error.message == f"{WHAT}: 502 Bad Gateway{text}; try again later"
     assert error.registry_code is None
 
 

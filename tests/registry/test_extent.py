@@ -120,9 +120,14 @@ def test_the_whole_of_nothing_is_nothing() -> None:
 
 def test_a_refused_range_tells_the_size_where_the_registry_does() -> None:
     told = refused_range({"content-range": "bytes */10"}, ByteRange(12, 13))
-    assert told.message == "the range 12-13 begins beyond the end of the object, which has 10 bytes"
+    assert told.message == (
+        "the range 12-13 begins beyond the end of the object, which has 10 bytes: ask for an"
+        " earlier part"
+    )
     assert told.status == 416
-    assert refused_range({}, REST).message == "the range 5- begins beyond the end of the object"
+    assert refused_range({}, REST).message == (
+        "the range 5- begins beyond the end of the object: ask for an earlier part"
+    )
 
 
 @given(text=st.text() | st.from_regex(r"bytes [0-9]{0,3}-[0-9]{0,3}/([0-9]{0,3}|\*)"))

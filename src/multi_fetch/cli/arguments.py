@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Final
 
+from multi_fetch.advice import about_file
 from multi_fetch.cli.credentials import CREDENTIALS_HELP, add_authfile_flag
 from multi_fetch.cli.help import Shown
 from multi_fetch.cli.hosts import PROXIES_HELP, add_host_flags
@@ -106,7 +107,7 @@ def stream_failure(
     if not isinstance(error, OSError) or error.filename not in {source, STDOUT_NAME, *files}:
         raise group
     verb = "read" if error.filename == source else "write to"
-    return f"cannot {verb} {error.filename}: {error.strerror}"
+    return f"cannot {verb} {error.filename}: {error.strerror}{about_file(error)}"
 
 
 def duration(text: str) -> float | None:

@@ -88,7 +88,10 @@ class Checkup:
 
     def fail_by(self, step: str, error: MultiFetchError) -> None:
         """It does not work, for this reason."""
-        self.fail(step, error.message, advice_for(error, self._host), error.code)
+        advice = advice_for(error, self._host)
+        # Where the message ends with the same advice, that is said once.
+        said = error.message.removesuffix(f"; {advice}").removesuffix(f": {advice}")
+        self.fail(step, said, advice, error.code)
 
     async def take(self, step: str, work: Callable[[], Awaitable[T]]) -> T | None:
         """Takes a step, within its time; what it raises is its finding, and None the result."""

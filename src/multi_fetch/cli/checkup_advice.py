@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
+from multi_fetch.advice import about_connection
 from multi_fetch.errors import CredentialsError
 
 if TYPE_CHECKING:
@@ -12,31 +12,7 @@ if TYPE_CHECKING:
 
     from multi_fetch.errors import MultiFetchError
 
-# What OpenSSL and the system say, and what helps. The first that is found in the words counts.
-BY_WORDS: Final[Mapping[str, str]] = {
-    r"there is no such (folder|file)": "check the path",
-    r"self.signed certificate|unable to get local issuer": (
-        "if the certificate is the right one, give its authority's with --ca-file, or in"
-        " certs.d/<registry>/ca.crt"
-    ),
-    r"certificate has expired": "the registry's operator has to renew the certificate",
-    r"not yet valid": "look at this machine's clock, or ask the registry's operator",
-    r"[Hh]ostname mismatch|IP address mismatch": (
-        "use the name that the certificate is for, or ask the registry's operator"
-    ),
-    r"WRONG_VERSION_NUMBER|wrong version number|HTTP_REQUEST|packet length": (
-        "the port speaks no TLS: if that is meant so, add --plain-http"
-    ),
-    r"Name or service not known|No address associated|not known|getaddrinfo": (
-        "check the name's spelling and this machine's DNS; behind a proxy, set HTTPS_PROXY"
-    ),
-    r"Temporary failure in name resolution": (
-        "this machine's DNS does not answer: check the network"
-    ),
-    r"refused": "nothing listens there: check the port, and whether the registry runs",
-    r"unreachable|No route": "check this machine's network, VPN and firewall; or set HTTPS_PROXY",
-    r"proxy": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY",
-}
+CHECK_THE_PATH: Final = "check the path"
 
 BY_CODE: Final[Mapping[str, str]] = {
     "unauthorized": "log in with 'docker login {host}' or 'podman login {host}'",
@@ -61,8 +37,8 @@ def advice_for(error: MultiFetchError, host: str = "") -> str:
     """
     if isinstance(error, CredentialsError):
         return f"mend or remove {error.path}" if error.path else "run the credential helper by hand"
-    if error.status is None:
-        for pattern, advice in BY_WORDS.items():
-            if re.search(pattern, error.message):
-                return advice
+    if error.status is None and (advice := about_connection(error.message)):
+        return advice
+    if error.message.endswith(CHECK_THE_PATH):
+        return CHECK_THE_PATH
     return BY_CODE.get(error.code, "").format(host=host.rpartition("://")[2])

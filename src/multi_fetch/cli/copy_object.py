@@ -85,7 +85,9 @@ class Copy:
                 return
             target, self._pinned = further, None
         raise UnsupportedError(
-            f"{self._request.object} is an index of indexes, more than {MAX_INDEX_DEPTH} deep"
+            f"{self._request.object} is an index of indexes, more than {MAX_INDEX_DEPTH} deep:"
+            " ask for an inner one by"
+            " its digest"
         )
 
     async def _describe(self, remote: Remote, target: Target) -> Target | None:

@@ -179,7 +179,9 @@ async def _run(
         for host in reached["hosts"]:
             is_usable |= await check_host(Checkup(report, host.url), host, asking)
     if scope.cancelled_caught:
-        error = DeadlineExceededError(f"not done when the timeout of {seconds:g} s was over")
+        error = DeadlineExceededError(
+            f"not done when the timeout of {seconds:g} s was over: raise it"
+        )
         Checkup(report).fail_by("timeout", error)
     return is_usable
 

@@ -221,7 +221,7 @@ async def _run(run: Run) -> int:
         error = RequestCancelledError(f"ended by {signal.Signals(ended_by).name}")
     elif scope.cancelled_caught:
         error = DeadlineExceededError(
-            f"not done when the timeout of {timeout_seconds:g} s was over"
+            f"not done when the timeout of {timeout_seconds:g} s was over: raise it"
         )
     if error is None:
         return SUCCESS

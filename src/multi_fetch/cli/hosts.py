@@ -98,7 +98,7 @@ def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
     from multi_fetch.registry.hosts import NOBODY, load_hosts
 
     if arguments.key_file and not arguments.cert_file:
-        raise HostsError("--key-file is nothing without --cert-file")
+        raise HostsError("--key-file is nothing without --cert-file: add that")
     # A layout has no host, but foreign URLs may be asked beside it.
     beside = [NOBODY] if arguments.foreign_urls else []
     found = beside if ref.scheme else load_hosts(folders_of(arguments), ref.hostname)

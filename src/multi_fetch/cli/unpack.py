@@ -14,6 +14,7 @@ from base64 import b64encode
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Final
 
+from multi_fetch.advice import about_file
 from multi_fetch.cli.help import CommandParser, Shown, Texts
 from multi_fetch.cli.unpack_session import Unpacker, reason
 from multi_fetch.cli.unpack_sinks import STDOUT, Folder, Listing
@@ -42,6 +43,8 @@ STDOUT_CLOSED: Final = 128 + signal.SIGPIPE
 READ_BYTES: Final = 1024 * 1024
 
 NAMINGS: Final = ("digest", "id", "tag")
+
+ADVICE: Final = "; check that stdin is what multi-fetch wrote, with --format msgpack"
 
 # Longer content is shown by its size and digest, as in tests/vectors.
 MAX_SHOWN_BYTES: Final = 1024
@@ -99,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.by is not None and (arguments.list or arguments.frames):
-        parser.error("--by is about files: not allowed with --list and --frames")
+        parser.error("--by is about files: leave it out with --list and --frames")
     if problem := _stream_problem():
         complain(problem)
         return USAGE
@@ -115,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return STDOUT_CLOSED
     except OSError as error:
-        complain(f"cannot write to stdout: {error.strerror}")
+        complain(f"cannot write to stdout: {error.strerror}{about_file(error)}")
         return FAILURE
     return _fill(arguments.into, arguments.by or "digest")
 
@@ -124,7 +127,7 @@ def _fill(into: str, by: NameBy) -> int:
     try:
         folder = Folder(into, by)
     except OSError as error:
-        complain(f"the folder of --into cannot be used: {reason(error)}")
+        complain(f"the folder of --into cannot be used: {reason(error)}: name another")
         return USAGE
     with closing(folder):
         return _unpack(Unpacker(folder, complain), lambda: None)
@@ -148,9 +151,9 @@ def _unpack(unpacker: Unpacker, flush: Callable[[], None]) -> int:
             unpacker.take(frame)
         is_whole = unpacker.is_over
         if not is_whole:
-            complain("the stream ended before its bye: requests may be without an answer")
+            complain("the stream ended before its bye: ask again for what is missing")
     except MalformedFrameError as error:
-        complain(f"the stream is refused: {error}")
+        complain(f"the stream is refused: {error}{ADVICE}")
     unpacker.cut()
     flush()
     return SUCCESS if is_whole and not unpacker.failed else FAILURE
@@ -163,7 +166,7 @@ def _show(listing: Listing) -> int:
         for frame in _frames(FrameDecoder(), listing.flush):
             listing.show(_shown(frame))
     except MalformedFrameError as error:
-        complain(f"the stream is refused: {error}")
+        complain(f"the stream is refused: {error}{ADVICE}")
         status = FAILURE
     listing.flush()
     return status
@@ -206,7 +209,9 @@ def _read() -> bytes:
             # It came to us non-blocking, and others may share it: it stays so.
             select.select([STDIN], [], [])
         except OSError as error:
-            raise CutStreamError(f"stdin cannot be read: {error.strerror}") from error
+            raise CutStreamError(
+                f"stdin cannot be read: {error.strerror}: check where it comes from"
+            ) from error
 
 
 def _end(number: int, frame: FrameType | None) -> None:

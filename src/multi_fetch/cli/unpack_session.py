@@ -183,7 +183,9 @@ class Unpacker:
             MalformedFrameError: the stream breaks the protocol, and is of no more use.
         """
         if isinstance(frame, Hello) and frame.version != PROTOCOL_VERSION:
-            raise MalformedFrameError(f"version {frame.version} is not known here")
+            raise MalformedFrameError(
+                f"version {frame.version} is not known here: use one release of both"
+            )
         self._lives.take(frame)
         match frame:
             case Begin():

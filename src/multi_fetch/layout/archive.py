@@ -67,7 +67,9 @@ class Archive:
             try:
                 fd = os.open(self._path, OPEN_FLAGS)
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise UnavailableError(f"{self.name}: there is no such file") from error
+                raise UnavailableError(
+                    f"{self.name}: there is no such file: check the path"
+                ) from error
             if stat.S_ISDIR(os.fstat(fd).st_mode):
                 os.close(fd)
                 raise UnavailableError(f"{self.name} is a folder: write oci:<folder>")
@@ -86,15 +88,19 @@ class Archive:
         for _ in range(MAX_LINKS):
             member = None if where is None else members.get(where)
             if member is None:
-                raise NotFoundError(f"there is no {full_name}")
+                raise NotFoundError(f"there is no {full_name}: check that it is a whole image")
             if member.kind is Kind.FILE:
                 return member
             if member.kind is Kind.SPARSE:
                 raise UnsupportedError(f"{full_name} is a sparse file: pack the archive without -S")
             if member.kind is Kind.OTHER:
-                raise RegistryError(f"{full_name} is no regular file")
+                raise RegistryError(f"{full_name} is no regular file: pack it anew")
             assert where is not None
             where = normal(posixpath.join(posixpath.dirname(where), member.target))
             if where is None:
-                raise DeniedError(f"{full_name} lies outside: a symbolic link leads to it")
-        raise DeniedError(f"{full_name} may not be read: its symbolic links lead in a circle")
+                raise DeniedError(
+                    f"{full_name} lies outside, where a symbolic link leads: pack it anew"
+                )
+        raise DeniedError(
+            f"{full_name} may not be read: its symbolic links lead in a circle: pack it anew"
+        )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import COPY_AGAIN
 from multi_fetch.errors import (
     MultiFetchError,
     NotFoundError,
@@ -177,7 +178,9 @@ class Contents:
         try:
             return self._source.open(name)
         except NotFoundError as error:
-            raise NotFoundError(f"{self._source.name} has no {digest}: no file {name}") from error
+            raise NotFoundError(
+                f"{self._source.name} has no {digest}: no file {name}{COPY_AGAIN}"
+            ) from error
 
     def _named(self, wanted: Wanted) -> Descriptor | None:
         known = self._read_index()
@@ -209,13 +212,14 @@ class Contents:
             return self._source.open(name)
         except NotFoundError as error:
             raise RegistryError(
-                f"{self._source.name} is no OCI image layout: there is no {name}"
+                f"{self._source.name} is no OCI image layout: there is no {name}: check the path"
             ) from error
 
     def _read(self, part: Part, name: str, limit: int) -> bytes:
         if part.size > limit:
             raise TooLargeError(
-                f"{name} in {self._source.name} has {part.size} bytes, more than {limit}"
+                f"{name} in {self._source.name} has {part.size} bytes, more than"
+                f" {limit}{COPY_AGAIN}"
             )
         with translated(f"{name} in {self._source.name}"):
             return part.read(part.size)
@@ -243,7 +247,7 @@ class Contents:
             with closing(self._source.open(blob_name(outer.digest))) as part:
                 content = self._read(part, outer.digest, MAX_MANIFEST_BYTES)
             if not _is_intact(outer.digest, content):
-                raise RegistryError(f"{outer.digest} is damaged")
+                raise RegistryError(f"{outer.digest} is damaged{COPY_AGAIN}")
             return parse_manifest(content, outer.media_type).manifests or ()
         except NotFoundError:
             return ()  # image-layout.md: content may be missing here and be had from elsewhere
@@ -263,7 +267,7 @@ def _describe(wanted: Wanted, named: Descriptor | None, digest: Digest, part: Pa
     if is_manifest(media_type):
         if part.size > MAX_MANIFEST_BYTES:
             raise TooLargeError(
-                f"the manifest has {part.size} bytes; the limit is {MAX_MANIFEST_BYTES}"
+                f"the manifest has {part.size} bytes; the limit is {MAX_MANIFEST_BYTES}{COPY_AGAIN}"
             )
         content = part.read(part.size)
         media_type = _checked_type(media_type, digest, content, is_hint=named is None)
@@ -282,7 +286,7 @@ def _checked_type(media_type: str, digest: Digest, content: bytes, *, is_hint: b
         if not is_hint:
             raise RegistryError(
                 f"the manifest is of mediaType {own_type}, but the layout's index says"
-                f" {media_type}: image-spec wants them to be the same"
+                f" {media_type}: image-spec wants them to be the same{COPY_AGAIN}"
             )
         media_type = own_type
     if media_type in SCHEMA1_TYPES:

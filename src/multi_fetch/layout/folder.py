@@ -12,6 +12,7 @@ from errno import ELOOP, EMLINK, ENOTDIR
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from multi_fetch.advice import COPY_AGAIN
 from multi_fetch.errors import DeniedError, UnavailableError
 from multi_fetch.layout.part import OPEN_FLAGS, part_of, translated
 
@@ -53,10 +54,12 @@ class Folder:
             try:
                 return os.open(self._path, OPEN_FLAGS | os.O_DIRECTORY)
             except FileNotFoundError as error:
-                raise UnavailableError(f"{self.name}: there is no such folder") from error
+                raise UnavailableError(
+                    f"{self.name}: there is no such folder: check the path"
+                ) from error
             except NotADirectoryError as error:
                 raise UnavailableError(
-                    f"{self.name} is no folder; a tar file is oci-archive:<file>"
+                    f"{self.name} is no folder: for a tar file, write oci-archive:<file>"
                 ) from error
 
     def _open_below(self, root: int, name: str, full_name: str) -> int:
@@ -68,7 +71,7 @@ class Folder:
         top = os.path.realpath(self._path)
         real = os.path.realpath(os.path.join(top, name))  # noqa: PTH118 - of text
         if os.path.commonpath([top, real]) != top:
-            raise DeniedError(f"{full_name} lies outside: a symbolic link leads to it")
+            raise DeniedError(f"{full_name} lies outside, where a symbolic link leads{COPY_AGAIN}")
         return _walk(root, os.path.relpath(real, top).split("/"))
 
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, EPERM
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
+from multi_fetch.advice import COPY_AGAIN, TRY_LATER
 from multi_fetch.errors import DeniedError, NotFoundError, RegistryError, UnavailableError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def part_of(fd: int, name: str) -> Part:
         on_error.callback(os.close, fd)
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
-            raise RegistryError(f"{name} is no regular file")
+            raise RegistryError(f"{name} is no regular file{COPY_AGAIN}")
         on_error.pop_all()
     stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
     return Part(fd, stamp, first=0, size=status.st_size)
@@ -132,9 +133,11 @@ def translated(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in ABSENT:
-            raise NotFoundError(f"there is no {name}") from error
+            raise NotFoundError(f"there is no {name}{COPY_AGAIN}") from error
         if error.errno in REFUSED:
-            raise DeniedError(f"{name} may not be read: {error.strerror}") from error
+            raise DeniedError(
+                f"{name} may not be read: {error.strerror}: check its mode"
+            ) from error
         if error.errno == ENXIO:
-            raise RegistryError(f"{name} is no regular file") from error
-        raise UnavailableError(f"{name} cannot be read: {error.strerror}") from error
+            raise RegistryError(f"{name} is no regular file{COPY_AGAIN}") from error
+        raise UnavailableError(f"{name} cannot be read: {error.strerror}{TRY_LATER}") from error

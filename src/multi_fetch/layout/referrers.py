@@ -9,6 +9,7 @@ import logging
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from multi_fetch.advice import COPY_AGAIN
 from multi_fetch.errors import MultiFetchError, RegistryError
 from multi_fetch.layout.part import translated
 from multi_fetch.limits import MAX_MANIFEST_BYTES
@@ -46,5 +47,5 @@ def _read(contents: Contents, manifest: Descriptor) -> Referrer:
     with closing(contents.open(manifest).part) as part, translated(manifest.digest):
         content = part.read(MAX_MANIFEST_BYTES)
     if digest_of(content, manifest.digest.algorithm) != manifest.digest:
-        raise RegistryError(f"{manifest.digest} is damaged, or too large")
+        raise RegistryError(f"{manifest.digest} is damaged, or too large{COPY_AGAIN}")
     return parse_referrer(content)

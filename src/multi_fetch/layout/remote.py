@@ -16,7 +16,7 @@ from multi_fetch.layout.contents import Contents, Wanted
 from multi_fetch.layout.loan import Loan, Threads
 from multi_fetch.layout.referrers import referrers_among
 from multi_fetch.oci.digest import parse_digest
-from multi_fetch.oci.reference import TAG
+from multi_fetch.oci.reference import TAG, TAG_FORM
 from multi_fetch.oci.referrer import REFERRER_TYPES
 from multi_fetch.remotes import Opened, Report, Resolved
 
@@ -123,14 +123,16 @@ class LayoutRemote:
 
     def _want(self, ref: Reference, media_types: Sequence[str], size: int | None) -> Wanted:
         if ref.locator != self._locator:
-            raise InvalidReferenceError(f"{ref} is not in {self._locator}")
+            raise InvalidReferenceError(f"{ref} is not in {self._locator}: open its own remote")
         media_type = media_types[0] if media_types else ""
         if ref.digest:
             return Wanted("", parse_digest(ref.digest), media_type, size)
         if not ref.tag:
             raise ObjectRequiredError(f"{ref} names no object: append :<tag> or @<digest>")
         if not TAG.fullmatch(ref.tag):
-            raise InvalidReferenceError(f"{str(ref)[:300]!r}: {ref.tag[:140]!r} is not a tag")
+            raise InvalidReferenceError(
+                f"{str(ref)[:300]!r}: {ref.tag[:140]!r} is not a tag: {TAG_FORM}"
+            )
         return Wanted(ref.tag, None, media_type, size)
 
 
@@ -177,7 +179,7 @@ def bounds(byte_range: ByteRange | None, size: int) -> tuple[int, int]:
         last = "" if byte_range.last is None else byte_range.last
         raise InvalidRequestError(
             f"the range {byte_range.first}-{last} begins beyond the end of the object, which has"
-            f" {size} bytes"
+            f" {size} bytes: ask for an earlier part"
         )
     return byte_range.first, size if byte_range.last is None else min(size, byte_range.last + 1)
 

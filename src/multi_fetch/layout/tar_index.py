@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import COPY_AGAIN
 from multi_fetch.errors import RegistryError, TooLargeError, UnsupportedError
 from multi_fetch.limits import MAX_ARCHIVE_FILES, MAX_TAR_EXTENSION_BYTES
 
@@ -118,7 +119,7 @@ def index_archive(read: Callable[[int, int], bytes], size: int) -> dict[str, Mem
             following = _Told()
         offset = content + (0 if flag in BARE else -(-length // BLOCK_BYTES) * BLOCK_BYTES)
     if not members and offset == 0:
-        raise RegistryError("the file is no tar archive: it has no header")
+        raise RegistryError(f"the file is no tar archive: it has no header{COPY_AGAIN}")
     return members
 
 
@@ -154,7 +155,9 @@ def _number(field: bytes, offset: int) -> int:
 
 
 def _damaged(offset: int) -> RegistryError:
-    return RegistryError(f"the file is no tar archive, or damaged: no header at byte {offset}")
+    return RegistryError(
+        f"the file is no tar archive, or damaged: no header at byte {offset}{COPY_AGAIN}"
+    )
 
 
 def _text(field: bytes) -> str:
@@ -165,11 +168,11 @@ def _extension(read: Callable[[int, int], bytes], first: int, size: int) -> byte
     if size > MAX_TAR_EXTENSION_BYTES:
         raise TooLargeError(
             f"a name or extended header in the archive has {size} bytes, more than"
-            f" {MAX_TAR_EXTENSION_BYTES}"
+            f" {MAX_TAR_EXTENSION_BYTES}: unpack it, and write oci:<folder>"
         )
     content = read(size, first)
     if len(content) < size:
-        raise RegistryError("the archive was cut within a header")
+        raise RegistryError(f"the archive was cut within a header{COPY_AGAIN}")
     return content
 
 
@@ -188,7 +191,7 @@ def _take_pax(told: _Told, content: bytes) -> None:
         match = RECORD.match(content, position)
         end = position + int(match[1]) if match else 0
         if match is None or end > len(content) or content[end - 1 : end] != b"\n":
-            raise RegistryError("an extended header in the archive is damaged")
+            raise RegistryError(f"an extended header in the archive is damaged{COPY_AGAIN}")
         keyword, _, value = content[match.end() : end - 1].partition(b"=")
         position = end
         if keyword == b"path":
@@ -197,7 +200,9 @@ def _take_pax(told: _Told, content: bytes) -> None:
             told.link = _text(value)
         elif keyword == b"size":
             if not value.isdigit() or len(value) > 18:
-                raise RegistryError("an extended header in the archive has a size that is none")
+                raise RegistryError(
+                    f"an extended header in the archive has a size that is none{COPY_AGAIN}"
+                )
             told.size = int(value)
         elif keyword.startswith(b"GNU.sparse."):
             told.is_sparse = True
@@ -228,7 +233,10 @@ def _add(
         member = Member(Kind.OTHER)
     members[key] = member
     if len(members) > MAX_ARCHIVE_FILES:
-        raise TooLargeError(f"the archive has more than {MAX_ARCHIVE_FILES} files")
+        raise TooLargeError(
+            f"the archive has more than {MAX_ARCHIVE_FILES} files: unpack it, and write"
+            " oci:<folder>"
+        )
 
 
 def normal(path: str) -> str | None:

@@ -86,7 +86,7 @@ def parse_digest(text: str) -> Digest:
         digits = registered.pattern.partition("{")[2].rstrip("}")
         raise InvalidDigestError(
             f"{quote(text)} is not a digest: {algorithm} has {digits} lower-case hex digits,"
-            f" here are {len(encoded)} characters"
+            f" here are {len(encoded)} characters: write it whole"
         )
     return Digest(text)
 
@@ -101,7 +101,7 @@ def new_hasher(algorithm: str) -> Hasher:
     if make is None:
         raise UnsupportedError(
             f"content cannot be verified: digest algorithm {algorithm!r} is not supported"
-            f" (supported: {', '.join(sorted(_HASHERS))})"
+            f" (supported: {', '.join(sorted(_HASHERS))}): use one of these"
         )
     return make()
 

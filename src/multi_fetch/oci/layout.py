@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import COPY_AGAIN
 from multi_fetch.errors import (
     InvalidReferenceError,
     InvalidRequestError,
@@ -94,11 +95,11 @@ def check_marker(content: Chunk) -> None:
     try:
         marker = _marker_decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RegistryError(f"{MARKER_FILE} cannot be read: {error}") from error
+        raise RegistryError(f"{MARKER_FILE} cannot be read: {error}{COPY_AGAIN}") from error
     if marker.image_layout_version != LAYOUT_VERSION:
         raise UnsupportedError(
             f"{MARKER_FILE} says layout version {quote(marker.image_layout_version)},"
-            f" not {LAYOUT_VERSION}"
+            f" not {LAYOUT_VERSION}{COPY_AGAIN}"
         )
 
 
@@ -112,10 +113,11 @@ def parse_layout_index(content: Chunk, name: str = INDEX_FILE) -> LayoutIndex:
     try:
         manifests = _index_decoder.decode(content).manifests
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RegistryError(f"{name} cannot be read: {error}") from error
+        raise RegistryError(f"{name} cannot be read: {error}{COPY_AGAIN}") from error
     if len(manifests) > MAX_LAYOUT_ENTRIES:
         raise TooLargeError(
-            f"{name} names {len(manifests)} objects, more than {MAX_LAYOUT_ENTRIES}"
+            f"{name} names {len(manifests)} objects, more than {MAX_LAYOUT_ENTRIES}: make"
+            " several layouts of it"
         )
     tags: dict[str, Descriptor] = {}
     for each in manifests:

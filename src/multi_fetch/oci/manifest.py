@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import PUSH_AGAIN
 from multi_fetch.errors import InvalidDigestError, RegistryError, TooLargeError, UnsupportedError
 from multi_fetch.limits import (
     MAX_CHILDREN,
@@ -63,20 +64,25 @@ def parse_manifest(content: Chunk, media_type: str) -> Manifest:
         TooLargeError: it names more than MAX_CHILDREN objects, or says too much of them.
     """
     if media_type in SCHEMA1_TYPES:
-        raise UnsupportedError(f"{media_type} is Docker's schema 1, which is not supported")
+        raise UnsupportedError(
+            f"{media_type} is Docker's schema 1, which is not supported{PUSH_AGAIN}"
+        )
     text = bytes(content)
     if max(text.count(b":"), text.count(b",")) > MAX_MANIFEST_COLONS:
-        raise TooLargeError(f"the manifest has more than {MAX_MANIFEST_COLONS} fields")
+        raise TooLargeError(f"the manifest has more than {MAX_MANIFEST_COLONS} fields{PUSH_AGAIN}")
     try:
         manifest = _decoder.decode(content)
     except (msgspec.DecodeError, InvalidDigestError, UnicodeDecodeError, RecursionError) as error:
-        raise RegistryError(f"the manifest cannot be read: {error}") from error
+        raise RegistryError(f"the manifest cannot be read: {error}{PUSH_AGAIN}") from error
     children = manifest.children()
     if len(children) > MAX_CHILDREN:
-        raise TooLargeError(f"the manifest names {len(children)} objects, more than {MAX_CHILDREN}")
+        raise TooLargeError(
+            f"the manifest names {len(children)} objects, more than {MAX_CHILDREN}{PUSH_AGAIN}"
+        )
     if sum(map(_extras, children)) > MAX_MANIFEST_ANNOTATIONS:
         raise TooLargeError(
             f"the manifest has more than {MAX_MANIFEST_ANNOTATIONS} annotations of what it names"
+            f"{PUSH_AGAIN}"
         )
     for child in children:
         check_named(child, "the manifest")
@@ -96,9 +102,11 @@ def check_named(descriptor: Descriptor, where: str) -> None:
         RegistryError: its size is none, or its media type too long; the message says where.
     """
     if descriptor.size is None or not 0 <= descriptor.size <= MAX_SIZE:
-        raise RegistryError(f"{where} names {descriptor.digest} with no size")
+        raise RegistryError(f"{where} names {descriptor.digest} with no size{PUSH_AGAIN}")
     if len(descriptor.media_type) > MAX_MEDIA_TYPE_CHARACTERS:
-        raise RegistryError(f"{where} names {descriptor.digest} with too long a media type")
+        raise RegistryError(
+            f"{where} names {descriptor.digest} with too long a media type{PUSH_AGAIN}"
+        )
 
 
 _decoder = msgspec.json.Decoder(Manifest, dec_hook=decode_hook)

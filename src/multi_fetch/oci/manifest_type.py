@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import PUSH_AGAIN
 from multi_fetch.errors import RegistryError
 from multi_fetch.oci.media_types import DOCKER_SCHEMA1, OCI_INDEX, OCI_MANIFEST, is_media_type
 
@@ -52,7 +53,7 @@ def declared_type(fields: Fields) -> str:
     except (msgspec.DecodeError, UnicodeDecodeError):  # a Raw's text has not been looked at
         value = None
     if not isinstance(value, str) or (value and not is_media_type(value)):
-        raise RegistryError("the manifest's mediaType is no media type")
+        raise RegistryError(f"the manifest's mediaType is no media type{PUSH_AGAIN}")
     return value.lower()
 
 

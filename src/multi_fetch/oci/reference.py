@@ -33,6 +33,10 @@ from multi_fetch.oci.quote import quote
 # distribution-spec, "Pulling manifests": a tag is [a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}
 TAG = re.compile(rf"[a-zA-Z0-9_][a-zA-Z0-9._-]{{0,{MAX_TAG_CHARACTERS - 1}}}")
 
+# What to write instead.
+FORM: Final = "write <host>/<repository>[:<tag>][@<digest>]"
+TAG_FORM: Final = "write letters, digits, and _ . - behind the first"
+
 # distribution-spec, "Pulling manifests": <name>
 NAME = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
@@ -138,11 +142,13 @@ def parse_reference(text: str) -> Reference:
     path, found = rest[: start.start()], rest[start.start() :].removeprefix(":")
     segments = [segment for segment in path.split("/") if segment]
     if "." in segments or ".." in segments:
-        raise InvalidReferenceError(f"{quote(text)} is not a reference: its path has a dot segment")
+        raise InvalidReferenceError(
+            f"{quote(text)} is not a reference: its path has a dot segment; {FORM}"
+        )
     if not segments:
-        raise InvalidReferenceError(f"{quote(text)} names no repository behind its host")
+        raise InvalidReferenceError(f"{quote(text)} names no repository behind its host; {FORM}")
     if not found:
-        raise ObjectRequiredError(f"{quote(text)} names no object behind its ':'")
+        raise ObjectRequiredError(f"{quote(text)} names no object behind its ':'; {FORM}")
     return Reference("/".join([host, *segments]), found)
 
 
@@ -170,7 +176,7 @@ def parse_familiar(text: str) -> Reference:
     _check_name(name, text)
     if colon and not TAG.fullmatch(tag):
         raise InvalidReferenceError(
-            f"{quote(text)} is not a reference: {quote(tag, text)} is not a tag"
+            f"{quote(text)} is not a reference: {quote(tag, text)} is not a tag: {TAG_FORM}"
         )
     if at:
         _check_digest(digest, text)
@@ -197,7 +203,7 @@ def parse_remote(text: str) -> Reference:
     if len(rest) > MAX_PATH_CHARACTERS or not rest.isprintable():
         raise InvalidReferenceError(
             f"{quote(text)} is not a layout: its path is longer than {MAX_PATH_CHARACTERS}"
-            " characters, no UTF-8, or has control characters"
+            " characters, no UTF-8, or has control characters: choose another"
         )
     return _parse_layout(scheme, rest, text)
 
@@ -241,7 +247,8 @@ def _refuse_strange_characters(text: str) -> None:
         )
     if not text or not all("!" <= character <= "~" for character in text):
         raise InvalidReferenceError(
-            f"{quote(text)} is not a reference: empty, or with blanks or non-ASCII characters"
+            f"{quote(text)} is not a reference: empty, or with blanks or non-ASCII characters;"
+            f" {FORM}"
         )
 
 
@@ -256,7 +263,7 @@ def _split_host(name: str) -> tuple[str, str]:
 def _check_host(host: str, text: str) -> None:
     if len(host) > MAX_HOST_CHARACTERS or not HOST.fullmatch(host):
         raise InvalidReferenceError(
-            f"{quote(text)} is not a reference: {quote(host, text)} is not a host"
+            f"{quote(text)} is not a reference: {quote(host, text)} is not a host; {FORM}"
         )
 
 
@@ -264,10 +271,11 @@ def _check_digest(digest: str, text: str) -> None:
     try:
         encoded = parse_digest(digest).encoded
     except InvalidDigestError as error:
-        raise InvalidReferenceError(f"{quote(text)} is not a reference: {error}") from error
+        raise InvalidReferenceError(f"{quote(text)} is not a reference: {error}; {FORM}") from error
     if len(encoded) < MIN_ENCODED_CHARACTERS:
         raise InvalidReferenceError(
-            f"{quote(text)} is not a reference: the digest behind its @ is too short"
+            f"{quote(text)} is not a reference: the digest behind its @ is too short: write it"
+            " whole"
         )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import PUSH_AGAIN
 from multi_fetch.errors import RegistryError
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.media_types import OCI_ARTIFACT_MANIFEST, OCI_INDEX, OCI_MANIFEST
@@ -63,7 +64,7 @@ def parse_referrer(content: Chunk) -> Referrer:
     try:
         return _decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RegistryError(f"the manifest cannot be read: {error}") from error
+        raise RegistryError(f"the manifest cannot be read: {error}{PUSH_AGAIN}") from error
 
 
 _decoder = msgspec.json.Decoder(Referrer)

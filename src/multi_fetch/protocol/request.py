@@ -150,16 +150,20 @@ def parse_line(line: bytes, names: Names = IN_REPOSITORY) -> Request | Control |
         InvalidRequestError: the line is too long, no UTF-8, or names no object or hint.
     """
     if len(line) > MAX_LINE_BYTES:
-        raise InvalidRequestError(f"the line is longer than {MAX_LINE_BYTES} bytes")
+        raise InvalidRequestError(
+            f"the line is longer than {MAX_LINE_BYTES} bytes: leave hints out"
+        )
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidRequestError(f"the line is not UTF-8 (at byte {error.start + 1})") from error
+        raise InvalidRequestError(
+            f"the line is not UTF-8 (at byte {error.start + 1}): write it so"
+        ) from error
     text = text.removesuffix("\n").removesuffix("\r").strip(" \t")
     if not text or text.startswith("#"):
         return None
     if found := CONTROL_CHARACTER.search(text):
-        raise InvalidRequestError(f"the line has a control character, {found[0]!r}")
+        raise InvalidRequestError(f"the line has a control character, {found[0]!r}: leave it out")
     first, *rest = BLANKS.split(text)
     if first == f"!{Listing.TAGS.value}":
         return _parse_tags(rest, names)
@@ -191,11 +195,17 @@ def parse_request(text: str, hints: Sequence[str], names: Names = IN_REPOSITORY)
     request = Request(object=text, locator=name.locator, tag=name.tag, digest=name.digest)
     request = _take_hints(request, hints, _HINTS)
     if request.byte_range is not None and request.children is not Children.NONE:
-        raise InvalidRequestError("the hints range: and children: do not go together")
+        raise InvalidRequestError(
+            "the hints range: and children: do not go together: leave one out"
+        )
     if request.byte_range is not None and request.platform is not None:
-        raise InvalidRequestError("the hints range: and platform: do not go together")
+        raise InvalidRequestError(
+            "the hints range: and platform: do not go together: leave one out"
+        )
     if request.pin is not None and request.digest not in {None, request.pin}:
-        raise InvalidRequestError("the hint digest: differs from the digest that is asked for")
+        raise InvalidRequestError(
+            "the hint digest: differs from the digest that is asked for: leave one out"
+        )
     return request
 
 
@@ -241,7 +251,7 @@ def _take_hints(
             request = take(request, match["content"])
         elif request.listing is not None and match["type"] in _HINTS:
             raise InvalidRequestError(
-                f"the hint {match['type']}: does not go with !{request.listing.value}"
+                f"the hint {match['type']}: does not go with !{request.listing.value}: leave it out"
             )
     return request
 
@@ -250,7 +260,9 @@ def _media_type(request: Request, content: str) -> Request:
     if not is_media_type(content):
         raise InvalidRequestError(f"{quote(content)} is not a media type: write <type>/<subtype>")
     if len(request.media_types) >= MAX_MEDIA_TYPES:
-        raise InvalidRequestError(f"the hint mediatype: is given more than {MAX_MEDIA_TYPES} times")
+        raise InvalidRequestError(
+            f"the hint mediatype: is given more than {MAX_MEDIA_TYPES} times: give fewer"
+        )
     return replace(request, media_types=(*request.media_types, content.lower()))
 
 
@@ -258,7 +270,7 @@ def _size(request: Request, content: str) -> Request:
     if not SIZE.fullmatch(content):
         raise InvalidRequestError(f"{quote(content)} is not a size: write a number of bytes")
     if request.size not in {None, int(content)}:
-        raise InvalidRequestError("the hint size: is given twice, and differs")
+        raise InvalidRequestError("the hint size: is given twice, and differs: leave one out")
     return replace(request, size=int(content))
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError
 from multi_fetch.limits import ERROR_BODY_SECONDS, MAX_ERROR_BODY_BYTES
 from multi_fetch.registry.api import content_length, redacted
@@ -73,7 +74,8 @@ class Answer:
         """The error of a body that is encoded; it is returned."""
         return RegistryError(
             f"{self.what}: the content is encoded ({printable(self.encoding, 40)}) though that was"
-            " not asked for: its digest is over the bytes as stored",
+            " not asked for, and its digest is over the bytes as stored: go around the proxy or"
+            " cache that does it",
             status=self.status,
         )
 
@@ -128,7 +130,8 @@ class Answer:
                 else:
                     return bytes(body)
         raise TooLargeError(
-            f"{self.what}: the answer is larger than {limit} bytes", status=self.status
+            f"{self.what}: the answer is larger than {limit} bytes{TELL_OPERATOR}",
+            status=self.status,
         )
 
     async def first_bytes(self) -> bytes:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import InvalidDigestError, RegistryError
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.media_types import (
@@ -109,7 +110,9 @@ def content_digest(headers: Mapping[str, str]) -> Digest | None:
     try:
         return parse_digest(text)
     except InvalidDigestError as error:
-        raise RegistryError(f"the registry's Docker-Content-Digest is wrong: {error}") from error
+        raise RegistryError(
+            f"the registry's Docker-Content-Digest is wrong: {error}{TELL_OPERATOR}"
+        ) from error
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
@@ -122,7 +125,9 @@ def content_length(headers: Mapping[str, str]) -> int | None:
     if text is None:
         return None
     if not CONTENT_LENGTH.fullmatch(text):
-        raise RegistryError(f"the registry's Content-Length is no number of bytes: {text[:80]!r}")
+        raise RegistryError(
+            f"the registry's Content-Length is no number of bytes: {text[:80]!r}{TELL_OPERATOR}"
+        )
     return int(text)
 
 

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import CredentialsError, MultiFetchError, RegistryError
 from multi_fetch.limits import DEFAULT_TOKEN_LIFETIME_SECONDS, TOKEN_RENEWAL_SHARE
 from multi_fetch.registry.api import redacted
@@ -153,7 +154,9 @@ def _bytes(secret: str) -> bytes:
         CredentialsError: it has half a character. A UnicodeEncodeError would quote the secret.
     """
     if HALVES.search(secret):
-        raise CredentialsError("the user name or the password is no text that can be sent")
+        raise CredentialsError(
+            "the user name or the password is no text that can be sent: log in again"
+        )
     return secret.encode("utf-8", "surrogateescape")
 
 
@@ -229,17 +232,18 @@ def _place_of(realm: str, *, host: Host, is_registry_inside: bool) -> Place:
     if target is None or not target.port or has_user:
         shown = realm.rpartition("@")[2][:200]
         raise RegistryError(
-            f"{host.authority} names a token service that is no http URL: {shown!r}"
+            f"{host.authority} names a token service that is no http URL: {shown!r}{TELL_OPERATOR}"
         )
     where = printable(redacted(realm), 200)
     if target.scheme == "http" and host.scheme == "https":
         raise RegistryError(
             f"{host.authority} names a token service without https, {where}: nothing is sent there"
+            f"{TELL_OPERATOR}"
         )
     if is_inside(target.host) and not is_registry_inside:
         raise RegistryError(
             f"{host.authority} names a token service in a private network, {where}:"
-            " nothing is sent there"
+            f" nothing is sent there{TELL_OPERATOR}"
         )
     is_own = target == parse_url(host.url).origin  # which the user has named
     return Place.ANYWHERE if is_own or is_registry_inside else Place.OUTSIDE
@@ -259,10 +263,14 @@ def read_token(body: bytes, *, service: str, asked_at: float) -> Token:
     try:
         answer = msgspec.json.decode(body, type=_Answer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RegistryError(f"the answer of {service} is not the JSON of a token") from error
+        raise RegistryError(
+            f"the answer of {service} is not the JSON of a token{TELL_OPERATOR}"
+        ) from error
     text = answer.token or answer.access_token or ""
     if not TOKEN_TEXT.fullmatch(text):
-        raise RegistryError(f"the answer of {service} has no token that a header can carry")
+        raise RegistryError(
+            f"the answer of {service} has no token that a header can carry{TELL_OPERATOR}"
+        )
     lifetime = _seconds(answer.expires_in)
     return Token(
         f"Bearer {text}",

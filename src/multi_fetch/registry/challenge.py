@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -98,6 +99,6 @@ def _skip(pattern: re.Pattern[str], header: str, position: int) -> int:
 def _refuse(header: str, position: int) -> NoReturn:
     raise RegistryError(
         f"the registry's WWW-Authenticate header cannot be read at character {position + 1}:"
-        f" {header[:MAX_SHOWN_CHARACTERS]!r}",
+        f" {header[:MAX_SHOWN_CHARACTERS]!r}{TELL_OPERATOR}",
         status=401,
     )

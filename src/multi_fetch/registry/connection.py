@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import httptools
 import trio
 
+from multi_fetch.advice import TELL_OPERATOR, TRY_LATER
 from multi_fetch.errors import (
     DeadlineExceededError,
     MultiFetchError,
@@ -220,9 +221,7 @@ class Connection:
                 if not await self._receive():
                     if left is None:
                         return
-                    raise UnavailableError(
-                        f"{self._what}: the connection broke, {left} bytes before the body's end"
-                    )
+                    raise self._broken(f", {left} bytes before the body's end")
             start, end = self._start, self._end
             if left is not None:
                 end = min(end, start + left)
@@ -245,23 +244,19 @@ class Connection:
             if self._start == self._end:
                 self._start = self._end = 0
                 if not await self._receive():
-                    raise UnavailableError(
-                        f"{self._what}: the connection broke before the body's last chunk"
-                    )
+                    raise self._broken(" before the body's last chunk")
             received = self._view[self._start : self._end]
             self._start = self._end
             try:
                 body.feed(received)
             except httptools.HttpParserError as error:
                 if not body.is_complete:
-                    raise RegistryError(f"{self._what}: the answer breaks HTTP: {error}") from error
+                    raise self._malformed(f"the answer breaks HTTP: {error}") from error
                 may_persist = False  # it is no HTTP that stands behind the last chunk
             chunks = body.take()
             idle_bytes = 0 if chunks else idle_bytes + len(received)
             if idle_bytes > MAX_HEAD_BYTES:
-                raise RegistryError(
-                    f"{self._what}: {MAX_HEAD_BYTES} bytes of the body's chunks have no content"
-                )
+                raise self._malformed(f"{MAX_HEAD_BYTES} bytes of chunks have no content")
             # Neither do they extend the time that content may take to come.
             self._deadline = None if chunks else self._deadline or self._stalls_at()
             for chunk in chunks:
@@ -278,11 +273,9 @@ class Connection:
             searched = self._end
             # The buffer also holds the 1xx answers before it.
             if self._end - self._start > MAX_HEAD_BYTES or self._end == len(self._buffer):
-                raise RegistryError(
-                    f"{self._what}: the answer's head exceeds {MAX_HEAD_BYTES} bytes"
-                )
+                raise self._malformed(f"the answer's head exceeds {MAX_HEAD_BYTES} bytes")
             if not await self._receive():
-                raise UnavailableError(f"{self._what}: the connection broke before the answer")
+                raise self._broken(" before the answer")
         head = parse_head(self._view[self._start : found.end()], self._what)
         self._start = found.end()
         return head
@@ -302,7 +295,7 @@ class Connection:
                 await self._wait_readable()
                 continue
             except OSError as error:
-                raise UnavailableError(f"{self._what}: the connection broke: {error}") from error
+                raise self._broken(f": {error}") from error
             if not count:
                 break
             received += count
@@ -313,6 +306,12 @@ class Connection:
         if self._progress is not None:
             self._progress.add(received=received)
         return received
+
+    def _broken(self, why: str) -> UnavailableError:
+        return UnavailableError(f"{self._what}: the connection broke{why}{TRY_LATER}")
+
+    def _malformed(self, why: str) -> RegistryError:
+        return RegistryError(f"{self._what}: {why}{TELL_OPERATOR}")
 
     def _stalls_at(self) -> float:
         return trio.current_time() + self._stall_seconds
@@ -328,7 +327,7 @@ class Connection:
             await trio.lowlevel.wait_readable(self._sock)
         if scope.cancelled_caught:
             missing = progress or f"no answer in {self._stall_seconds:g} s"
-            raise DeadlineExceededError(f"{self._what}: {missing}")
+            raise DeadlineExceededError(f"{self._what}: {missing}{TRY_LATER}")
         if progress is not None:
             progress.add(waited=trio.current_time() - began)
 
@@ -345,6 +344,7 @@ class Connection:
                 if scope.cancelled_caught:
                     raise DeadlineExceededError(
                         f"{self._what}: takes no whole request in {self._stall_seconds:g} s"
+                        f"{TRY_LATER}"
                     ) from None
             except OSError as error:
-                raise UnavailableError(f"{self._what}: the connection broke: {error}") from error
+                raise self._broken(f": {error}") from error

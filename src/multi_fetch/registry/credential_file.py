@@ -102,7 +102,9 @@ def parse_credential_file(data: bytes, *, path: str, is_legacy: bool) -> Credent
             file = msgspec.json.decode(data, type=_File)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise CredentialsError(
-            f"{path} is not of the form of Docker's config.json: {_reason(error)}", path=path
+            f"{path} is not of the form of Docker's config.json: {_reason(error)}: mend it, or"
+            " log in again",
+            path=path,
         ) from None
     auths = {key: _credential(raw, path, key) for key, raw in (file.auths or {}).items()}
     helpers = {key: _name(raw, path, key) for key, raw in (file.credHelpers or {}).items()}
@@ -155,7 +157,9 @@ def _reason(error: Exception) -> str:
 def _refuse(path: str, key: str, reason: str) -> NoReturn:
     shown = _shown(key)
     raise CredentialsError(
-        f"{path} is malformed at {shown!r}: {reason}", path=path, key=shown
+        f"{path} is malformed at {shown!r}: {reason}: mend it, or log in again",
+        path=path,
+        key=shown,
     ) from None
 
 

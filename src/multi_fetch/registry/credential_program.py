@@ -69,9 +69,15 @@ async def ask(
     with trio.move_on_after(timeout_seconds) as scope:
         status, output = await _run(program, server.encode())
     if scope.cancelled_caught:
-        raise CredentialsError(f"{program} gave no answer in {timeout_seconds:g} s")
+        raise CredentialsError(
+            f"{program} gave no answer in {timeout_seconds:g} s: run '{program} list' by hand, and"
+            " see what it waits for"
+        )
     if len(output) > MAX_HELPER_OUTPUT_BYTES:
-        raise CredentialsError(f"{program} wrote more than {MAX_HELPER_OUTPUT_BYTES} bytes")
+        raise CredentialsError(
+            f"{program} wrote more than {MAX_HELPER_OUTPUT_BYTES} bytes: check that it is a"
+            " credential helper"
+        )
     if status == 0:
         return read_answer(output, program=program)
     if NOT_FOUND.search(output):
@@ -98,7 +104,8 @@ def read_answer(output: bytes, *, program: str) -> Credential | None:
         if NOT_FOUND.search(output):
             return None
         raise CredentialsError(
-            f"{program} ended well, but wrote no JSON with Username and Secret"
+            f"{program} ended well, but wrote no JSON with Username and Secret: check that it is a"
+            " credential helper"
         ) from None
     if not answer.secret:
         return None

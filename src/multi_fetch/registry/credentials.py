@@ -163,11 +163,15 @@ class Keychain:
             return None
         except OSError as error:
             raise CredentialsError(
-                f"{path} cannot be read: {error.strerror}", path=str(path)
+                f"{path} cannot be read: {error.strerror}: check its permissions, or name another"
+                " file with --authfile",
+                path=str(path),
             ) from error
         if len(data) > MAX_CREDENTIALS_FILE_BYTES:
             raise CredentialsError(
-                f"{path} has more than {MAX_CREDENTIALS_FILE_BYTES} bytes", path=str(path)
+                f"{path} has more than {MAX_CREDENTIALS_FILE_BYTES} bytes: check that it is the"
+                " right file",
+                path=str(path),
             )
         file = parse_credential_file(data, path=str(path), is_legacy=path.name == ".dockercfg")
         self._files[path] = signature, file

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import PUSH_AGAIN
 from multi_fetch.errors import (
     RegistryError,
     SizeMismatchError,
@@ -85,7 +86,9 @@ def describe_head(
         return None
     check_size(wanted, size)
     if size > MAX_MANIFEST_BYTES:
-        raise TooLargeError(f"the manifest has {size} bytes; the limit is {MAX_MANIFEST_BYTES}")
+        raise TooLargeError(
+            f"the manifest has {size} bytes; the limit is {MAX_MANIFEST_BYTES}{PUSH_AGAIN}"
+        )
     return Descriptor(media_type=media_type, digest=digest, size=size)
 
 
@@ -108,18 +111,22 @@ def describe_manifest(wanted: Wanted, headers: Mapping[str, str], body: bytes) -
     media_type = content_type(headers)
     _refuse_schema1(media_type)
     if wanted.digest is None and media_type in PAGE_TYPES:
-        raise RegistryError(f"the registry answered a page ({media_type}), not a manifest")
+        raise RegistryError(
+            f"the registry answered a page ({media_type}), not a manifest: check the host's name"
+        )
     fields = fields_of(body)
     if fields is None:
         if wanted.digest is None:
-            raise RegistryError("the registry answered something that is no manifest's JSON")
+            raise RegistryError(
+                "the registry answered something that is no manifest's JSON: check the host's name"
+            )
         own_type = ""
     else:
         own_type = declared_type(fields)
     if own_type and media_type not in VAGUE_TYPES and own_type != media_type:
         raise RegistryError(
             f"the manifest is of mediaType {own_type}, but was sent as {media_type}:"
-            " distribution-spec wants it rejected"
+            f" distribution-spec wants it rejected{PUSH_AGAIN}"
         )
     if media_type in VAGUE_TYPES:
         media_type = own_type or type_by_shape(fields or Fields()) or media_type or OCTET_STREAM

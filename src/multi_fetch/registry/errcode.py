@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import TELL_OPERATOR, TRY_LATER
 from multi_fetch.errors import (
     DeniedError,
     MultiFetchError,
@@ -50,8 +51,10 @@ _LEAVES: Final[Mapping[int, type[MultiFetchError]]] = {
 }
 
 _ADVICE: Final[Mapping[int, str]] = {
-    401: "; give a user name and a password that the registry accepts",
-    403: "; the credentials, or the lack of them, do not allow this",
+    401: "; give a user name and a password that the registry accepts, as by 'docker login'",
+    403: "; the credentials, or the lack of them, do not allow this: ask for access, or log in",
+    404: "; check the name, and log in if it is a private one",
+    429: "; wait, ask for less at a time, or log in for a higher limit",
 }
 
 
@@ -80,7 +83,8 @@ def error_of(
     code, text = _read(body)
     said = ": ".join(part for part in (code, text) if part)
     return leaf(
-        f"{what}: {_reason(status)}{': ' if said else ''}{said}{_ADVICE.get(status, '')}",
+        f"{what}: {_reason(status)}{': ' if said else ''}{said}"
+        f"{_ADVICE.get(status, TRY_LATER if status >= 500 else TELL_OPERATOR)}",
         status=status,
         registry_code=code or None,
         retry_after=parse_retry_after(headers.get("retry-after", ""), now=now),

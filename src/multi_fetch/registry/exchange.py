@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import trio
 
 from multi_fetch import __version__
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import RegistryError
 from multi_fetch.limits import MAX_REDIRECTS
 from multi_fetch.registry.api import redacted
@@ -222,7 +223,8 @@ class Exchange:
 def _next_target(answer: Answer, redirects: int) -> Url:
     if redirects == MAX_REDIRECTS:
         raise RegistryError(
-            f"{answer.what}: more than {MAX_REDIRECTS} redirects", status=answer.status
+            f"{answer.what}: more than {MAX_REDIRECTS} redirects{TELL_OPERATOR}",
+            status=answer.status,
         )
     location = answer.headers.get("location", "")
     if not location:
@@ -246,7 +248,8 @@ def _place_after(answer: Answer) -> Place:
 def _refused(answer: Answer, where: str, location: str) -> RegistryError:
     shown = printable(location.partition("?")[0].rpartition("@")[2], 200)
     return RegistryError(
-        f"{answer.what}: the redirect leads to {where}: {shown!r}", status=answer.status
+        f"{answer.what}: the redirect leads to {where}: {shown!r}{TELL_OPERATOR}",
+        status=answer.status,
     )
 
 

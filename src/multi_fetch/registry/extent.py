@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import InvalidRequestError, RegistryError, SizeMismatchError
 from multi_fetch.registry.api import content_length
 from multi_fetch.registry.errcode import printable
@@ -129,7 +130,8 @@ def _is_last(last: int, byte_range: ByteRange, size: int | None) -> bool:
 def _other_part(byte_range: ByteRange, size: int | None, content_range: str) -> RegistryError:
     return RegistryError(
         f"the registry answered another part than bytes {_written(byte_range)} of"
-        f" {'*' if size is None else size}: Content-Range {printable(content_range, 80)!r}",
+        f" {'*' if size is None else size}: Content-Range {printable(content_range, 80)!r}"
+        f"{TELL_OPERATOR}",
         status=206,
     )
 
@@ -155,6 +157,7 @@ def beyond(
     """The error of a range that begins where the object has ended already."""
     known = "" if size is None else f", which has {size} bytes"
     return InvalidRequestError(
-        f"the range {_written(byte_range)} begins beyond the end of the object{known}",
+        f"the range {_written(byte_range)} begins beyond the end of the object{known}: ask for"
+        " an earlier part",
         status=status,
     )

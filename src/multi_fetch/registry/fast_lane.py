@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from multi_fetch.advice import with_advice
 from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS, MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
@@ -183,13 +184,16 @@ class FastLane:
             try:
                 sock = await _open_socket(origin, asked, place)
             except OSError as error:
-                raise UnavailableError(f"{asked}: no connection: {_words(error)}") from error
+                raise UnavailableError(
+                    f"{asked}: no connection: {with_advice(_words(error))}"
+                ) from error
             except (UnicodeError, OverflowError) as error:  # a name that no look-up takes
-                raise RegistryError(f"{asked}: cannot be sent: {error}") from error
+                raise RegistryError(f"{asked}: cannot be sent: {error}: check the name") from error
             if origin.scheme == "https":
                 sock = await self._start_tls(origin, sock, asked)
             return Connection(sock, stall_seconds=self.stall_seconds, buffers=self._buffers)
-        raise UnavailableError(f"{asked}: no connection in {self._connect_seconds:g} s")
+        words = with_advice(f"no connection in {self._connect_seconds:g} s")
+        raise UnavailableError(f"{asked}: {words}")
 
     async def _start_tls(self, origin: Origin, sock: socket.socket, asked: Asked) -> ssl.SSLSocket:
         try:
@@ -206,7 +210,7 @@ class FastLane:
             raise
         except (OSError, ValueError) as error:
             sock.close()
-            raise UnavailableError(f"{asked}: no TLS: {_words(error)}") from error
+            raise UnavailableError(f"{asked}: no TLS: {with_advice(_words(error))}") from error
         try:
             while True:
                 try:
@@ -219,7 +223,7 @@ class FastLane:
                     return secure
         except OSError as error:
             secure.close()
-            raise UnavailableError(f"{asked}: no TLS: {_words(error)}") from error
+            raise UnavailableError(f"{asked}: no TLS: {with_advice(_words(error))}") from error
         except BaseException:
             secure.close()
             raise
@@ -313,7 +317,8 @@ def request_bytes(method: str, url: Url, headers: Mapping[str, str]) -> bytes:
     ends = len(lines) - 1
     if text.count("\r") != ends or text.count("\n") != ends or not text.isascii():
         raise RegistryError(
-            f"{Asked(method, url)}: cannot be sent: a character that no header takes"
+            f"{Asked(method, url)}: cannot be sent: a character that no header takes: check the"
+            " name"
         )
     return f"{text}\r\n\r\n".encode("ascii")
 

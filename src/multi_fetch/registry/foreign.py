@@ -68,10 +68,14 @@ def allowed_url(text: str, registry: Host, place: Place = Place.OUTSIDE) -> Url:
     url = parse_url(text)
     own, there = without_port(registry.authority), url.origin.host
     if place is Place.OUTSIDE and is_inside(there) and not is_inside(own):
-        raise RegistryError(f"the foreign URL leads to a private network: {shown(text)!r}")
+        raise RegistryError(
+            f"the foreign URL leads to a private network: {shown(text)!r}: ask who made the image"
+        )
     is_local = registry.scheme == "http" and is_loopback(own) and is_loopback(there)
     if url.origin.scheme != "https" and not is_local:
-        raise RegistryError(f"the foreign URL is without https: {shown(text)!r}")
+        raise RegistryError(
+            f"the foreign URL is without https: {shown(text)!r}: ask who made the image"
+        )
     return url
 
 
@@ -152,7 +156,7 @@ class ForeignUrl:
         Raises:
             UnsupportedError: always.
         """
-        raise UnsupportedError(f"{ref}: {shown(self.text)!r} has content alone")
+        raise UnsupportedError(f"{ref}: {shown(self.text)!r} has content alone: fetch it")
 
     @asynccontextmanager
     async def open(
@@ -184,7 +188,9 @@ class ForeignUrl:
         Raises:
             UnsupportedError: always.
         """
-        raise UnsupportedError(f"{ref}: {shown(self.text)!r} has no list of anything")
+        raise UnsupportedError(
+            f"{ref}: {shown(self.text)!r} has no list of anything: ask the registry"
+        )
 
     def referrers(
         self, ref: Reference, artifact_type: str = ""
@@ -194,7 +200,9 @@ class ForeignUrl:
         Raises:
             UnsupportedError: always.
         """
-        raise UnsupportedError(f"{ref}: {shown(self.text)!r} has no list of anything")
+        raise UnsupportedError(
+            f"{ref}: {shown(self.text)!r} has no list of anything: ask the registry"
+        )
 
     known_referrers = referrers
 
@@ -292,7 +300,7 @@ class ForeignRemote:
             MultiFetchError: the last URL's, on entering or while iterating.
         """
         if not urls:
-            raise NotFoundError("there are no foreign URLs")
+            raise NotFoundError("there are no foreign URLs: name one")
         place = self._place()
         places = [
             ForeignUrl(self._exchange, text, self._registry, place)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import httptools
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import RegistryError
 
 if TYPE_CHECKING:
@@ -77,16 +78,20 @@ def parse_head(data: memoryview, what: Asked | str) -> Head:
     try:
         parser.feed_data(data)
     except httptools.HttpParserError as error:
-        raise RegistryError(f"{what}: the answer breaks HTTP: {error}") from error
+        raise RegistryError(f"{what}: the answer breaks HTTP: {error}{TELL_OPERATOR}") from error
     except httptools.HttpParserUpgrade as error:
-        raise RegistryError(f"{what}: the answer is another protocol's, unasked") from error
+        raise RegistryError(
+            f"{what}: the answer is another protocol's, unasked{TELL_OPERATOR}"
+        ) from error
     head.status = parser.get_status_code()
     head.may_persist = _may_persist(parser.get_http_version(), head.headers)
     coding = head.headers.get("transfer-encoding")
     if coding is not None:
         head.is_chunked = coding.strip().lower() == "chunked"
         if not head.is_chunked:
-            raise RegistryError(f"{what}: the answer has a transfer coding, {coding[:40]!r}")
+            raise RegistryError(
+                f"{what}: the answer has a transfer coding, {coding[:40]!r}{TELL_OPERATOR}"
+            )
         return head
     length = head.headers.get("content-length")
     if length is not None:

@@ -156,12 +156,16 @@ def without_port(authority: str) -> str:
 def _check_authority(authority: str) -> None:
     port = PORT.search(authority)
     if port is not None and int(port[1]) > MAX_PORT:
-        raise InvalidReferenceError(f"{authority[:300]!r} is not a host: ports end at {MAX_PORT}")
+        raise InvalidReferenceError(
+            f"{authority[:300]!r} is not a host: ports end at {MAX_PORT}: write another"
+        )
     try:
         # as the look-up does it: labels have 1 to 63 bytes, and "xn--" cannot be
         without_port(authority).encode("idna").decode("idna")
     except UnicodeError as error:
-        raise InvalidReferenceError(f"{authority[:300]!r} is not a host: {error}") from error
+        raise InvalidReferenceError(
+            f"{authority[:300]!r} is not a host: {error}: check its spelling"
+        ) from error
 
 
 # Each redirect asks this of the same few places.

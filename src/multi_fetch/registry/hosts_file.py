@@ -132,7 +132,10 @@ def read_folder(folder: Path, registry: str, own: Host) -> list[Host]:
     except OSError as error:
         raise _unreadable(path, error) from error
     if len(data) > MAX_HOSTS_FILE_BYTES:
-        raise HostsError(f"{path} has more than {MAX_HOSTS_FILE_BYTES} bytes", path=str(path))
+        raise HostsError(
+            f"{path} has more than {MAX_HOSTS_FILE_BYTES} bytes: check that it is the right file",
+            path=str(path),
+        )
     if not data:
         return [replace(own, tls=_certificates(folder))]
     return parse_hosts(data, str(path), registry, own)
@@ -153,7 +156,9 @@ def parse_hosts(data: bytes, path: str, registry: str, own: Host) -> list[Host]:
     try:
         document = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HostsError(f"{path} is no TOML: {printable(str(error))}", path=path) from error
+        raise HostsError(
+            f"{path} is no TOML: {printable(str(error))}: mend it, or remove it", path=path
+        ) from error
     file = _convert(document, _File, path, "")
     reader = _Reader(path, registry, own)
     hosts = []
@@ -177,7 +182,11 @@ class _Reader:
         within = "" if key == "server" else f"{key}."
         capabilities = {name.lower() for name in table.capabilities}
         if unknown := capabilities - CAPABILITIES:
-            raise _wrong(self._path, f"{within}capabilities", f"{min(unknown)[:80]!r} is none")
+            raise _wrong(
+                self._path,
+                f"{within}capabilities",
+                f"write pull and resolve: {min(unknown)[:80]!r} is none",
+            )
         return replace(
             host,
             may_pull=not capabilities or "pull" in capabilities,
@@ -199,7 +208,7 @@ class _Reader:
         except RegistryError as error:
             raise _wrong(self._path, key, error.message) from error
         if "?" in text or "#" in text or "@" in text.partition("://")[2].partition("/")[0]:
-            raise _wrong(self._path, key, "no user, query or fragment has a place")
+            raise _wrong(self._path, key, "leave out user, query and fragment")
         path = parse_url(text).target
         root = posixpath.normpath("/" + path.lstrip("/")).rstrip("/")
         if not is_root and not root.endswith(API_ROOT):
@@ -220,9 +229,9 @@ class _Reader:
         for name, values in table.header.items():
             value = ", ".join(_several(values))
             if not HEADER_NAME.fullmatch(name) or name.lower() in RESERVED_HEADERS:
-                raise _wrong(self._path, key, f"{name[:80]!r} is no header that may be added")
+                raise _wrong(self._path, key, f"leave out {name[:80]!r}, which may not be added")
             if not HEADER_VALUE.fullmatch(value):
-                raise _wrong(self._path, f"{key}.{name}", "it has a character that no header takes")
+                raise _wrong(self._path, f"{key}.{name}", "leave out what is no ASCII")
             yield "-".join(part.capitalize() for part in name.split("-")), value
 
     def _seconds(self, text: str, key: str) -> float | None:
@@ -273,7 +282,7 @@ def _certificates(folder: Path) -> Tls:
 
 def _unreadable(path: Path, error: Exception) -> HostsError:
     why = error.strerror if isinstance(error, OSError) else str(error)
-    return HostsError(f"{path} cannot be read: {why}", path=str(path))
+    return HostsError(f"{path} cannot be read: {why}: check its permissions", path=str(path))
 
 
 def _wrong(path: str, key: str, why: str) -> HostsError:

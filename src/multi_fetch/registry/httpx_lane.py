@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import trio
 
+from multi_fetch.advice import TRY_LATER, with_advice
 from multi_fetch.errors import (
     DeadlineExceededError,
     MultiFetchError,
@@ -97,7 +98,9 @@ class HttpxLane:
                 if not is_repeatable or attempt == MAX_STALE_CONNECTIONS:
                     raise
                 continue
-            raise DeadlineExceededError(f"{asked}: no answer in {self._stall_seconds:g} s")
+            raise DeadlineExceededError(
+                f"{asked}: no answer in {self._stall_seconds:g} s{TRY_LATER}"
+            )
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -137,7 +140,7 @@ class HttpxAnswer(Answer):
                 async for chunk in raw:
                     progress.add(waited=trio.current_time() - began, received=len(chunk))
                     if not progress.left_seconds:
-                        raise DeadlineExceededError(f"{self.what}: {progress}")
+                        raise DeadlineExceededError(f"{self.what}: {progress}{TRY_LATER}")
                     yield chunk
                     began = trio.current_time()
 
@@ -208,16 +211,17 @@ def _translation(error: Exception, asked: str, stall_seconds: float) -> MultiFet
     words = printable(_words(error))
     said = f": {words}" if words else ""
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
-        return DeadlineExceededError(f"{asked}: no byte in {stall_seconds:g} s{said}")
+        return DeadlineExceededError(f"{asked}: no byte in {stall_seconds:g} s{said}{TRY_LATER}")
     if isinstance(error, httpx.ProxyError):
-        return UnavailableError(f"{asked}: the proxy refuses{said}", status=_status(words))
+        advice = "; check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, and the login there"
+        return UnavailableError(f"{asked}: the proxy refuses{said}{advice}", status=_status(words))
     if isinstance(error, httpx.RemoteProtocolError) and HUNG_UP.search(words):
-        return UnavailableError(f"{asked}: the connection broke{said}")
+        return UnavailableError(f"{asked}: the connection broke{said}{TRY_LATER}")
     for kind, leaf, text in _TRANSLATIONS:
         if isinstance(error, kind):
-            return leaf(f"{asked}: {text}{said}")
+            return leaf(with_advice(f"{asked}: {text}{said}"))
     # a name that no look-up takes, a port beyond 65535, a character that no header takes
-    return RegistryError(f"{asked}: cannot be sent or followed{said}")
+    return RegistryError(f"{asked}: cannot be sent or followed{said}: check the name")
 
 
 def _words(error: BaseException | None) -> str:

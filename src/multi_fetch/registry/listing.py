@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import MultiFetchError, NotFoundError, RegistryError, TooLargeError
 from multi_fetch.limits import MAX_LISTING_PAGES, MAX_PAGE_BYTES, TAGS_OF_PAGE
 from multi_fetch.oci.digest import parse_digest
@@ -196,9 +197,14 @@ class _Trail:
             TooLargeError: there are too many.
         """
         if hash(path) in self._seen:
-            raise RegistryError("the registry's pages lead in a circle: a Link to an earlier one")
+            raise RegistryError(
+                f"the registry's pages lead in a circle: a Link to an earlier one{TELL_OPERATOR}"
+            )
         if len(self._seen) >= MAX_LISTING_PAGES:
-            raise TooLargeError(f"the listing has more than {MAX_LISTING_PAGES} pages")
+            raise TooLargeError(
+                f"the listing has more than {MAX_LISTING_PAGES} pages: ask for what is known by"
+                " name"
+            )
         self._seen.add(hash(path))
         self.path = path
 

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import RegistryError, TooLargeError
 from multi_fetch.limits import MAX_PAGE_NAMES
 from multi_fetch.oci.manifest import parse_manifest
@@ -105,11 +106,13 @@ def names_of_page(body: bytes) -> list[str]:
         TooLargeError: it has more than MAX_PAGE_NAMES.
     """
     if body.count(b",") > MAX_PAGE_NAMES:
-        raise TooLargeError(f"a page of tags has more than {MAX_PAGE_NAMES}")
+        raise TooLargeError(f"a page of tags has more than {MAX_PAGE_NAMES}{TELL_OPERATOR}")
     try:
         return msgspec.json.decode(body, type=_Tags).tags or []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise RegistryError(f"the registry's list of tags cannot be read: {error}") from error
+        raise RegistryError(
+            f"the registry's list of tags cannot be read: {error}{TELL_OPERATOR}"
+        ) from error
 
 
 def referrers_of_page(body: bytes, artifact_type: str) -> list[Descriptor]:
@@ -150,4 +153,4 @@ def _unquoted(value: str) -> str:
 
 def _unreadable(header: str) -> RegistryError:
     shown = printable(header.partition("?")[0], 200)
-    return RegistryError(f"the registry's Link header cannot be read: {shown!r}")
+    return RegistryError(f"the registry's Link header cannot be read: {shown!r}{TELL_OPERATOR}")

@@ -14,6 +14,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import RegistryError
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
@@ -38,5 +39,5 @@ def refuse_inside(address: str, asked: Asked) -> None:
     if is_inside(address):
         raise RegistryError(
             f"{asked}: the name stands for {printable(address, 60)}, in a private network, where"
-            " the registry is not: nothing is sent there"
+            f" the registry is not: nothing is sent there{TELL_OPERATOR}"
         )

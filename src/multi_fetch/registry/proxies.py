@@ -82,7 +82,7 @@ def parse_proxy(text: str) -> str:
     if parts.scheme not in SCHEMES:
         raise HostsError(
             f"the proxy {shown!r} cannot be used: {parts.scheme} is not known here, http and https"
-            " are"
+            " are: use one of these"
         )
     return url
 

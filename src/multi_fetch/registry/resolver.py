@@ -24,7 +24,7 @@ from multi_fetch.errors import (
 )
 from multi_fetch.limits import MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import parse_digest
-from multi_fetch.oci.reference import TAG
+from multi_fetch.oci.reference import TAG, TAG_FORM
 from multi_fetch.registry.api import (
     Candidate,
     Endpoint,
@@ -220,13 +220,15 @@ class RegistryRemote:
 
     def _want(self, ref: Reference, media_types: Sequence[str], size: int | None) -> Wanted:
         if ref.locator != self._locator:
-            raise InvalidReferenceError(f"{ref} is not in {self._locator}")
+            raise InvalidReferenceError(f"{ref} is not in {self._locator}: open its own remote")
         if ref.digest:
             return Wanted("", parse_digest(ref.digest), tuple(media_types), size)
         if not ref.tag:
             raise ObjectRequiredError(f"{ref} names no object: append :<tag> or @<digest>")
         if not TAG.fullmatch(ref.tag):
-            raise InvalidReferenceError(f"{str(ref)[:300]!r}: {ref.tag[:140]!r} is not a tag")
+            raise InvalidReferenceError(
+                f"{str(ref)[:300]!r}: {ref.tag[:140]!r} is not a tag: {TAG_FORM}"
+            )
         return Wanted(ref.tag, None, tuple(media_types), size)
 
     def _candidates(self, wanted: Wanted) -> tuple[Candidate, ...]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from multi_fetch.advice import TELL_OPERATOR, TRY_LATER
 from multi_fetch.errors import (
     DigestMismatchError,
     InvalidRequestError,
@@ -243,7 +244,7 @@ class Download:
     def _changed(self) -> RegistryError:
         return RegistryError(
             f"{self._answer.what}: the object has become shorter than the {self._reached} bytes"
-            " that had come before the connection broke"
+            " that had come before the connection broke: ask for it anew"
         )
 
 
@@ -285,7 +286,9 @@ async def cut(answer: Answer, extent: Extent) -> AsyncGenerator[Chunk, None]:
             if left is not None:
                 if len(piece) > left:
                     if extent.is_exact:
-                        raise RegistryError(f"{answer.what}: more came than was announced")
+                        raise RegistryError(
+                            f"{answer.what}: more came than was announced{TELL_OPERATOR}"
+                        )
                     piece = memoryview(piece)[:left]
                 left -= len(piece)
             if piece:
@@ -300,4 +303,4 @@ async def cut(answer: Answer, extent: Extent) -> AsyncGenerator[Chunk, None]:
 
 def too_early(answer: Answer) -> UnavailableError:
     """The error of a body that is shorter than it should be; it is returned."""
-    return UnavailableError(f"{answer.what}: the content ends too early")
+    return UnavailableError(f"{answer.what}: the content ends too early{TRY_LATER}")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import InvalidRequestError, MultiFetchError, RegistryError
 from multi_fetch.limits import RECEIVE_BYTES
 from multi_fetch.protocol.request import ByteRange
@@ -266,12 +267,16 @@ class Split:
         answer = await self._ask(piece.asked)
         try:
             if answer.status == 200:  # RFC 9110, section 14.2: as a server may
-                raise RegistryError(f"{answer.what}: everything came, and not a part", status=200)
+                raise RegistryError(
+                    f"{answer.what}: everything came, and not a part{TELL_OPERATOR}", status=200
+                )
             if answer.status != 206:
                 raise await answer.error()
             etag = answer.headers.get("etag", "")
             if answer.encoding or (etag and self._etag and etag != self._etag):
-                raise RegistryError(f"{answer.what}: the part is of another object", status=206)
+                raise RegistryError(
+                    f"{answer.what}: the part is of another object: ask for it anew", status=206
+                )
             download = Download(self._session, self._candidate, answer, piece.asked, self._size)
             piece.is_answered = True
             piece.tell()
@@ -320,5 +325,7 @@ class Split:
         except MultiFetchError as error:
             await answer.aclose()
             if isinstance(error, InvalidRequestError):
-                raise RegistryError(f"{answer.what}: the object has become shorter") from error
+                raise RegistryError(
+                    f"{answer.what}: the object has become shorter: ask for it anew"
+                ) from error
             raise

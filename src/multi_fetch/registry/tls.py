@@ -168,4 +168,6 @@ def _load_own(context: ssl.SSLContext, tls: Tls, *, is_own: bool) -> None:
 
 def _unusable(path: str, wanted: str, error: Exception) -> HostsError:
     why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return HostsError(f"{path} cannot be used: {wanted} should be there: {why}", path=path)
+    return HostsError(
+        f"{path} cannot be used: {wanted} should be there: {why}; check the file", path=path
+    )

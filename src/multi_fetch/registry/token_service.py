@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from multi_fetch.advice import TRY_LATER
 from multi_fetch.errors import (
     DeadlineExceededError,
     NotFoundError,
@@ -56,4 +57,6 @@ async def ask_token_service(exchange: Exchange, question: TokenRequest) -> bytes
 async def _whole(answer: Answer) -> bytes:
     with trio.move_on_after(TOKEN_BODY_SECONDS):
         return await answer.read(MAX_TOKEN_BODY_BYTES)
-    raise DeadlineExceededError(f"{answer.what}: no whole token in {TOKEN_BODY_SECONDS:g} s")
+    raise DeadlineExceededError(
+        f"{answer.what}: no whole token in {TOKEN_BODY_SECONDS:g} s{TRY_LATER}"
+    )

@@ -78,9 +78,11 @@ def parse_url(text: str) -> Url:
     except (ValueError, UnicodeError) as error:
         raise RegistryError(f"{shown(text)!r} is no URL: {printable(str(error))}") from error
     if len(text) > MAX_URL_CHARACTERS or not HOST.fullmatch(host):
-        raise RegistryError(f"{shown(text)!r} is no URL: it has no host that can be looked up")
+        raise RegistryError(
+            f"{shown(text)!r} is no URL: it has no host that can be looked up: check it"
+        )
     if parts.scheme not in DEFAULT_PORTS:
-        raise RegistryError(f"{shown(text)!r} is no http or https URL")
+        raise RegistryError(f"{shown(text)!r} is no http or https URL: check it")
     origin = Origin(parts.scheme, host, DEFAULT_PORTS[parts.scheme] if port is None else port)
     return Url(origin, path + query)
 

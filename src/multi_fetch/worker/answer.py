@@ -161,7 +161,9 @@ class Answerer:
                 return
             target = further
         raise UnsupportedError(
-            f"{request.object} is an index of indexes, more than {MAX_INDEX_DEPTH} deep"
+            f"{request.object} is an index of indexes, more than {MAX_INDEX_DEPTH} deep: ask for"
+            " an inner one by"
+            " its digest"
         )
 
     async def _describe(

@@ -61,7 +61,10 @@ class Deadlines:
                     assert job.request is not None
                     seconds = job.request.deadline_seconds
                     stop(
-                        job, DeadlineExceededError(f"not done within its deadline of {seconds:g} s")
+                        job,
+                        DeadlineExceededError(
+                            f"not done within its deadline of {seconds:g} s: give it more time"
+                        ),
                     )
 
     def _arm(self, job: Job, seconds: float) -> None:

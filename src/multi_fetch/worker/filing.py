@@ -77,5 +77,7 @@ def named(path: Path | None) -> str:
         UnavailableError: it is not.
     """
     if path is None:
-        raise UnavailableError("the content is in no file: it could not be kept, or was removed")
+        raise UnavailableError(
+            "the content is in no file: it could not be kept, or was removed; ask again"
+        )
     return os.fspath(path)

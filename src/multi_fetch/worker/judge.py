@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from multi_fetch.advice import PUSH_AGAIN
 from multi_fetch.errors import (
     DigestMismatchError,
     InvalidRequestError,
@@ -58,7 +59,7 @@ def check_pin(request: Request, descriptor: Descriptor) -> None:
     if pin.algorithm != descriptor.digest.algorithm:
         raise UnsupportedError(
             f"the pin is a {pin.algorithm} digest, but the registry names the object by"
-            f" {descriptor.digest.algorithm}"
+            f" {descriptor.digest.algorithm}: pin that"
         )
     raise DigestMismatchError(
         want=pin, got=descriptor.digest, why=f"{request.object} has moved from what it is pinned to"
@@ -96,5 +97,5 @@ def check_held(descriptor: Descriptor, *, is_whole: bool) -> None:
     """
     if not is_whole and is_manifest(descriptor.media_type):
         raise TooLargeError(
-            f"the manifest has more than {MAX_MANIFEST_BYTES} bytes, which is the limit"
+            f"the manifest has more than {MAX_MANIFEST_BYTES} bytes, which is the limit{PUSH_AGAIN}"
         )

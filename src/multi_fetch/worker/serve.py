@@ -189,7 +189,10 @@ class Worker:
                 fault = _first(found)
                 # not its repr: a UnicodeError's has all of the text, which may be a secret
                 self._confess(
-                    InternalError(f"a fault of multi-fetch: {type(fault).__name__}: {fault}")
+                    InternalError(
+                        f"a fault of multi-fetch: {type(fault).__name__}: {fault}; report it, with"
+                        " the traceback on stderr"
+                    )
                 )
             if self._entries is not None:
                 await self._entries.finish()
@@ -235,7 +238,9 @@ class Worker:
             )
         root_id = parse_id(control.arguments)
         if root_id >= line:
-            raise InvalidRequestError(f"!cancel {root_id}: no line before this one has that id")
+            raise InvalidRequestError(
+                f"!cancel {root_id}: no line before this one has that id: use one that has"
+            )
         for job in self._window.open_jobs():
             if job.is_below(root_id):
                 self._stop(job, RequestCancelledError(f"cancelled on line {line}"))
@@ -286,7 +291,9 @@ class Worker:
         await trio.sleep(seconds)
         self._is_timed_out = True
         self._stop_all(
-            DeadlineExceededError(f"not done when the run's timeout of {seconds:g} s was over"),
+            DeadlineExceededError(
+                f"not done when the run's timeout of {seconds:g} s was over: raise --timeout"
+            ),
             everything,
         )
 

@@ -55,7 +55,9 @@ class Trees:
             if child.digest not in seen and _is_wanted(child, request.children)
         ]
         if len(seen) + len(new) > MAX_TREE:
-            raise TooLargeError(f"there are more than {MAX_TREE} objects below the request")
+            raise TooLargeError(
+                f"there are more than {MAX_TREE} objects below the request: ask for parts of it"
+            )
         seen.update(child.digest for child in new)
         return [self._job(job, request, job.tree, child) for child in new]
 
