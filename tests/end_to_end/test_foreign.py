@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from contextlib import contextmanager
@@ -92,6 +93,27 @@ def test_without_the_flag_nobody_is_asked_and_the_error_names_it(tmp_path: Path)
     assert [each.code for each in failed] == ["not-found"] * 2
     assert "--foreign-urls" in done.stderr
     assert "s3cret" not in done.stderr
+
+
+@pytest.mark.parametrize(("flags", "status"), [(["--foreign-urls"], 0), ([], 1)])
+def test_a_layout_has_the_layers_from_elsewhere_or_is_entered_without_them(
+    tmp_path: Path, flags: list[str], status: int
+) -> None:
+    with places(tmp_path) as there:
+        done = subprocess.run(
+            [MULTI_FETCH, "--into", tmp_path / "d", *flags, there.remote],
+            input=TREE,
+            capture_output=True,
+            env={**os.environ, **LOGIN},
+            check=False,
+        )
+    assert done.returncode == status
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["object"], "error" in last) == ("latest", False)
+    assert len(json.loads((tmp_path / "d" / "index.json").read_bytes())["manifests"]) == 1
+    kept = {path.read_bytes() for path in (tmp_path / "d" / "blobs" / "sha256").iterdir()}
+    assert ({SMALL, LARGE} <= kept) is (status == 0)
+    assert b"s3cret" not in done.stdout + done.stderr
 
 
 def test_wrong_bytes_from_elsewhere_are_a_digest_mismatch(tmp_path: Path) -> None:
