@@ -164,22 +164,25 @@ class PollWriter:
 
     async def write(self, buffers: Sequence[Chunk]) -> None:
         """Writes all of the buffers; a cancelled write may have written a part."""
-        views = [memoryview(buffer) for buffer in buffers]
+        rest = list(buffers)
         start = 0
-        while start < len(views):
+        while start < len(rest):
+            batch = rest[start : start + IOV_MAX]
             try:
                 with _naming(STDOUT_NAME):
-                    written = self._writev(views[start : start + IOV_MAX])
+                    written = self._writev(batch)
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self._fd)
                 continue
             except ConnectionResetError as error:
                 raise BrokenPipeError(errno.EPIPE, "stdout is closed") from error
-            while start < len(views) and written >= len(views[start]):
-                written -= len(views[start])
+            if written == sum(map(len, batch)):
+                start += len(batch)
+                continue
+            while written >= len(rest[start]):
+                written -= len(rest[start])
                 start += 1
-            if written:
-                views[start] = views[start][written:]
+            rest[start] = memoryview(rest[start])[written:]
 
     async def wait_closed(self) -> None:
         """Returns once the other end is closed: polled, for no portable event says it alone."""

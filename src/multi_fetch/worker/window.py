@@ -318,8 +318,9 @@ def _is_large(job: Job) -> bool:
 
 
 def _is_plain(job: Job) -> bool:
-    is_here = job.embedded is None and not job.urls
-    return is_here and job.request is not None and job.request.is_plain()
+    if job.request is None or not job.request.is_plain():
+        return False
+    return job.described is None or (job.embedded is None and not job.urls)
 
 
 def _precedes(one: Job, other: Job) -> bool:
