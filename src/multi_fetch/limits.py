@@ -102,15 +102,14 @@ MAX_CHILDREN: Final = 4_096
 # takes 170 in memory. An entry of Docker's own indexes has some 30.
 MAX_MANIFEST_COLONS: Final = 65_536
 
-# Annotations of all that a manifest names, and URLs and features of platforms: they are kept until
-# each object's turn comes.
+# Annotations, URLs and features of platforms of all that a manifest names: kept until their turn.
 MAX_MANIFEST_ANNOTATIONS: Final = 16_384
 
 # Objects below one request with children:, all together.
 MAX_TREE: Final = 65_536
 
-# Content that a manifest has within itself, which is kept until its turn comes: each, and below one
-# request. image-spec embeds the empty config, of 2 bytes; a signature has some 2 KiB.
+# Content within a manifest, kept until its turn comes: each, and below one request. image-spec
+# embeds the empty config, of 2 bytes; a signature has some 2 KiB.
 MAX_EMBEDDED_BYTES: Final = 16 * 1024
 MAX_TREE_EMBEDDED_BYTES: Final = 1024 * 1024
 
@@ -126,6 +125,10 @@ MAX_MARKER_BYTES: Final = 4 * 1024
 MAX_LAYOUT_INDEX_BYTES: Final = 32 * 1024 * 1024
 MAX_LAYOUT_ENTRIES: Final = 65_536
 
+# What an index.json may take in memory, and what each field or element of a list there does.
+MAX_LAYOUT_INDEX_MEMORY: Final = 112 * 1024 * 1024
+LAYOUT_FIELD_MEMORY: Final = 160
+
 # Manifests that are known by way of a layout's nested indexes; of others, the content decides.
 MAX_KNOWN_MANIFESTS: Final = 65_536
 
@@ -138,8 +141,7 @@ MAX_TAR_EXTENSION_BYTES: Final = 64 * 1024
 # A folder's or archive's path. Linux takes 4,096 bytes.
 MAX_PATH_CHARACTERS: Final = 4_096
 
-# Files that are read at the same time, each in a thread. A disk's queue is served well by that
-# many; a file system that hangs takes no more threads than these.
+# Files that are read at the same time, each in a thread: also those of a file system that hangs.
 MAX_READ_THREADS: Final = 16
 
 # --- the local store ------------------------------------------------------------------------
@@ -196,8 +198,7 @@ WARM_UP_AFTER_SECONDS: Final = 0.02
 # drips it is not listened to for longer.
 TOKEN_BODY_SECONDS: Final = 30.0
 
-# Hosts that are held back at the same time as they answered 429; and that are known to have ranges,
-# or none. A registry has a few.
+# Hosts that are held back at a time as they answered 429; and that are known for ranges, or none.
 MAX_PACED_HOSTS: Final = 64
 MAX_SPLIT_HOSTS: Final = 64
 
@@ -206,7 +207,7 @@ MAX_SPLIT_HOSTS: Final = 64
 MAX_IDLE_REPOSITORIES: Final = 64
 MAX_IDLE_HOSTS: Final = 16
 
-# What is shared gets so long to close its connections in order.
+# What is shared gets so long to close in order.
 CLOSE_SECONDS: Final = 1.0
 
 # An idle connection is kept this long. Go's servers keep theirs for ever, nginx for 75 s; what a
@@ -253,8 +254,7 @@ MAX_HOSTS_FILE_BYTES: Final = 1024 * 1024
 # 30 s, and Bottlerocket's users waited for each mirror as long.
 MIRROR_CONNECT_TIMEOUT_SECONDS: Final = 3.0
 
-# The same for one that takes connections and says nothing. A cache may have to fetch first; who
-# waits longer than this gets it faster elsewhere.
+# The same for one that takes connections and says nothing: a cache may have to fetch first.
 MIRROR_STALL_SECONDS: Final = 10.0
 
 # A mirror in trouble is left alone for so long; then one request tries it.

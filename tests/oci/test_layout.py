@@ -155,3 +155,17 @@ def test_a_blobs_name_is_made_of_its_digest_and_of_nothing_else() -> None:
     for text in ("../x:abc", "sha256:../../x", "a..b:c", "x:a/b", "/:x", "x:.", "nothing"):
         with pytest.raises(InvalidDigestError):
             blob_name(text)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ",".join(f'"{number}":""' for number in range(750_000)),
+        '"a":"' + "x" * 20_000_000 + '\\ud83d\\ude00"',
+    ],
+    ids=["fields", "wide"],
+)
+def test_an_index_that_would_take_too_much_memory_is_not_decoded(content: str) -> None:
+    entry = f'"mediaType":"a/b","digest":"a:b","size":1,"annotations":{{{content}}}'.encode()
+    with pytest.raises(TooLargeError, match="too much"):
+        parse_layout_index(b'{"manifests":[{%b}]}' % entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -248,3 +249,10 @@ def test_what_entries_are_called() -> None:
     assert (bare_tag(both), bare_tag(alone)) == ("v1", "")
     assert (tag_with_locator(both), tag_with_locator(alone)) == ("a.example/a:v1", "")
     assert whole_name(Reference("a.example/a", "v1")) == "a.example/a:v1"
+
+
+def test_an_index_that_is_a_fifo_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    folder = StoreFolder(str(tmp_path))
+    os.mkfifo(folder.index)
+    with pytest.raises(OSError, match="no regular file"):
+        Names(folder).find("a:1")

@@ -168,3 +168,25 @@ def test_what_is_used_again_while_it_waits_to_be_pruned_is_new(folder: StoreFold
     done = prune(folder, Names(folder), Wanted(most_bytes=0), is_dry=False)
     assert done.plan.content == ()
     assert USE_SECONDS > 3600
+
+
+@pytest.mark.parametrize("name", ["blobs", "blobs/x", "blobs/sha256", "ingest"])
+def test_nothing_is_removed_where_a_link_leads_out(tmp_path: Path, name: str) -> None:
+    store = StoreFolder(str(tmp_path / "store"))
+    store.prepare()
+    others = [tmp_path / "home" / each for each in ("key", digest("a").encoded, "mail/inbox")]
+    for each in others:
+        each.parent.mkdir(parents=True, exist_ok=True)
+        each.touch()
+        os.utime(each, (0, 0))
+    place = store.path / name
+    if place.is_dir():
+        for each in place.iterdir():
+            each.unlink()
+        place.rmdir()
+    place.symlink_to(tmp_path / "home", target_is_directory=True)
+    try:
+        prune(store, Names(store), ALL, is_dry=False)
+    except NotADirectoryError:
+        assert name in {"blobs", "ingest"}
+    assert all(each.exists() for each in others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -74,3 +75,25 @@ def test_content_is_sound_or_not_and_what_has_gone_is_no_fault(tmp_path: Path) -
     assert is_sound(folder, digest)
     path.mkdir()
     assert not is_sound(folder, digest)
+
+
+def test_what_is_said_to_be_a_manifest_is_not_read_beyond_the_limit(tmp_path: Path) -> None:
+    builder = LayoutBuilder(tmp_path)
+    named = builder.add_manifest(b'{"schemaVersion":2}', OCI_MANIFEST)
+    builder.finish()
+    folder = StoreFolder(str(tmp_path))
+    os.truncate(folder.blob(named.digest), 1 << 40)  # sparse; nothing has so much memory
+    assert [root.reached for root in roots_in(folder)] == [{named.digest}]
+
+
+@pytest.mark.parametrize("is_index", [True, False])
+def test_nobody_waits_for_who_writes_to_a_fifo(tmp_path: Path, *, is_index: bool) -> None:
+    builder = LayoutBuilder(tmp_path)
+    named = builder.add_manifest(b'{"schemaVersion":2}', OCI_MANIFEST)
+    builder.finish()
+    folder = StoreFolder(str(tmp_path))
+    path = folder.index if is_index else folder.blob(named.digest)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="no regular file"):
+        roots_in(folder)

@@ -20,7 +20,7 @@ from multi_fetch.errors import (
     TooLargeError,
     UnsupportedError,
 )
-from multi_fetch.limits import MAX_LAYOUT_ENTRIES
+from multi_fetch.limits import LAYOUT_FIELD_MEMORY, MAX_LAYOUT_ENTRIES, MAX_LAYOUT_INDEX_MEMORY
 from multi_fetch.oci.descriptor import Descriptor, decode_hook
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.manifest import check_named
@@ -108,8 +108,9 @@ def parse_layout_index(content: Chunk, name: str = INDEX_FILE) -> LayoutIndex:
 
     Raises:
         RegistryError: it is no index, or a descriptor in it is none.
-        TooLargeError: it names more than MAX_LAYOUT_ENTRIES objects.
+        TooLargeError: it names more than MAX_LAYOUT_ENTRIES objects, or says too much of them.
     """
+    check_memory(content, name)
     try:
         manifests = _index_decoder.decode(content).manifests
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -126,6 +127,23 @@ def parse_layout_index(content: Chunk, name: str = INDEX_FILE) -> LayoutIndex:
         if tag is not None:
             tags.setdefault(tag, each)
     return LayoutIndex(manifests, tags)
+
+
+def check_memory(content: Chunk, name: str = INDEX_FILE) -> None:
+    """Refuses an index that might take too much memory, before it is decoded.
+
+    Raises:
+        TooLargeError: it might take more than MAX_LAYOUT_INDEX_MEMORY.
+    """
+    text = bytes(content)
+    # Python keeps a text with one rare character in four bytes for each; an escaped one is copied.
+    width = 1 if text.isascii() and b"\\u" not in text else 5
+    fields = max(text.count(b":"), text.count(b","))
+    memory = (1 + width) * len(text) + LAYOUT_FIELD_MEMORY * fields
+    if memory > MAX_LAYOUT_INDEX_MEMORY:
+        raise TooLargeError(
+            f"{name} has {fields} fields in {len(text)} bytes, which is too much: split the layout"
+        )
 
 
 def blob_name(digest: str) -> str:

@@ -138,7 +138,7 @@ class Blobs:
     def _remove(self, digest: Digest) -> None:
         facts = {"digest": digest}
         try:
-            self._folder.blob(digest).unlink(missing_ok=True)
+            self._folder.remove(digest)
         except OSError as error:
             log.warning(
                 "content in the store is damaged, and cannot be removed",

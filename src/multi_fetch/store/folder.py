@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.oci.layout import BLOBS_FOLDER, INDEX_FILE, MARKER_FILE, blob_name
+from multi_fetch.store.beneath import remove_beneath
 
 if TYPE_CHECKING:
     from multi_fetch.oci.digest import Digest
@@ -50,6 +51,14 @@ class StoreFolder:
     def blob(self, digest: Digest) -> Path:
         """Where the content of a digest is, once it is whole and verified."""
         return self.path / blob_name(digest)
+
+    def remove(self, digest: Digest) -> None:
+        """Removes content, if it is there; but nothing that a symbolic link leads to.
+
+        Raises:
+            OSError: the system does not let it.
+        """
+        remove_beneath(self.path, *blob_name(digest).split("/"))
 
     def shared_ingest(self, digest: Digest) -> Path:
         """Where it grows: to be written by who holds the file's lock, and by one machine alone.

@@ -23,8 +23,9 @@ from multi_fetch.limits import (
     STORE_LOCK_SECONDS,
 )
 from multi_fetch.oci.descriptor import Descriptor, encode_hook
-from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, parse_layout_index
+from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, check_memory, parse_layout_index
 from multi_fetch.oci.reference import TAG
+from multi_fetch.store.beneath import read_at_most
 from multi_fetch.store.folder import EMPTY_INDEX
 from multi_fetch.store.lock import locked
 
@@ -203,8 +204,7 @@ class Names:
             self._stamp = stamp
 
     def _content(self) -> bytes:
-        with self._folder.index.open("rb") as file:
-            content = file.read(MAX_LAYOUT_INDEX_BYTES + 1)
+        content = read_at_most(self._folder.index, MAX_LAYOUT_INDEX_BYTES)
         if len(content) > MAX_LAYOUT_INDEX_BYTES:
             raise TooLargeError(f"index.json of {self._folder.name} is too large")
         return content
@@ -251,7 +251,9 @@ class Names:
     def _decoded(self) -> tuple[dict[str, msgspec.Raw], list[tuple[_Named, msgspec.Raw]]]:
         """index.json as it is now: its fields, and its entries as they are written."""
         try:
-            document = _document.decode(self._content())
+            content = self._content()
+            check_memory(content)
+            document = _document.decode(content)
             entries = _entries.decode(document.get("manifests", msgspec.Raw(b"[]")))
             named = [_named.decode(each) for each in entries]
         except msgspec.DecodeError as error:

@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from multi_fetch.limits import STORE_LOCK_SECONDS
-from multi_fetch.store.folder import INDEX_LOCK, machine
+from multi_fetch.store.beneath import folder_beneath, regular_file
+from multi_fetch.store.folder import INDEX_LOCK, INGEST_FOLDER, machine
 from multi_fetch.store.lock import Lock, locked, try_lock
 from multi_fetch.store.survey import Kept, Root, kept_in, roots_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from multi_fetch.oci.digest import Digest
     from multi_fetch.store.folder import StoreFolder
@@ -133,42 +134,42 @@ def prune(folder: StoreFolder, names: Names, wanted: Wanted, *, is_dry: bool) ->
         MultiFetchError: it cannot be read.
         OSError: the system cannot remove something.
     """
-    with locked(folder.index_lock, STORE_LOCK_SECONDS):
-        found = plan(kept_in(folder), roots_in(folder), wanted, time.time())
-        if not is_dry:
-            names.forget({root.descriptor.digest for root in found.roots})
-            for each in found.content:
-                folder.blob(each.digest).unlink(missing_ok=True)
-    rests = [path.name for path in _rests(folder, wanted) if is_dry or _remove_rest(path)]
+    with folder_beneath(folder.path, INGEST_FOLDER) as ingests:
+        with locked(folder.index_lock, STORE_LOCK_SECONDS):
+            found = plan(kept_in(folder), roots_in(folder), wanted, time.time())
+            if not is_dry:
+                names.forget({root.descriptor.digest for root in found.roots})
+                for each in found.content:
+                    folder.remove(each.digest)
+        rests = [name for name in _rests(ingests, wanted) if is_dry or _remove_rest(ingests, name)]
     return Pruned(found, tuple(rests))
 
 
-def _rests(folder: StoreFolder, wanted: Wanted) -> Iterable[Path]:
-    """Unfinished files that were not written for long."""
+def _rests(ingests: int, wanted: Wanted) -> Iterable[str]:
+    """Unfinished files, in an open folder, that were not written for long."""
     age = REST_SECONDS if wanted.unused_seconds is None else wanted.unused_seconds
-    for path in sorted(folder.ingests.iterdir()):
-        if path.name == INDEX_LOCK:
+    for name in sorted(os.listdir(ingests)):
+        status = regular_file(ingests, name)
+        if name == INDEX_LOCK or status is None:
             continue
-        is_ours = f".{machine()}" in path.name
+        is_ours = f".{machine()}" in name
         # Who writes on another machine holds no lock that is seen here.
         least = age if is_ours else max(age, REST_SECONDS)
-        try:
-            if time.time() - path.stat().st_mtime >= least:
-                yield path
-        except FileNotFoundError:
-            continue
+        if time.time() - status.st_mtime >= least:
+            yield name
 
 
-def _remove_rest(path: Path) -> bool:
+def _remove_rest(ingests: int, name: str) -> bool:
     """Removes an unfinished file, unless somebody writes it."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=ingests)
     except FileNotFoundError:
         return False
     try:
         if try_lock(fd) is Lock.TAKEN:
             return False
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # somebody was faster
+            os.unlink(name, dir_fd=ingests)
         return True
     finally:
         os.close(fd)

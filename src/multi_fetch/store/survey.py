@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,6 +15,7 @@ from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest, parse_digest
 from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, parse_layout_index
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
+from multi_fetch.store.beneath import folder_beneath, read_at_most
 from multi_fetch.store.blobs import is_intact
 
 if TYPE_CHECKING:
@@ -61,14 +63,25 @@ def kept_in(folder: StoreFolder) -> Iterator[Kept]:
     Raises:
         OSError: the system cannot list it.
     """
-    for algorithm in sorted((folder.path / BLOBS_FOLDER).iterdir()):
-        for path in sorted(algorithm.iterdir()):
-            try:
-                digest = parse_digest(f"{algorithm.name}:{path.name}")
-                status = path.stat()
-            except (InvalidDigestError, FileNotFoundError):
-                continue  # somebody else's file, or it was removed in this moment
-            yield Kept(digest, status.st_size, status.st_mtime)
+    with folder_beneath(folder.path, BLOBS_FOLDER) as blobs:
+        algorithms = sorted(os.listdir(blobs))  # noqa: PTH208 - of what is open
+    for algorithm in algorithms:
+        try:
+            with folder_beneath(folder.path, BLOBS_FOLDER, algorithm) as inner:
+                kept = list(_kept_of(algorithm, inner))
+        except (NotADirectoryError, FileNotFoundError):
+            continue  # a link, which may lead anywhere; a file; or it was removed in this moment
+        yield from kept
+
+
+def _kept_of(algorithm: str, fd: int) -> Iterator[Kept]:
+    for name in sorted(os.listdir(fd)):
+        try:
+            digest = parse_digest(f"{algorithm}:{name}")
+            status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+        except (InvalidDigestError, FileNotFoundError):
+            continue  # somebody else's file, or it was removed in this moment
+        yield Kept(digest, status.st_size, status.st_mtime)
 
 
 def roots_in(folder: StoreFolder) -> list[Root]:
@@ -78,8 +91,7 @@ def roots_in(folder: StoreFolder) -> list[Root]:
         RegistryError, TooLargeError: index.json cannot be read.
         OSError: the system cannot read it.
     """
-    with folder.index.open("rb") as file:
-        index = parse_layout_index(file.read(MAX_LAYOUT_INDEX_BYTES))
+    index = parse_layout_index(read_at_most(folder.index, MAX_LAYOUT_INDEX_BYTES))
     below: dict[Digest, tuple[Descriptor, ...]] = {}
     return [Root(each, frozenset(_reached(folder, each, below))) for each in index.manifests]
 
@@ -103,7 +115,7 @@ def _reached(
 
 def _children(folder: StoreFolder, manifest: Descriptor) -> tuple[Descriptor, ...]:
     try:
-        content = folder.blob(manifest.digest).read_bytes()
+        content = read_at_most(folder.blob(manifest.digest), MAX_MANIFEST_BYTES)
         if len(content) > MAX_MANIFEST_BYTES:
             return ()
         return tuple(parse_manifest(content, manifest.media_type).children())

@@ -1,0 +1,76 @@
+"""Folders and files of a store, of which none is reached by a link. All here blocks.
+
+A store may have been unpacked from anywhere, or be others' to write: what a symbolic link in it
+leads to is not the store's, and is never removed. Nor does anybody wait for who writes to a FIFO.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+from errno import EINVAL
+from typing import TYPE_CHECKING
+
+from multi_fetch.layout.part import OPEN_FLAGS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def folder_beneath(path: Path, *names: str) -> Iterator[int]:
+    """A folder below a path, open; the path itself may lead through links.
+
+    Raises:
+        NotADirectoryError: a link stands in its place, or a file.
+        OSError: it cannot be opened.
+    """
+    folder = os.open(path, OPEN_FLAGS | os.O_DIRECTORY)
+    try:
+        for name in names:
+            inner = os.open(name, OPEN_FLAGS | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder
+    finally:
+        os.close(folder)
+
+
+def regular_file(fd: int, name: str) -> os.stat_result | None:
+    """What the system says of a file in an open folder; None for no regular file, or none at all.
+
+    Raises:
+        OSError: it says nothing.
+    """
+    try:
+        status = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def remove_beneath(path: Path, *names: str) -> None:
+    """Removes a file, if it is there; arguments as for ``folder_beneath``.
+
+    Raises:
+        OSError: the system does not let it.
+    """
+    with folder_beneath(path, *names[:-1]) as folder:
+        try:
+            os.unlink(names[-1], dir_fd=folder)
+        except FileNotFoundError:
+            return
+
+
+def read_at_most(path: Path, limit: int) -> bytes:
+    """A regular file's content; of a longer one, a byte more than the limit.
+
+    Raises:
+        OSError: it cannot be read, or is something else.
+    """
+    with os.fdopen(os.open(path, OPEN_FLAGS), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(EINVAL, "it is no regular file", str(path))
+        return file.read(limit + 1)

@@ -1,0 +1,56 @@
+"""What a link in a store leads to is not the store's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from multi_fetch.store.beneath import folder_beneath, read_at_most, regular_file, remove_beneath
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_folder_is_opened_by_its_own_name_alone(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with folder_beneath(tmp_path, "a", "b") as folder:
+        assert os.listdir(folder) == ["file"]  # noqa: PTH208 - of what is open
+    with folder_beneath(tmp_path / "link", "b") as folder:
+        assert regular_file(folder, "file") is not None
+    for names in (("link",), ("link", "b"), ("a", "b", "file")):
+        with pytest.raises(NotADirectoryError), folder_beneath(tmp_path, *names):
+            pass
+
+
+def test_only_regular_files_are_files(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("1234")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "fifo")
+    with folder_beneath(tmp_path) as folder:
+        status = regular_file(folder, "file")
+        assert status is not None
+        assert status.st_size == 4
+        assert [regular_file(folder, name) for name in ("link", "fifo", "none")] == [None] * 3
+
+
+def test_what_a_linked_folder_has_is_not_removed(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(NotADirectoryError):
+        remove_beneath(tmp_path, "link", "file")
+    remove_beneath(tmp_path, "a", "file")
+    remove_beneath(tmp_path, "a", "file")
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_a_file_is_read_as_far_as_it_is_wanted_and_a_fifo_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    os.mkfifo(tmp_path / "fifo")
+    assert [read_at_most(tmp_path / "file", limit) for limit in (3, 5)] == [b"1234", b"12345"]
+    with pytest.raises(OSError, match="no regular file"):
+        read_at_most(tmp_path / "fifo", 5)
