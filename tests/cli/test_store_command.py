@@ -156,3 +156,18 @@ def test_ages_and_sizes_have_units() -> None:
     for text in ("30", "d", "-1d", "1w"):
         with pytest.raises(argparse.ArgumentTypeError, match="no age"):
             age(text)
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_name_controls_no_terminal(
+    store: Path, flags: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    document = json.loads((store / "index.json").read_bytes())
+    document["manifests"][0]["annotations"] = {
+        "org.opencontainers.image.ref.name": "a\x1b]0;x\x07\n\x9b\u202e"
+    }
+    (store / "index.json").write_text(json.dumps(document))
+    assert main(["list", *flags, str(store)]) == 0
+    said = capfd.readouterr().out
+    assert "u001b]0;x" in said
+    assert not set("\x1b\x07\x9b\u202e") & set(said)

@@ -155,7 +155,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """One line."""
         fields = (f"{name}={_quoted(value)}" for name, value in _fields(record).items())
-        message = _visible(record.getMessage())
+        message = visible(record.getMessage())
         line = " ".join([_time(record), record.levelname, message, *fields])
         return (
             line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
@@ -176,7 +176,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info is not None:
             document["traceback"] = self.formatException(record.exc_info)
-        return _visible(msgspec.json.encode(document, enc_hook=str).decode())
+        return visible(msgspec.json.encode(document, enc_hook=str).decode())
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:
@@ -193,9 +193,9 @@ def _quoted(value: object) -> str:
     text = str(value)
     if text and text.isascii() and text.isprintable() and not set(text) & set(' "=\\'):
         return text
-    return _visible(msgspec.json.encode(text).decode())
+    return visible(msgspec.json.encode(text).decode())
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Without what a terminal would obey; as JSON writes it, so that JSON stays what it says."""
     return UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -14,7 +14,7 @@ import msgspec
 
 from multi_fetch.cli.arguments import FAILURE, SUCCESS, USAGE, closed_stream, complain
 from multi_fetch.cli.help import CommandParser, Shown, Texts
-from multi_fetch.cli.logs import set_up_logging
+from multi_fetch.cli.logs import set_up_logging, visible
 from multi_fetch.cli.unpack_sinks import STDOUT, write_all
 from multi_fetch.errors import InvalidRequestError, MultiFetchError, UnsupportedError
 from multi_fetch.oci.descriptor import encode_hook
@@ -133,8 +133,11 @@ def _do(folder: StoreFolder, arguments: argparse.Namespace) -> int:
     told = {"list": _listed, "verify": _verified, "prune": _pruned}[arguments.action]
     status = SUCCESS
     for line in told(folder, arguments):
-        text = msgspec.json.encode(line, enc_hook=encode_hook) if arguments.json else None
-        write_all(STDOUT, (text or line.words().encode("utf-8", "backslashreplace")) + b"\n")
+        text = line.words()
+        if arguments.json:
+            text = msgspec.json.encode(line, enc_hook=encode_hook).decode()
+        # Names are whatever somebody wrote into index.json, or called a file.
+        write_all(STDOUT, (visible(text) + "\n").encode("utf-8", "backslashreplace"))
         if line.verdict in {"damaged", "missing"}:
             status = FAILURE
     return status
@@ -160,7 +163,7 @@ def _verified(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Li
         except UnsupportedError:
             verdict = "unknown"
         if verdict == "damaged" and arguments.remove:
-            folder.blob(each.digest).unlink(missing_ok=True)
+            folder.remove(each.digest)
         if verdict != "sound" or arguments.json:
             yield Line(verdict=verdict, digest=each.digest, size=each.size)
     for root in roots_in(folder):
