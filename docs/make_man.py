@@ -47,7 +47,7 @@ def file_of(command: str) -> str:
 def page(command: str) -> str:
     """A command's page."""
     parser = parser_of(command)
-    usage, about, description, epilog, example = parser.texts
+    usage, about, description, epilog, example, _ = parser.texts
     summary = " ".join(about.partition(".")[0].split())
     lines = [
         f'.TH {_title(command).upper()} 1 "" "{software()}" "User Commands"',

@@ -47,6 +47,23 @@ def test_help_of_every_command_fits_one_screen(parser: CommandParser) -> None:
     assert [line for line in lines if len(line) > SCREEN_COLUMNS] == []
 
 
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["--numbre", "4"], "--numbre 4; did you mean --number? ("),
+        (["--num=4"], "--num=4; did you mean --number? ("),
+        (["--xyz"], "--xyz ("),
+        (["word"], "word ("),
+    ],
+)
+def test_a_slip_in_a_flag_is_told_with_what_is_nearest(
+    words: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command().parse_args(words)
+    assert f"unrecognized arguments: {advice}" in capsys.readouterr().err
+
+
 @PARSERS
 def test_every_flag_of_every_command_has_words_and_a_group(
     parser: CommandParser, monkeypatch: pytest.MonkeyPatch
@@ -91,11 +108,11 @@ def test_all_help_has_every_flag_at_length_by_groups(
 
 def test_wrong_usage_is_told_with_the_way_to_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
-        command().parse_args(["--numbers", "8"])
+        command().parse_args(["--xyz", "8"])
     assert caught.value.code == 2
     err = capsys.readouterr().err
     assert err.startswith("usage: it [flags]\n")
-    assert err.endswith("--numbers 8 (it --help shows how it is used)\n")
+    assert err.endswith("--xyz 8 (it --help shows how it is used)\n")
 
 
 def test_a_common_help_is_a_text_like_any_other_elsewhere() -> None:

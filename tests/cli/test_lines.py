@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import threading
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,20 @@ def test_stdin_is_what_is_read_by_default() -> None:
     os.fstat(0)  # still open
     assert lines.name_of("-") == "stdin"
     assert lines.name_of("./-") == "./-"
+
+
+def test_somebody_at_a_terminal_is_told_what_is_waited_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    ours, theirs = pty.openpty()
+    lines.invite(theirs)
+    assert "Ctrl-D" in capsys.readouterr().err
+    os.close(ours)
+    os.close(theirs)
+    (tmp_path / "list").write_bytes(b"")
+    with lines.opened(str(tmp_path / "list")) as fd:
+        lines.invite(fd)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_file_is_closed_afterwards(tmp_path: Path) -> None:

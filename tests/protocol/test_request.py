@@ -110,7 +110,9 @@ def test_a_control_is_a_verb_and_its_arguments(line: bytes, control: Control) ->
         ("!tags", Request(object="!tags", listing=Listing.TAGS)),
         (
             " !tags\tdeadline:1s colour:blue ",
-            Request(object="!tags", listing=Listing.TAGS, deadline_seconds=1.0),
+            Request(
+                object="!tags", listing=Listing.TAGS, deadline_seconds=1.0, ignored=("colour",)
+            ),
         ),
         (
             f"!referrers @{DIGEST} artifacttype:a/B+c",
@@ -237,7 +239,9 @@ def test_a_hint_that_cannot_be_read_is_refused(hint: str, reason: str) -> None:
     "hint", ["colour:blue", "x:", "x::", "Size:5k", "SIZE:x", "sizes:1", "größe:5", "x:y:z"]
 )
 def test_a_hint_of_an_unknown_type_is_ignored(hint: str) -> None:
-    assert request_of(f"latest {hint}".encode()) == Request(object="latest", tag="latest")
+    kind = hint.partition(":")[0]
+    wanted = Request(object="latest", tag="latest", ignored=(kind,))
+    assert request_of(f"latest {hint}".encode()) == wanted
 
 
 def test_a_command_line_reads_the_same_hints() -> None:
@@ -338,7 +342,10 @@ def test_what_is_plain_is_one_whole_object(line: str, *, is_plain: bool) -> None
 
 def test_every_part_of_a_request_was_thought_of() -> None:
     """What is plain leaves out what it does not know: a new part has to be looked at there."""
-    of_no_matter = {"object", "tag", "media_types", "size", "deadline_seconds", "artifact_type"}
+    of_no_matter = {
+        *("object", "tag", "media_types", "size", "deadline_seconds", "artifact_type"),
+        "ignored",
+    }
     looked_at = {
         *("locator", "digest", "is_content_wanted", "platform", "byte_range", "children", "pin"),
         "listing",

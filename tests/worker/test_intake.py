@@ -86,6 +86,13 @@ async def test_each_line_that_is_answered_becomes_a_job_with_its_number() -> Non
     assert all(isinstance(job.failure, InvalidRequestError | None) for job in jobs)
 
 
+async def test_a_slip_in_a_hint_is_told_and_does_no_harm(caplog: pytest.LogCaptureFixture) -> None:
+    (job,) = await jobs_of(b"latest plattform:linux/arm64 colour:blue")
+    assert job.failure is None
+    (record,) = caplog.records
+    assert "'plattform:' is not known" in record.getMessage()
+
+
 async def test_no_line_beyond_the_window_is_read() -> None:
     reader, window = MemoryReader(), a_window(2)
     async with trio.open_nursery() as nursery:

@@ -123,4 +123,6 @@ def reference(text: str) -> Reference:
     try:
         return parse_remote(text)
     except InvalidReferenceError as error:
-        raise argparse.ArgumentTypeError(error.message) from error
+        # ./x, ../x and /x: no registry is called so.
+        advice = f"; a layout in a folder is oci:{text}" if text.startswith((".", "/")) else ""
+        raise argparse.ArgumentTypeError(f"{error.message}{advice}") from error

@@ -46,6 +46,7 @@ from multi_fetch.errors import (
 from multi_fetch.protocol.request import Children, Request, parse_request
 from multi_fetch.remotes import Remote, open_remote
 from multi_fetch.worker.job import Target
+from multi_fetch.worker.misspelt import Misspelt
 from multi_fetch.worker.pipes import STDOUT_NAME
 from multi_fetch.worker.progress import Observer
 from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
@@ -151,6 +152,7 @@ def _run_of(arguments: argparse.Namespace, written: StderrLog) -> Run:
     """
     ref: Reference = arguments.ref
     request = _request(ref, arguments.object, _hints(arguments))
+    Misspelt().look_at(request)
     reached, store = reach(arguments, ref), store_settings(arguments, ref)
     held, borne = credentials(arguments.authfile), patience(arguments)
     if Path(arguments.output).is_dir():

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SCREEN_LINES: Final = 24
 SCREEN_COLUMNS: Final = 80
 
+# As argparse says it.
+STRAY_WORDS: Final = "unrecognized arguments: "
+
 # Where the words begin, in --help.
 WORDS_COLUMN: Final = 24
 
@@ -53,6 +56,7 @@ class Texts(NamedTuple):
         description: what --help-all says above all flags.
         epilog: what it says below them.
         example: the last lines of both.
+        stray: what to do with a word for which there is no place.
     """
 
     usage: str
@@ -60,6 +64,7 @@ class Texts(NamedTuple):
     description: str
     epilog: str
     example: str
+    stray: str = ""
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -95,14 +100,27 @@ class CommandParser(argparse.ArgumentParser):
 
     def format_brief(self) -> str:
         """The text of --help."""
-        usage, about, _, _, example = self.texts
+        usage, about, example = self.texts.usage, self.texts.about, self.texts.example
         flags = "\n".join(self._common_lines())
         return f"usage: {usage}\n\n{about}\n{flags}\n\n{example}"
 
     def error(self, message: str) -> NoReturn:
         """Ends the process with status 2, and says what is wrong and where help is."""
+        if message.startswith(STRAY_WORDS):
+            message += self._about_stray(message.removeprefix(STRAY_WORDS).split())
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help shows how it is used)\n")
+
+    def _about_stray(self, words: Sequence[str]) -> str:
+        """What may be meant by words for which there is no place."""
+        from difflib import get_close_matches  # late: it is wanted for a mistake alone
+
+        known = [name for flag in self.flags() for name in flag.option_strings]
+        for word in (word.partition("=")[0] for word in words if word.startswith("--")):
+            begun = [name for name in known if name.startswith(word)]
+            if meant := begun or get_close_matches(word, known, 1):
+                return f"; did you mean {meant[0]}?"
+        return f"; {self.texts.stray}" if self.texts.stray else ""
 
     def flags(self) -> Iterator[argparse.Action]:
         """All that is no positional, as they are grouped."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from errno import EISDIR
 from typing import TYPE_CHECKING, Final
 
+from multi_fetch.cli.arguments import complain
 from multi_fetch.worker.pipes import STDIN_NAME
 
 if TYPE_CHECKING:
@@ -35,6 +36,12 @@ def add_from_file_flag(flags: argparse._ActionsContainer) -> None:
 def name_of(path: str) -> str:
     """What the stream is called in messages."""
     return STDIN_NAME if path == STDIN_FILE else path
+
+
+def invite(fd: int) -> None:
+    """Tells somebody at a terminal that lines are waited for."""
+    if os.isatty(fd):
+        complain("multi-fetch", "type a request a line, as in 'latest'; Ctrl-D ends them")
 
 
 @contextmanager

@@ -108,6 +108,12 @@ example:
   printf 'latest\\n' | multi-fetch redis | multi-fetch-unpack --into redis
 """
 
+# To whoever writes 'multi-fetch redis latest'.
+STRAY = (
+    "what is asked for is a line of stdin: echo 'latest' | multi-fetch <remote>; or take"
+    " 'fetch-object <remote> <object>'"
+)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
@@ -178,6 +184,7 @@ def _run_lines(
             complain("multi-fetch", f"cannot read {name}: {error.strerror}")
             return USAGE
         status = FAILURE
+        lines.invite(fd)
         try:
             status = trio.run(_run, partial(open_reader, fd, name), remote, locator, settings)
         except* OSError as group:
@@ -224,7 +231,9 @@ def _stream_problem(from_file: str, *, may_be_terminal: bool) -> str:
 
 def make_parser() -> CommandParser:
     """The command line."""
-    parser = CommandParser("multi-fetch", Texts(USAGE_LINES, ABOUT, DESCRIPTION, EPILOG, EXAMPLE))
+    parser = CommandParser(
+        "multi-fetch", Texts(USAGE_LINES, ABOUT, DESCRIPTION, EPILOG, EXAMPLE, STRAY)
+    )
     parser.add_argument(
         "remote",
         type=_remote,

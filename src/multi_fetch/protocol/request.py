@@ -88,6 +88,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         listing: what is listed, of the repository or of what refers to the digest; None for an
             object.
         artifact_type: from ``artifacttype:``, of the referrers that are wanted; empty for all.
+        ignored: the types of hints that are not known.
     """
 
     object: str
@@ -104,6 +105,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     deadline_seconds: float | None = None
     listing: Listing | None = None
     artifact_type: str = ""
+    ignored: tuple[str, ...] = ()
 
     def is_plain(self) -> bool:
         """Whether it is for one object of the run's repository, by sha256, whole, and no more."""
@@ -240,6 +242,7 @@ def _take_hints(
     hints: Sequence[str],
     known: Mapping[str, Callable[[Request, str], Request]],
 ) -> Request:
+    ignored: list[str] = []
     for hint in hints:
         match = HINT.fullmatch(hint)
         if match is None:
@@ -253,7 +256,9 @@ def _take_hints(
             raise InvalidRequestError(
                 f"the hint {match['type']}: does not go with !{request.listing.value}: leave it out"
             )
-    return request
+        else:
+            ignored.append(match["type"])
+    return replace(request, ignored=tuple(ignored)) if ignored else request
 
 
 def _media_type(request: Request, content: str) -> Request:

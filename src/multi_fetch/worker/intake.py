@@ -14,6 +14,7 @@ from multi_fetch.protocol.names import IN_REPOSITORY
 from multi_fetch.protocol.plain import parse_plain
 from multi_fetch.protocol.request import Control, parse_line
 from multi_fetch.worker.job import Job
+from multi_fetch.worker.misspelt import Misspelt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,20 +35,24 @@ async def take_in(
         window: where each request is admitted.
         control: called with each control line and its number; may raise InvalidRequestError.
     """
-    lines = LineSplitter()
+    lines, misspelt = LineSplitter(), Misspelt()
     while data := await reader.read():
         for number, line in lines.feed(data):
-            job = _job(number, line, names, control)
+            job = _job(number, line, names, control, misspelt)
             if job is not None and not window.admit_now(job):
                 await window.admit(job)
     for number, line in lines.feed_eof():
-        job = _job(number, line, names, control)
+        job = _job(number, line, names, control, misspelt)
         if job is not None:
             await window.admit(job)
 
 
 def _job(
-    number: int, line: bytes, names: Names, control: Callable[[Control, int], None]
+    number: int,
+    line: bytes,
+    names: Names,
+    control: Callable[[Control, int], None],
+    misspelt: Misspelt,
 ) -> Job | None:
     try:
         plain = parse_plain(line) if names is IN_REPOSITORY else None
@@ -57,7 +62,11 @@ def _job(
             return None
     except InvalidRequestError as error:
         return Job(id=number, request=None, failure=error)
-    return None if asked is None else Job(id=number, request=asked)
+    if asked is None:
+        return None
+    if asked.ignored:
+        misspelt.look_at(asked, number)
+    return Job(id=number, request=asked)
 
 
 class LineSplitter:
