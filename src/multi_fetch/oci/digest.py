@@ -101,7 +101,8 @@ def new_hasher(algorithm: str) -> Hasher:
     if make is None:
         raise UnsupportedError(
             f"content cannot be verified: digest algorithm {algorithm!r} is not supported"
-            f" (supported: {', '.join(sorted(_HASHERS))}): use one of these"
+            f" (supported: {', '.join(sorted(_HASHERS))}): use one of these, or, if"
+            f" {algorithm!r} is a repository, its tag alone"
         )
     return make()
 
