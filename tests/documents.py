@@ -71,16 +71,19 @@ def blocks(text: str) -> list[Block]:
 
 
 def sections(text: str) -> dict[str, list[Block]]:
-    """The blocks under each heading of the second level, behind those above the first of them."""
+    """The blocks under each heading of the second level, behind those above the first heading.
+
+    A heading without any is left out.
+    """
     headings = list(re.finditer(r"^## (.+)$", text, re.MULTILINE))
     starts = [text.count("\n", 0, each.start()) + 1 for each in headings]
     found = blocks(text)
     first = [each for each in found if not starts or each.line < starts[0]]
-    ends = [*starts[1:], sys.maxsize]
-    return {
-        heading[1]: first + [each for each in found if start < each.line < end]
-        for heading, start, end in zip(headings, starts, ends, strict=True)
+    own = {
+        heading[1]: [each for each in found if start < each.line < end]
+        for heading, start, end in zip(headings, starts, [*starts, sys.maxsize][1:], strict=True)
     }
+    return {heading: first + each for heading, each in own.items() if each}
 
 
 class Reader:

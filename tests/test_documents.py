@@ -24,12 +24,19 @@ from tests.documents import (
     sections,
 )
 
-PAGES = ["docs/cookbook.md", "docs/coming-from.md"]
+PAGES = [
+    f"docs/{name}.md"
+    for name in (
+        *("cookbook", "coming-from", "reference", "registries", "stores", "library"),
+        "peers",
+    )
+]
 README = (ROOT / "README.md").read_text("utf-8")
 SECTIONS = {
     f"{page}: {heading}": found
     for page in PAGES
     for heading, found in sections((ROOT / page).read_text("utf-8")).items()
+    if "text" in {block.language for block in found}
 }
 # What is written in tables: beside another tool's command, ours.
 SPANS = re.findall(r"`([^`\n]*)`", (ROOT / "docs" / "coming-from.md").read_text("utf-8"))

@@ -39,7 +39,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What a step found.
 
     Attributes:
-        step: a word for it; README.md has them all.
+        step: a word for it; docs/reference.md tells of them.
         verdict: what became of it.
         said: what was found, on one line.
         advice: what to do next; empty where nothing needs to be done.

@@ -23,7 +23,7 @@ PLAIN_SECONDS: Final = 5.0
 
 
 class Told(msgspec.Struct, kw_only=True):
-    """What stands behind ``progress`` in a JSON line; README.md has the meanings."""
+    """What stands behind ``progress`` in a JSON line; docs/reference.md has the meanings."""
 
     seconds: float
     requests: int
