@@ -52,7 +52,7 @@ def test_help_of_every_command_fits_one_screen(parser: CommandParser) -> None:
     [
         (["--numbre", "4"], "--numbre 4; did you mean --number? ("),
         (["--num=4"], "--num=4; did you mean --number? ("),
-        (["--xyz"], "--xyz ("),
+        (["--plural"], "--plural ("),
         (["word"], "word ("),
     ],
 )

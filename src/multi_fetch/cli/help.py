@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SCREEN_LINES: Final = 24
 SCREEN_COLUMNS: Final = 80
 
+# Of difflib's ratio, for a slip in a flag: --orderd and --numbre are above it.
+LIKENESS: Final = 0.75
+
 # As argparse says it.
 STRAY_WORDS: Final = "unrecognized arguments: "
 
@@ -118,9 +121,10 @@ class CommandParser(argparse.ArgumentParser):
         known = [name for flag in self.flags() for name in flag.option_strings]
         for word in (word.partition("=")[0] for word in words if word.startswith("--")):
             begun = [name for name in known if name.startswith(word)]
-            if meant := begun or get_close_matches(word, known, 1):
+            if meant := begun or get_close_matches(word, known, 1, LIKENESS):
                 return f"; did you mean {meant[0]}?"
-        return f"; {self.texts.stray}" if self.texts.stray else ""
+        is_flag = words[0].startswith("-")
+        return f"; {self.texts.stray}" if self.texts.stray and not is_flag else ""
 
     def flags(self) -> Iterator[argparse.Action]:
         """All that is no positional, as they are grouped."""

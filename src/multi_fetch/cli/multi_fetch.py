@@ -108,6 +108,9 @@ example:
   printf 'latest\\n' | multi-fetch redis | multi-fetch-unpack --into redis
 """
 
+# What Docker's reading puts before a name without a slash.
+FAMILIAR = "docker.io/library/"
+
 # To whoever writes 'multi-fetch redis latest'.
 STRAY = (
     "what is asked for is a line of stdin: echo 'latest' | multi-fetch <remote>; or take"
@@ -211,6 +214,9 @@ def _remote_problem(ref: Reference) -> str:
     if not ref.object:
         return ""
     asked = f"{ref.tag}@{ref.digest}".strip("@")
+    host = ref.locator.removeprefix(FAMILIAR)
+    if host != ref.locator and asked.isdecimal() and ("." in host or host == "localhost"):
+        return f"{host}:{asked} is a registry: name a repository in it, as in {host}:{asked}/app"
     return (
         f"{ref} names an object, but the remote is a whole repository:"
         f" write 'multi-fetch {ref.locator}' and {asked!r} as a line of stdin"

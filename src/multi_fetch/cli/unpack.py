@@ -96,6 +96,8 @@ example:
   printf 'latest\\n' | multi-fetch redis | multi-fetch-unpack --into redis
 """
 
+STRAY = "frames come on stdin: multi-fetch-unpack < answers"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
@@ -233,7 +235,7 @@ def _stream_problem() -> str:
 
 def make_parser() -> CommandParser:
     """The command line."""
-    parser = CommandParser(PROGRAM, Texts(USAGE_LINES, ABOUT, DESCRIPTION, EPILOG, EXAMPLE))
+    parser = CommandParser(PROGRAM, Texts(USAGE_LINES, ABOUT, DESCRIPTION, EPILOG, EXAMPLE, STRAY))
     targets = parser.add_argument_group("where objects go").add_mutually_exclusive_group()
     targets.add_argument(
         "--into",
