@@ -221,6 +221,22 @@ async def test_a_small_object_that_is_damaged_is_fetched_anew(
     assert "was damaged, and was removed" in caplog.text
 
 
+@pytest.mark.parametrize("damaged", [b"x", b""])
+async def test_content_in_hand_is_not_said_to_be_in_a_file_that_is_damaged(
+    sample: Sample, tmp_path: Path, damaged: bytes
+) -> None:
+    async with serving(sample, tmp_path) as place:
+        manifest, small = place.path(sample.image.digest), place.put(SMALL)
+        manifest.write_bytes(damaged)
+        small.write_bytes(damaged)
+        async with place.stored() as stored:
+            content, path = await consume(stored, place.ref("latest"))
+            assert path == manifest
+            assert manifest.read_bytes() == content
+            assert await stored.keep(digest_of(SMALL), SMALL) == small
+        assert small.read_bytes() == SMALL
+
+
 async def test_a_large_object_that_is_damaged_is_found_out_by_who_reads_and_then_mended(
     sample: Sample, tmp_path: Path
 ) -> None:

@@ -108,6 +108,14 @@ class Blobs:
         path = self.place(digest)
         return path if path.exists() else None
 
+    def sound_path(self, digest: Digest) -> Path | None:
+        """Where it is; None where it is not there, or was damaged and is there no more.
+
+        Raises:
+            MultiFetchError: as for ``remove_if_damaged``.
+        """
+        return None if self.remove_if_damaged(digest) else self.place(digest)
+
     def place(self, digest: Digest) -> Path:
         """Where it is, if it is there. This does not block."""
         return self._folder.blob(digest)

@@ -115,6 +115,14 @@ class Reading:
             self._troubles.tell(error)
             return None
 
+    async def sound_path(self, digest: Digest) -> Path | None:
+        """The same, once all of it was looked at; None too where it was damaged."""
+        try:
+            return await self._threads.run(partial(self._blobs.sound_path, digest))
+        except MultiFetchError as error:
+            self._troubles.tell(error)
+            return None
+
     async def fetch(
         self, stack: AsyncExitStack, descriptor: Descriptor, offset: int
     ) -> AsyncIterator[Chunk] | None:

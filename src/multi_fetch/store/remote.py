@@ -141,7 +141,7 @@ class StoredRemote:
         Raises:
             UnavailableError: it could not be kept, and must be.
         """
-        path = await self._reading.path(digest)
+        path = await self._reading.sound_path(digest)
         if path is not None or self._keeper is None:
             return path
         with Slot(self._keeper) as slot:
@@ -210,7 +210,7 @@ class StoredRemote:
         opened = await stack.enter_async_context(self._ask(asked))
         if slot is None:
             return opened
-        if (path := await self._reading.path(opened.descriptor.digest)) is not None:
+        if (path := await self._reading.sound_path(opened.descriptor.digest)) is not None:
             return kept_at(opened, path)
         await slot.claim(opened.descriptor.digest, is_patient=False)
         await slot.begin_anew()
