@@ -300,3 +300,42 @@ async def test_a_keychain_is_not_opened_for_a_registry_that_asks_for_nothing(
     path.write_text("{")
     net = Net({REGISTRY + PATH: always(200)})
     assert await fetch(net, None, Keychain([path])) is None
+
+
+def echoes(request: httpx.Request) -> httpx.Response:
+    """What some proxies do with a request that they do not like."""
+    said = told(request)
+    for login in (LOGIN, IDENTITY_LOGIN):
+        said = said.replace(login, f"{login}, {base64.b64decode(login).decode()}")
+    refusal = json.dumps({"errors": [{"code": said, "message": said}]}).encode()
+    return httpx.Response(
+        400, content=refusal, headers={"ratelimit-limit": said, "www-authenticate": said}
+    )
+
+
+def echoes_in_challenge(request: httpx.Request) -> httpx.Response:
+    return httpx.Response(401, headers={"www-authenticate": f"{BEARER}, ={told(request)}"})
+
+
+@pytest.mark.parametrize("kind", CREDENTIALS)
+@pytest.mark.parametrize("challenge", [BASIC, BEARER])
+@pytest.mark.parametrize("echo", [echoes, echoes_in_challenge])
+@pytest.mark.parametrize("place", [REGISTRY + PATH, REALM])
+async def test_what_a_server_repeats_of_a_request_is_told_without_its_secrets(
+    kind: str,
+    challenge: str,
+    echo: Callable[[httpx.Request], httpx.Response],
+    place: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def registry(request: httpx.Request) -> httpx.Response:
+        is_asked = "authorization" in request.headers and place != REALM
+        return echo(request) if is_asked else wants(challenge)(request)
+
+    net = Net({REGISTRY + PATH: registry, REALM: echo if place == REALM else TOKEN})
+    error = await fetch(net, CREDENTIALS[kind])
+    records = " ".join(str(vars(record)) for record in caplog.records)
+    shown = f"{error} {vars(error) if error else ''} {records}"
+    assert not [secret for secret in SECRETS if secret in shown]

@@ -13,6 +13,7 @@ from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError
 from multi_fetch.limits import ERROR_BODY_SECONDS, MAX_ERROR_BODY_BYTES
 from multi_fetch.registry.api import content_length, redacted
+from multi_fetch.registry.concealment import conceal, secrets_of
 from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.url import Url
@@ -40,6 +41,8 @@ class Answer:
         status: the HTTP status.
         headers: names in any case, or in lower case.
         attempts: how often it was asked for in a row.
+        sent: the headers of the request.
+        form: its body, or an empty text.
     """
 
     def __init__(self, method: str, url: Url, status: int, headers: Mapping[str, str]) -> None:
@@ -48,6 +51,8 @@ class Answer:
         self.status = status
         self.attempts = 1
         self.headers = headers
+        self.sent: Mapping[str, str] = {}
+        self.form = ""
 
     @property
     def what(self) -> str:
@@ -79,6 +84,10 @@ class Answer:
             status=self.status,
         )
 
+    def concealed(self, text: str) -> str:
+        """What the server has written, without the secrets that it was sent."""
+        return conceal(text, secrets_of(self.sent, self.form))
+
     def retry_after(self) -> float | None:
         """The seconds that it asks to wait, or None."""
         return parse_retry_after(self.headers.get("retry-after", ""), now=time.time())
@@ -89,7 +98,7 @@ class Answer:
         for name in self.headers:
             if "ratelimit" in name.lower() and len(told) < _MAX_RATELIMIT_HEADERS:
                 told[printable(name.lower(), _MAX_RATELIMIT_CHARACTERS)] = printable(
-                    self.headers[name], _MAX_RATELIMIT_CHARACTERS
+                    self.concealed(self.headers[name]), _MAX_RATELIMIT_CHARACTERS
                 )
         return told
 
@@ -156,7 +165,14 @@ class Answer:
     async def error(self) -> MultiFetchError:
         """The error that this answer stands for, with what its body says; it is returned."""
         body = await self.first_bytes()
-        error = error_of(self.status, self.headers, body, what=self.what, now=time.time())
+        error = error_of(
+            self.status,
+            self.headers,
+            body,
+            what=self.what,
+            now=time.time(),
+            conceal=self.concealed,
+        )
         error.attempts = self.attempts
         return error
 

@@ -26,7 +26,7 @@ from multi_fetch.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 # RFC 9110, section 10.2.3: Retry-After = HTTP-date / delay-seconds
 DELAY_SECONDS = re.compile(r"[0-9]{1,9}", re.ASCII)
@@ -67,8 +67,14 @@ class _Body(msgspec.Struct):
     errors: list[_Entry] | None = None
 
 
-def error_of(
-    status: int, headers: Mapping[str, str], body: bytes, *, what: str, now: float
+def error_of(  # noqa: PLR0913 - an answer's parts
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    what: str,
+    now: float,
+    conceal: Callable[[str], str] = str,
 ) -> MultiFetchError:
     """The error that an answer stands for; it is returned, not raised.
 
@@ -78,9 +84,10 @@ def error_of(
         body: as much of it as was read.
         what: was asked: ``GET https://...``.
         now: seconds since the epoch, to read a date in Retry-After.
+        conceal: takes out of the server's words what must not be repeated.
     """
     leaf = _LEAVES.get(status, UnavailableError if 500 <= status < 600 else RegistryError)
-    code, text = _read(body)
+    code, text = _read(body, conceal)
     said = ": ".join(part for part in (code, text) if part)
     return leaf(
         f"{what}: {_reason(status)}{': ' if said else ''}{said}"
@@ -118,14 +125,14 @@ def _reason(status: int) -> str:
         return f"{status}"
 
 
-def _read(body: bytes) -> tuple[str, str]:
+def _read(body: bytes, conceal: Callable[[str], str]) -> tuple[str, str]:
     """The registry's code and message, as far as there are any."""
     try:
         errors = msgspec.json.decode(body, type=_Body).errors or []
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         errors = []
     if errors:
-        code = printable(errors[0].code or "", MAX_CODE_CHARACTERS)
-        return code, printable(errors[0].message or "")
+        code = printable(conceal(errors[0].code or ""), MAX_CODE_CHARACTERS)
+        return code, printable(conceal(errors[0].message or ""))
     text = TAGS.sub(" ", body.decode("utf-8", "replace"))
-    return "", printable(" ".join(text.split()))
+    return "", printable(" ".join(conceal(text).split()))

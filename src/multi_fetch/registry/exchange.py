@@ -123,6 +123,7 @@ class Exchange:
             own = authorization if target.origin == url.origin else ""
             sent = self._headers(target.origin, headers, own)
             answer = await self._send_in_turn(method, target, sent, form, attempt, there)
+            answer.sent, answer.form = sent, form or ""
             if answer.status not in REDIRECTS or form:
                 return answer
             try:
@@ -246,7 +247,8 @@ def _place_after(answer: Answer) -> Place:
 
 
 def _refused(answer: Answer, where: str, location: str) -> RegistryError:
-    shown = printable(location.partition("?")[0].rpartition("@")[2], 200)
+    shown = answer.concealed(location.partition("?")[0].rpartition("@")[2])
+    shown = printable(shown, 200)
     return RegistryError(
         f"{answer.what}: the redirect leads to {where}: {shown!r}{TELL_OPERATOR}",
         status=answer.status,

@@ -220,7 +220,7 @@ class Session:
         url = Url(self._origin, self._host.target("/v2/"))
         sent = await self._authorizer.authorization()
         answer = await self._exchange.follow("GET", url, {}, sent)
-        is_inside, header = answer.is_from_inside, answer.headers.get("www-authenticate", "")
+        is_inside, header = answer.is_from_inside, _challenge_of(answer)
         await answer.drain()
         if answer.status == 401 and answer.url.origin == url.origin:
             await self._authorizer.prepare(header, is_registry_inside=is_inside)
@@ -295,7 +295,7 @@ class Session:
         finally:
             await answer.aclose()
         authorization = await self._authorizer.answer(
-            answer.headers.get("www-authenticate", ""),
+            _challenge_of(answer),
             sent=sent,
             is_registry_inside=is_registry_inside,
             is_fresh=is_fresh,
@@ -303,6 +303,10 @@ class Session:
         if not authorization:
             raise refusal
         return authorization
+
+
+def _challenge_of(answer: Answer) -> str:
+    return answer.concealed(answer.headers.get("www-authenticate", ""))
 
 
 def _may_change(answer: Answer, url: Url, *, is_first: bool) -> bool:

@@ -1,0 +1,54 @@
+"""What was sent as a secret, and is not to be repeated: some servers echo a request. Pure.
+
+A proxy's page that shows the headers it got, or a token service that quotes a form, would bring a
+login into logs and frames.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+CONCEALED: Final = "***"
+
+# Headers that say nothing of who asks, and fields of a token service's form.
+PLAIN_HEADERS: Final = frozenset(
+    {"accept", "accept-encoding", "content-type", "range", "user-agent"}
+)
+SECRET_FIELDS: Final = frozenset({"password", "refresh_token"})
+
+
+def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
+    """The secrets in a request, in every form that they are sent in; the longest first."""
+    found: set[str] = set()
+    for name, value in headers.items():
+        if name.lower() not in PLAIN_HEADERS:
+            scheme, _, rest = value.partition(" ")
+            found |= {value, rest or value}
+            if scheme.lower() == "basic":
+                found |= _parts_of_basic(rest)
+    found |= {value for name, value in parse_qsl(form) if name in SECRET_FIELDS}
+    for field in form.split("&"):  # as it is encoded
+        name, _, value = field.partition("=")
+        if name in SECRET_FIELDS:
+            found.add(value)
+    return sorted(found - {""}, key=len, reverse=True)
+
+
+def conceal(text: str, secrets: Iterable[str]) -> str:
+    """The text without them."""
+    for secret in secrets:
+        text = text.replace(secret, CONCEALED)
+    return text
+
+
+def _parts_of_basic(encoded: str) -> set[str]:
+    try:
+        pair = base64.b64decode(encoded).decode("utf-8", "replace")
+    except ValueError:
+        return set()
+    return {pair, pair.partition(":")[2]}

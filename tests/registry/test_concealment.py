@@ -1,0 +1,39 @@
+"""Secrets in every form in which a server may repeat them."""
+
+from __future__ import annotations
+
+import pytest
+
+from multi_fetch.registry.concealment import conceal, secrets_of
+
+# base64 of alice:s3cret
+LOGIN = "YWxpY2U6czNjcmV0"
+
+
+@pytest.mark.parametrize(
+    ("headers", "form", "said", "left"),
+    [
+        (
+            {"Authorization": "Bearer abc.def"},
+            "",
+            "got 'Bearer abc.def', abc.def",
+            "got '***', ***",
+        ),
+        ({"Authorization": f"Basic {LOGIN}"}, "", f"{LOGIN} is alice:s3cret", "*** is ***"),
+        ({"Authorization": f"Basic {LOGIN}"}, "", "s3cret of alice", "*** of alice"),
+        ({"Authorization": "Basic !"}, "", "Basic !", "***"),
+        ({"X-Key": "k3y"}, "", "X-Key: k3y", "X-Key: ***"),
+        ({}, "refresh_token=a%2Bb&scope=x", "a%2Bb, a+b, x", "***, ***, x"),
+        ({}, "username=alice&password=s3+cret", "alice s3+cret s3 cret", "alice *** ***"),
+        ({"Accept": "a/b", "Range": "bytes=0-", "User-Agent": "u"}, "", "a/b bytes=0- u", None),
+        ({"Authorization": ""}, "password=&refresh_token", "any", None),
+    ],
+)
+def test_what_was_sent_is_not_repeated(
+    headers: dict[str, str], form: str, said: str, left: str | None
+) -> None:
+    assert conceal(said, secrets_of(headers, form)) == (said if left is None else left)
+
+
+def test_a_secret_within_another_leaves_nothing_of_either() -> None:
+    assert conceal("aa aaaa", secrets_of({"a": "aa", "b": "aaaa"}, "")) == "*** ***"
