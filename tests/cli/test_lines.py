@@ -32,14 +32,14 @@ def test_somebody_at_a_terminal_is_told_what_is_waited_for(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     ours, theirs = pty.openpty()
-    lines.invite(theirs)
+    lines.invite(theirs, theirs)
     assert "Ctrl-D" in capsys.readouterr().err
+    with (tmp_path / "file").open("wb") as file:
+        lines.invite(theirs, file.fileno())
+        lines.invite(file.fileno(), theirs)
+    assert capsys.readouterr().err == ""
     os.close(ours)
     os.close(theirs)
-    (tmp_path / "list").write_bytes(b"")
-    with lines.opened(str(tmp_path / "list")) as fd:
-        lines.invite(fd)
-    assert capsys.readouterr().err == ""
 
 
 def test_a_file_is_closed_afterwards(tmp_path: Path) -> None:

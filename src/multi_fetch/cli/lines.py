@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STDIN: Final = 0
+STDERR: Final = 2
 
 # As a value of --from-file.
 STDIN_FILE: Final = "-"
@@ -38,9 +39,9 @@ def name_of(path: str) -> str:
     return STDIN_NAME if path == STDIN_FILE else path
 
 
-def invite(fd: int) -> None:
-    """Tells somebody at a terminal that lines are waited for."""
-    if os.isatty(fd):
+def invite(fd: int, stderr: int = STDERR) -> None:
+    """Tells somebody who types at a terminal, and sees stderr there, that lines are waited for."""
+    if os.isatty(fd) and os.isatty(stderr):
         complain("multi-fetch", "type a request a line, as in 'latest'; Ctrl-D ends them")
 
 
