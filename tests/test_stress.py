@@ -13,7 +13,7 @@ import hashlib
 import os
 import random
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -131,26 +131,33 @@ class Store:
         return cuts
 
 
+async def answer_all(store: Store, stream: trio.SocketStream) -> None:
+    """Answers one connection's requests over plain HTTP."""
+    received = b""
+    while True:
+        while b"\r\n\r\n" not in received:
+            data = await stream.receive_some()
+            if not data:
+                return
+            received += data
+        head, _, received = received.partition(b"\r\n\r\n")
+        wire, ending = store.wire(head, is_secure=False)
+        for piece in store.pieces(wire):
+            await stream.send_all(piece)
+        if ending == "reset":
+            reset(stream)
+        if ending != "open":
+            return
+
+
 @asynccontextmanager
 async def served(store: Store, authority: Authority) -> AsyncIterator[int]:
     """The store over plain HTTP, and over TLS; the former's port."""
 
     async def plain(stream: trio.SocketStream) -> None:
-        received = b""
-        while True:
-            while b"\r\n\r\n" not in received:
-                data = await stream.receive_some()
-                if not data:
-                    return
-                received += data
-            head, _, received = received.partition(b"\r\n\r\n")
-            wire, ending = store.wire(head, is_secure=False)
-            for piece in store.pieces(wire):
-                await stream.send_all(piece)
-            if ending == "reset":
-                reset(stream)
-            if ending != "open":
-                return
+        # A client that needs no more of an answer may close it.
+        with suppress(trio.BrokenResourceError):
+            await answer_all(store, stream)
 
     async def secure(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
         wire, _ = store.wire(head, is_secure=True)
@@ -215,10 +222,12 @@ async def test_every_byte_arrives_with_small_buffers_and_many_jobs(
         reader.feed(lines)
         reader.feed_eof()
         settings = Settings(software="stress", jobs=JOBS)
-        with open_writer(into) as writer:
-            async with open_registry(ref, jobs=JOBS, patience=PATIENCE) as remote:
-                status = await serve(remote, ref.locator, reader, writer, settings)
-        os.close(into)
+        try:
+            with open_writer(into) as writer:
+                async with open_registry(ref, jobs=JOBS, patience=PATIENCE) as remote:
+                    status = await serve(remote, ref.locator, reader, writer, settings)
+        finally:
+            os.close(into)  # or who drains it never comes to an end
     os.close(out)
 
     asked = asked_by(lines)
