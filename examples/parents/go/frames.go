@@ -23,10 +23,9 @@ const (
 // Of which kind the elements of a frame are, and the fields of a descriptor; see fits.
 var elements = map[string]string{
 	"hello": "int str int int " + strs + " str",
-	"file":  "int str int",
 	"begin": "int str map.* str int|<nil>",
 	"data":  `int int \[]uint8`,
-	"end":   "int int str|<nil> int",
+	"end":   "int int str|<nil> int", "file": "int str int",
 	"error": "int str str bool map.*",
 	"bye":   "int int int int map.*",
 }
