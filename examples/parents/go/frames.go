@@ -15,9 +15,8 @@ import (
 )
 
 const (
-	strs  = `list:map\[(str:true)?]`
-	texts = `map\[(str:true)?]`
-	fact  = `int|float|str|map\[((int|float|str):true ?)*]`
+	strs, texts = `list:map\[(str:true)?]`, `map\[(str:true)?]`
+	fact        = `int|float|str|map\[((int|float|str):true ?)*]`
 )
 
 // Of which kind the elements of a frame are, and the fields of a descriptor; see fits.
