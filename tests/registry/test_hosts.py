@@ -65,6 +65,9 @@ def test_a_name_that_no_look_up_takes_is_an_invalid_reference(hostname: str) -> 
         "2002:a00:1::1",
         "64:ff9b::10.0.0.1",
         "64:ff9b:1::1",
+        "::127.0.0.1",
+        "::ffff:0:10.0.0.1",
+        "192.0.0.192",
     ],
 )
 def test_inside_is_what_the_internet_cannot_reach(host: str) -> None:

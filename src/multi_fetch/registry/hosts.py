@@ -29,6 +29,15 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 
+# RFC 4291, section 2.5.5.1, and RFC 7915: the last four bytes are IPv4, for systems and gateways.
+IPV4_ENDS: Final = (
+    NAT64,
+    ipaddress.IPv6Network("::/96"),
+    ipaddress.IPv6Network("::ffff:0:0:0/96"),
+)
+# RFC 6890: for protocols, and where a cloud tells a machine its secrets (192.0.0.192).
+PROTOCOLS: Final = ipaddress.IPv4Network("192.0.0.0/24")
+
 PORT = re.compile(r":([0-9]{1,9})\Z", re.ASCII)
 MAX_PORT: Final = 65_535
 
@@ -195,17 +204,19 @@ def _address(host: str) -> Address | None:
 
 
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one leads to: by its form, by 6to4, or by NAT64."""
+    """The IPv4 address that an IPv6 one leads to: by its form, by 6to4, or by a gateway."""
     embedded = address.ipv4_mapped or address.sixtofour
-    if embedded is None and address in NAT64:
+    if address.is_loopback or address.is_unspecified:
+        return None
+    if embedded is None and any(address in network for network in IPV4_ENDS):
         embedded = ipaddress.IPv4Address(address.packed[-4:])
     return embedded
 
 
 def _is_global(address: Address) -> bool:
-    is_local = isinstance(address, ipaddress.IPv6Address) and (
-        address.is_site_local or address in LOCAL_NAT64
-    )
+    is_local = address in PROTOCOLS
+    if isinstance(address, ipaddress.IPv6Address):
+        is_local = address.is_site_local or address in LOCAL_NAT64
     return address.is_global and not is_local
 
 
