@@ -11,8 +11,7 @@ MAX_LINE_BYTES: Final = 64 * 1024
 # memory grows by jobs x chunk and nothing is won.
 MAX_DATA_BYTES: Final = 512 * 1024
 
-# What a frame may have around that content, and all that any other frame may have: a begin's
-# descriptor with annotations, an error's message and detail.
+# What a frame may have around that content, and all of any other: a begin's descriptor, an error.
 MAX_FRAME_OVERHEAD_BYTES: Final = 64 * 1024
 MAX_FRAME_BYTES: Final = MAX_DATA_BYTES + MAX_FRAME_OVERHEAD_BYTES
 
@@ -32,12 +31,10 @@ MAX_WINDOW: Final = 1_000_000
 DEFAULT_JOBS: Final = 16
 MAX_JOBS: Final = 1_024
 
-# Media types of one request: they go into its Accept header, and a whole window of requests is in
-# memory. There are five for manifests.
+# Media types of one request, which go into its Accept header. There are five for manifests.
 MAX_MEDIA_TYPES: Final = 16
 
-# Open requests whose sizes are summed up at each look at a run's progress. More would take some
-# milliseconds, in which nothing is fetched.
+# Open requests whose sizes are summed up at each look at progress: more would take milliseconds.
 MAX_SIZED_JOBS: Final = 4_096
 
 # Objects in flight that are told of one by one, of up to 1,024. A screen has 24 lines.
@@ -105,15 +102,18 @@ MAX_MANIFEST_COLONS: Final = 65_536
 # Annotations, URLs and features of platforms of all that a manifest names: kept until their turn.
 MAX_MANIFEST_ANNOTATIONS: Final = 16_384
 
-# Objects below one request with children:, all together.
+# Objects below one request with children:, all together; what those below all open requests may
+# take in memory; and what each does, beside the text of the manifest that names it.
 MAX_TREE: Final = 65_536
+MAX_FOUND_MEMORY: Final = 88 * 1024 * 1024
+FOUND_MEMORY: Final = 1_200
 
 # Content within a manifest, kept until its turn comes: each, and below one request. image-spec
 # embeds the empty config, of 2 bytes; a signature has some 2 KiB.
 MAX_EMBEDDED_BYTES: Final = 16 * 1024
 MAX_TREE_EMBEDDED_BYTES: Final = 1024 * 1024
 
-# An index in an index in an index: containerd and crane follow without limit; nobody nests more.
+# An index in an index in an index: containerd follows without limit; nobody nests more.
 MAX_INDEX_DEPTH: Final = 4
 
 # --- what a layout in a folder may hold -----------------------------------------------------

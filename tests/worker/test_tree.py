@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from multi_fetch.errors import NotFoundError, RegistryError, TooLargeError, UnsupportedError
-from multi_fetch.limits import MAX_CHILDREN, MAX_TREE
+from multi_fetch.limits import MAX_CHILDREN, MAX_FOUND_MEMORY, MAX_TREE
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import DOCKER_SCHEMA1, OCI_INDEX, OCI_MANIFEST, OCTET_STREAM
@@ -15,6 +15,7 @@ from multi_fetch.oci.reference import parse_reference
 from multi_fetch.protocol.request import Children, Request
 from multi_fetch.worker.job import Job, Target
 from multi_fetch.worker.tree import Trees, branch
+from multi_fetch.worker.window import Window
 
 if TYPE_CHECKING:
     from multi_fetch.oci.digest import Digest
@@ -31,6 +32,10 @@ def described(content: bytes, media_type: str) -> Descriptor:
     return Descriptor(media_type=media_type, digest=digest_of(content), size=len(content))
 
 
+def new_window() -> Window:
+    return Window(100, jobs=100, streams=1, is_ordered=False, on_start=lambda _: None)
+
+
 def below(
     document: object,
     children: Children = Children.ALL,
@@ -43,7 +48,7 @@ def below(
     )
     content = json.dumps(document).encode()
     job = Job(id=1, request=request)
-    return Trees().below(job, described(content, media_type), content)
+    return Trees(new_window()).below(job, described(content, media_type), content)
 
 
 def requests(jobs: list[Job]) -> list[Request]:
@@ -90,7 +95,7 @@ def test_the_subject_of_a_manifest_is_not_below_it_and_a_blob_has_nothing_below(
 
 
 def test_one_digest_below_a_root_becomes_a_request_once_wherever_it_is_named() -> None:
-    trees = Trees()
+    trees = Trees(new_window())
     root = Job(id=1, request=Request(object="a", children=Children.ALL))
     index = json.dumps(INDEX).encode()
     child, _ = trees.below(root, described(index, OCI_INDEX), index)
@@ -101,7 +106,7 @@ def test_one_digest_below_a_root_becomes_a_request_once_wherever_it_is_named() -
 
 
 def test_a_tree_has_a_bound() -> None:
-    trees, root = Trees(), Job(id=1, request=Request(object="a", children=Children.ALL))
+    trees, root = Trees(new_window()), Job(id=1, request=Request(object="a", children=Children.ALL))
 
     def find(start: int) -> list[Job]:
         layers = [named(digest_of(b"%d" % (start + each))) for each in range(MAX_CHILDREN)]
@@ -112,6 +117,35 @@ def test_a_tree_has_a_bound() -> None:
     assert taken == MAX_TREE - MAX_CHILDREN
     with pytest.raises(TooLargeError):
         find(MAX_TREE)
+
+
+@pytest.mark.parametrize("letters", ["v", "\U0001f600"])
+def test_what_is_below_all_that_is_open_has_a_bound_and_is_counted_until_it_is_done(
+    letters: str,
+) -> None:
+    window = new_window()
+    trees = Trees(window)
+    layers = [named(digest_of(b"%d" % each)) for each in range(MAX_CHILDREN)]
+    content = json.dumps({"layers": layers, "annotations": {"a": letters * 200_000}}).encode()
+    found: list[Job] = []
+
+    def find(root_id: int) -> None:
+        root = Job(id=root_id, request=Request(object="a", children=Children.ALL))
+        jobs = trees.below(root, described(content, OCI_MANIFEST), content)
+        window.add_children(root, jobs)
+        found.extend(jobs)
+
+    def find_too_much() -> None:
+        for number in range(1, 100):
+            find(number)
+
+    with pytest.raises(TooLargeError, match="other requests"):
+        find_too_much()
+    assert MAX_FOUND_MEMORY // 2 < window.found_memory <= MAX_FOUND_MEMORY
+    for job in found:
+        window.close(job, None)
+    assert window.found_memory == 0
+    find(100)
 
 
 @pytest.mark.parametrize("media_type", ["téxt/plain", "a/b\r\nX: y", "a/b; c=d", ""])

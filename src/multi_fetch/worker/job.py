@@ -52,6 +52,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         is_closed: whether its terminal frame was put out.
         deadline: on trio's clock, while one runs.
         turn: set once it may send; None where nobody waits for turns.
+        memory: what it takes, about, if it was found.
     """
 
     id: int
@@ -72,6 +73,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     is_closed: bool = False
     deadline: float | None = None
     turn: trio.Event | None = None
+    memory: int = 0
 
     @property
     def urls(self) -> tuple[str, ...]:

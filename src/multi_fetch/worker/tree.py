@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from multi_fetch.errors import NotFoundError, TooLargeError
-from multi_fetch.limits import MAX_TREE, MAX_TREE_EMBEDDED_BYTES
+from multi_fetch.limits import (
+    FOUND_MEMORY,
+    MAX_FOUND_MEMORY,
+    MAX_TREE,
+    MAX_TREE_EMBEDDED_BYTES,
+)
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.oci.media_types import INDEX_TYPES, is_media_type
 from multi_fetch.oci.platform import names, select
@@ -19,6 +24,7 @@ from multi_fetch.worker.job import Job, Target, Tree
 
 if TYPE_CHECKING:
     from multi_fetch.oci.descriptor import Descriptor, Platform
+    from multi_fetch.worker.window import Window
 
 
 # Of the platforms that there are: the largest indexes have some ten.
@@ -26,9 +32,14 @@ MAX_SHOWN_CHARACTERS: Final = 1_000
 
 
 class Trees:
-    """Numbers what is found, -1, -2, ... over a whole run."""
+    """Numbers what is found, -1, -2, ... over a whole run.
 
-    def __init__(self) -> None:
+    Args:
+        window: where it is kept until its turn comes.
+    """
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
         self._ids = count(1)
 
     def below(self, job: Job, descriptor: Descriptor, content: bytes) -> list[Job]:
@@ -39,7 +50,7 @@ class Trees:
         Raises:
             RegistryError: the content is no manifest, though its type says so.
             UnsupportedError: it is of schema 1.
-            TooLargeError: it names too much, or the whole tree does.
+            TooLargeError: it names too much, or the whole tree does, or all that is open.
         """
         request = job.request
         if request is None or request.children is Children.NONE:
@@ -58,10 +69,16 @@ class Trees:
             raise TooLargeError(
                 f"there are more than {MAX_TREE} objects below the request: ask for parts of it"
             )
+        memory = _memory(content) // max(1, len(new)) + FOUND_MEMORY
+        if self._window.found_memory + memory * len(new) > MAX_FOUND_MEMORY:
+            raise TooLargeError(
+                f"there are {len(new)} more objects below this than are kept at a time: ask for"
+                " parts of it, or for it when the other requests are done"
+            )
         seen.update(child.digest for child in new)
-        return [self._job(job, request, job.tree, child) for child in new]
+        return [self._job(job, request, job.tree, child, memory) for child in new]
 
-    def _job(self, parent: Job, above: Request, tree: Tree, child: Descriptor) -> Job:
+    def _job(self, parent: Job, above: Request, tree: Tree, child: Descriptor, memory: int) -> Job:
         has_children = is_manifest(child.media_type)
         is_only_passed = has_children and above.children is Children.BLOBS
         request = Request(
@@ -87,7 +104,13 @@ class Trees:
             described=replace(child, data=""),
             embedded=embedded,
             tree=tree,
+            memory=memory,
         )
+
+
+def _memory(content: bytes) -> int:
+    """What the texts of a manifest may take: Python has four bytes for each letter of some."""
+    return len(content) * (1 if content.isascii() and b"\\u" not in content else 4)
 
 
 def branch(target: Target, index: Descriptor, content: bytes, wanted: Platform) -> Target:

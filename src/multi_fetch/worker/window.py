@@ -64,6 +64,7 @@ class Window:
         tally: what became of the requests so far.
         is_ending: whether no more will be admitted.
         flights: those that run, in the order in which they departed.
+        found_memory: what is open and was found takes so much.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Window:
         self.tally = Tally()
         self.is_ordered = is_ordered
         self.is_ending = False
+        self.found_memory = 0
         self.flights: dict[Flight, None] = {}
         self._size = size
         self._jobs = jobs
@@ -136,6 +138,7 @@ class Window:
     def add_children(self, parent: Job, children: Sequence[Job]) -> None:
         """Opens what was found in a job's content, to be taken before all that waits."""
         for job in reversed(children):
+            self.found_memory += job.memory
             self._open_one(job)
             if self.is_ordered:
                 # Behind the parent, which has the turn.
@@ -209,6 +212,8 @@ class Window:
             self._roots -= 1
             if self._roots <= self._room_at:
                 self._room.set()
+        else:
+            self.found_memory -= job.memory
         self.tally.bytes += job.sent_bytes
         if error is None:
             self.tally.succeeded += 1
