@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,13 @@ def test_a_file_is_given_in_pieces_each_once(tmp_path: Path) -> None:
     assert b"".join(pieces) == CONTENT
     assert max(map(len, pieces)) <= MAX_DATA_BYTES
     assert not FiledContent(str(path), 0).has_more
+
+
+def test_nobody_waits_for_a_fifo_that_a_worker_names(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="no regular file"):
+        FilePart(path, 0, 6).read()
 
 
 def test_a_file_that_was_cut_is_no_content(tmp_path: Path) -> None:

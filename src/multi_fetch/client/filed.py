@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from errno import EINVAL
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from multi_fetch.limits import MAX_DATA_BYTES
+
+OPEN_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
 class FilePart(msgspec.Struct, frozen=True):
@@ -26,9 +32,12 @@ class FilePart(msgspec.Struct, frozen=True):
         """The part. It waits for the disk.
 
         Raises:
-            OSError: it cannot be read, or is not there any more.
+            OSError: it cannot be read, is no regular file, or is not there any more.
         """
-        with self.path.open("rb") as file:
+        # Nobody waits for who writes to a FIFO that a worker names.
+        with os.fdopen(os.open(self.path, OPEN_FLAGS), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(EINVAL, "it is no regular file", str(self.path))
             file.seek(self.offset)
             content = file.read(self.size)
         if len(content) != self.size:
