@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from multi_fetch.cli.visible import visible_json
 from multi_fetch.errors import UnsupportedError
 from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
-from multi_fetch.oci.descriptor import encode_hook
 from multi_fetch.oci.reference import Reference
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.foreign import describe_target, open_target
@@ -147,8 +145,7 @@ class Copy:
         self._written_bytes += len(content)
 
     async def _write_descriptor(self, descriptor: Descriptor | None) -> None:
-        document = msgspec.json.encode(descriptor, enc_hook=encode_hook)
-        await self._writer.write([document, b"\n"])
+        await self._writer.write([visible_json(descriptor), b"\n"])
 
 
 def _wanted_bytes(request: Request, descriptor: Descriptor) -> int | None:

@@ -7,7 +7,6 @@ those that come out.
 from __future__ import annotations
 
 import logging
-import re
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol, TextIO
 import msgspec
 
 from multi_fetch.cli.stderr import Stderr
+from multi_fetch.cli.visible import visible
 from multi_fetch.limits import STDERR_SECONDS
 
 if TYPE_CHECKING:
@@ -40,10 +40,6 @@ FIELDS: Final = (
     "seconds",
     "error",
 )
-
-# C0, DEL and C1 control a terminal; separators of lines and what turns the direction of writing
-# make a line look like another.
-UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Screen(Protocol):
@@ -194,8 +190,3 @@ def _quoted(value: object) -> str:
     if text and text.isascii() and text.isprintable() and not set(text) & set(' "=\\'):
         return text
     return visible(msgspec.json.encode(text).decode())
-
-
-def visible(text: str) -> str:
-    """Without what a terminal would obey; as JSON writes it, so that JSON stays what it says."""
-    return UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

@@ -14,10 +14,10 @@ import msgspec
 
 from multi_fetch.cli.arguments import FAILURE, SUCCESS, USAGE, closed_stream, complain
 from multi_fetch.cli.help import CommandParser, Shown, Texts
-from multi_fetch.cli.logs import set_up_logging, visible
+from multi_fetch.cli.logs import set_up_logging
 from multi_fetch.cli.unpack_sinks import STDOUT, write_all
+from multi_fetch.cli.visible import visible, visible_json
 from multi_fetch.errors import InvalidRequestError, MultiFetchError, UnsupportedError
-from multi_fetch.oci.descriptor import encode_hook
 from multi_fetch.oci.digest import Digest
 from multi_fetch.protocol.duration import parse_duration
 from multi_fetch.store.folder import StoreFolder
@@ -133,11 +133,9 @@ def _do(folder: StoreFolder, arguments: argparse.Namespace) -> int:
     told = {"list": _listed, "verify": _verified, "prune": _pruned}[arguments.action]
     status = SUCCESS
     for line in told(folder, arguments):
-        text = line.words()
-        if arguments.json:
-            text = msgspec.json.encode(line, enc_hook=encode_hook).decode()
         # Names are whatever somebody wrote into index.json, or called a file.
-        write_all(STDOUT, (visible(text) + "\n").encode("utf-8", "backslashreplace"))
+        words = visible(line.words()).encode("utf-8", "backslashreplace")
+        write_all(STDOUT, (visible_json(line) if arguments.json else words) + b"\n")
         if line.verdict in {"damaged", "missing"}:
             status = FAILURE
     return status

@@ -13,10 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import msgspec
-
 from multi_fetch.cli.unpack_session import Line, line_of
-from multi_fetch.oci.descriptor import encode_hook
+from multi_fetch.cli.visible import visible_json
 from multi_fetch.oci.reference import TAG
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ class Listing:
 
     def show(self, value: object) -> None:
         """Any value as a line."""
-        self._lines += msgspec.json.encode(value, enc_hook=encode_hook) + b"\n"
+        self._lines += visible_json(value) + b"\n"
         if len(self._lines) >= FLUSH_BYTES:
             self.flush()
 
