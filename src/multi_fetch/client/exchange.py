@@ -20,7 +20,7 @@ from multi_fetch.limits import CLIENT_CHILD_CHARACTERS, CLIENT_TREE_CHARACTERS, 
 from multi_fetch.protocol.frames import Error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from multi_fetch.client.filed import FilePart
@@ -83,14 +83,15 @@ class Exchange:
         self.begin: Begin | None = None
         self.end: End | None = None
         self.failure: MultiFetchError | None = None
-        self.children: list[Exchange] = []
+        # Most of a large tree have none of these, and an empty list takes 56 bytes.
+        self.children: Sequence[Exchange] = ()
         self.found_below = 0
         self.words_below = 0
         self.children_failure: MultiFetchError | None = None
         self.filed: FiledContent | None = None
         self.is_taken = False
         self.received_bytes = 0
-        self._wakers: list[Callable[[], object]] = []
+        self._wakers: tuple[Callable[[], object], ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -142,6 +143,13 @@ class Exchange:
             return True
         return self.end is not None and not self.misses_children
 
+    def add_child(self, child: Exchange) -> None:
+        """Adds what was found in its content."""
+        if isinstance(self.children, list):
+            self.children.append(child)
+        else:
+            self.children = [child]
+
     def count_below(self, frame: Begin | Error) -> None:
         """Counts what was found below a request, by its first frame.
 
@@ -179,7 +187,7 @@ class Exchange:
 
     def watch(self, wake: Callable[[], object]) -> None:
         """Calls ``wake`` at the next change, once. It must not block."""
-        self._wakers.append(wake)
+        self._wakers = (*self._wakers, wake)
 
     def when_done(self, tell: Callable[[], object]) -> None:
         """Calls ``tell`` once it has succeeded or failed. It must not block."""
@@ -190,7 +198,7 @@ class Exchange:
 
     def changed(self) -> None:
         """Tells those who watch."""
-        wakers, self._wakers = self._wakers, []
+        wakers, self._wakers = self._wakers, ()
         for wake in wakers:
             wake()
 

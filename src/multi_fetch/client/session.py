@@ -260,7 +260,7 @@ class Session:
         child.id, child.parent_id = frame.id, parent_id
         self._found[child.id] = child
         self._roots[child.id] = root
-        parent.children.append(child)
+        parent.add_child(child)
         if failure := parent.failure or parent.children_failure:
             child.fail(failure)
         self._forget_if_complete(parent)
