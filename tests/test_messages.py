@@ -24,7 +24,7 @@ SAYERS: Final = LEAVES | {"complain"}
 # What tells somebody to do something; a constant or a function may do so as well.
 STEPS: Final = re.compile(
     r"(?i)(?<![a-z])(add|append|ask|check|choose|copy|decompress|fetch|give|go|install|leave|let|log|"
-    r"make|mend|name|open|pack|pin|push|raise|remove|report|run|see|set|tell|try|unpack|use|wait|"
+    r"make|mend|name|open|pack|pin|push|raise|remove|report|run|see|set|tell|try|type|unpack|use|wait|"
     r"write|with_advice|about_file|advice|push_again|copy_again|try_later|tell_operator|form|"
     # what there is instead; what allows it; where it belongs; what is taken
     r"there are|it has|allows|belong|takes)(?![a-z])"

@@ -339,3 +339,30 @@ async def test_what_a_server_repeats_of_a_request_is_told_without_its_secrets(
     records = " ".join(str(vars(record)) for record in caplog.records)
     shown = f"{error} {vars(error) if error else ''} {records}"
     assert not [secret for secret in SECRETS if secret in shown]
+
+
+def escaped(text: str) -> str:
+    return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+@pytest.mark.parametrize("spell", [str, escaped])
+async def test_a_redirect_to_a_place_that_is_named_by_a_token_is_refused_without_it(
+    spell: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    token = "a-token-that-is-issued-for-this-registry-alone"
+
+    def registry(request: httpx.Request) -> httpx.Response:
+        if "authorization" not in request.headers:
+            return wants(BEARER)(request)
+        return httpx.Response(307, headers={"location": f"https://cdn.example/{spell(token)}"})
+
+    issued = always(200, json.dumps({"token": token}).encode())
+    net = Net({REGISTRY + PATH: registry, REALM: issued})
+    error = await fetch(net, CREDENTIALS["login"])
+    assert isinstance(error, RegistryError)
+    assert "has what we sent in confidence" in error.message
+    records = " ".join(str(vars(record)) for record in caplog.records)
+    for form in (token, spell(token)):
+        assert form not in f"{error} {vars(error)} {records}"
+    assert "https://cdn.example" not in net.origins_of(("/",))

@@ -13,7 +13,7 @@ from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError
 from multi_fetch.limits import ERROR_BODY_SECONDS, MAX_ERROR_BODY_BYTES
 from multi_fetch.registry.api import content_length, redacted
-from multi_fetch.registry.concealment import conceal, secrets_of
+from multi_fetch.registry.concealment import LONG_SECRET_CHARACTERS, conceal, secrets_of
 from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.url import Url
@@ -87,6 +87,11 @@ class Answer:
     def concealed(self, text: str) -> str:
         """What the server has written, without the secrets that it was sent."""
         return conceal(text, secrets_of(self.sent, self.form))
+
+    def repeats_a_secret(self, text: str) -> bool:
+        """Whether there is a secret in it, of those that are too long to be there by chance."""
+        found = secrets_of(self.sent, self.form)
+        return any(secret in text for secret in found if len(secret) >= LONG_SECRET_CHARACTERS)
 
     def retry_after(self) -> float | None:
         """The seconds that it asks to wait, or None."""

@@ -21,6 +21,9 @@ PLAIN_HEADERS: Final = frozenset(
 )
 SECRET_FIELDS: Final = frozenset({"password", "refresh_token"})
 
+# A shorter one may be a word that stands in a path for its own sake; tokens are longer.
+LONG_SECRET_CHARACTERS: Final = 20
+
 
 def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
     """The secrets in a request, in every form that they are sent in; the longest first."""

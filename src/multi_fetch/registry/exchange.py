@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import unquote
 
 import trio
 
@@ -238,6 +239,8 @@ def _next_target(answer: Answer, redirects: int) -> Url:
         raise _refused(answer, "a place without https", location)
     if is_inside(target.origin.host) and not answer.is_from_inside:
         raise _refused(answer, "a private network", location)
+    if answer.repeats_a_secret(unquote(location)):
+        raise _refused(answer, "a place whose name has what we sent in confidence", location)
     return target
 
 
@@ -247,7 +250,7 @@ def _place_after(answer: Answer) -> Place:
 
 
 def _refused(answer: Answer, where: str, location: str) -> RegistryError:
-    shown = answer.concealed(location.partition("?")[0].rpartition("@")[2])
+    shown = answer.concealed(unquote(location.partition("?")[0].rpartition("@")[2]))
     shown = printable(shown, 200)
     return RegistryError(
         f"{answer.what}: the redirect leads to {where}: {shown!r}{TELL_OPERATOR}",
