@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from multi_fetch.testing.registry import LoopbackRegistry
 
 KILLS: Final = int(os.environ.get("INTO_KILLS", "200"))
-KILLS_OF_A_FOLDER: Final = 25
+KILLS_OF_A_FOLDER: Final = 8
 # Far above what a run takes, and below what a lock that nobody lets go of would.
 RUN_SECONDS: Final = 60.0
 
