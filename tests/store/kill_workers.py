@@ -1,9 +1,9 @@
 """Starts workers on one folder, four at a time, and kills each at a random instant.
 
-``kill_workers.py <flag> <folder> <remote> <file of lines> <kills> <seed>``. The workers are forked
-from a process that has imported all of them: what is to be killed is their work, not their start.
-After each kill, while the others go on, content is removed from a store (``--store``), and a layout
-(``--into``) is looked at. Prints how many had ended by themselves before.
+``kill_workers.py <flag> <folder> <remote> <file of lines> <workers> <seed>``. The workers are
+forked from a process that has imported all of them: what is to be killed is their work, not their
+start. After each kill, while the others go on, content is removed from a store (``--store``), and a
+layout (``--into``) is looked at. Prints how many were killed at work: the others had ended before.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ AFTER_A_KILL: Final[Mapping[str, Callable[[str, random.Random], object]]] = {
 
 def main() -> None:
     """Kills."""
-    flag, folder, remote, lines, kills, seed = sys.argv[1:]
+    flag, folder, remote, lines, workers, seed = sys.argv[1:]
     chance, longest = random.Random(seed), longest_life(flag, remote, lines)
     running: list[tuple[float, int]] = []
-    ended = 0
-    for _ in range(int(kills)):
+    killed = 0
+    for _ in range(int(workers)):
         while len(running) < AT_A_TIME:
             until = time.monotonic() + chance.uniform(0, longest)
             running.append((until, start(flag, folder, remote, lines)))
@@ -99,12 +99,12 @@ def main() -> None:
         until, pid = running.pop(0)
         time.sleep(max(0.0, until - time.monotonic()))
         os.kill(pid, signal.SIGKILL)
-        ended += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) != -signal.SIGKILL
+        killed += os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
         AFTER_A_KILL[flag](folder, chance)
     for _, pid in running:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    sys.stdout.write(f"{ended}\n")
+    sys.stdout.write(f"{killed}\n")
 
 
 if __name__ == "__main__":

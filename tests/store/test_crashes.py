@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from multi_fetch.testing.layout import Layout
     from multi_fetch.testing.registry import LoopbackRegistry
 
-KILLS: Final = os.environ.get("STORE_KILLS", "200")
+KILLS: Final = int(os.environ.get("STORE_KILLS", "200"))
+WORKERS_OF_A_ROUND: Final = 50
 KILLER: Final = Path(__file__).with_name("kill_workers.py")
 # Far above what a run takes, and below what a lock that nobody lets go of would.
 RUN_SECONDS: Final = 60.0
@@ -78,18 +79,22 @@ def complete(place: Place, store: Path, *flags: str) -> None:
     assert all(each.is_verified for each in done.session.answers.values())
 
 
+@pytest.mark.timeout(600)  # two hundred kills, on any machine
 def test_workers_that_are_killed_leave_a_sound_store_that_the_next_run_completes(
     place: Place, tmp_path: Path
 ) -> None:
     store, lines = tmp_path / "store", tmp_path / "lines"
     lines.write_bytes(place.lines)
-    killed = subprocess.run(
-        [sys.executable, KILLER, "--store", store, place.remote, lines, KILLS, "1"],
-        capture_output=True,
-        check=True,
-        timeout=RUN_SECONDS * 5,
-    )
-    assert int(killed.stdout) < int(KILLS) // 2, "most are to be killed while they work"
+    killed, seed, workers = 0, 0, str(WORKERS_OF_A_ROUND)
+    while killed < KILLS:
+        done = subprocess.run(
+            [sys.executable, KILLER, "--store", store, place.remote, lines, workers, str(seed)],
+            capture_output=True,
+            check=True,
+            timeout=RUN_SECONDS,
+        )
+        killed, seed = killed + int(done.stdout), seed + 1
+        assert seed * WORKERS_OF_A_ROUND <= 8 * KILLS, "some are to be killed while they work"
     all_is_sound(store)
     complete(place, store)
     all_is_sound(store)
