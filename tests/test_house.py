@@ -47,6 +47,7 @@ READERS: Final = {
 
 UNTESTED: Final = {
     "limits.py": "it has numbers alone; test_protocol_md compares them with the protocol's",
+    "durations.py": "it has numbers alone",
 }
 
 
@@ -257,9 +258,10 @@ def test_a_module_that_may_read_the_environment_still_does() -> None:
 LIMIT: Final = re.compile(r"[A-Z_]+\b.* = ")
 
 
-def test_every_limit_has_its_reason_beside_it() -> None:
+@pytest.mark.parametrize("module", ["limits.py", "durations.py"])
+def test_every_limit_has_its_reason_beside_it(module: str) -> None:
     """A comment at the end of its line, or above it and its neighbours."""
-    lines = (PACKAGE / "limits.py").read_text("utf-8").splitlines()
+    lines = (PACKAGE / module).read_text("utf-8").splitlines()
     limits = [number for number, line in enumerate(lines) if LIMIT.match(line)]
     assert len(limits) > 20
     expect_none(lines[number] for number in limits if not has_reason(lines, number))

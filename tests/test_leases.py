@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
+from multi_fetch.durations import CLOSE_SECONDS
 from multi_fetch.leases import Leases
-from multi_fetch.limits import CLOSE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,7 +13,7 @@ import msgpack  # type: ignore[import-untyped]  # it ships no types
 import msgspec
 import pytest
 
-from multi_fetch import errors, limits
+from multi_fetch import durations, errors, limits
 from multi_fetch.cli.arguments import FAILURE, SUCCESS, UNUSABLE, USAGE
 from multi_fetch.cli.multi_fetch import make_parser
 from multi_fetch.cli.store import ANSWERS, DATA
@@ -190,7 +190,7 @@ LIMITS = {
     "tags on one page of a listing": limits.MAX_PAGE_NAMES,
     "referrers on one page of a listing": limits.MAX_CHILDREN,
     "pages of one listing": limits.MAX_LISTING_PAGES,
-    "time to take the last frames after a signal": int(limits.SHUTDOWN_GRACE_SECONDS),
+    "time to take the last frames after a signal": int(durations.SHUTDOWN_GRACE_SECONDS),
 }
 
 

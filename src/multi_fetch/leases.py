@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import trio
 
-from multi_fetch.limits import CLOSE_SECONDS
+from multi_fetch.durations import CLOSE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

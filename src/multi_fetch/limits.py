@@ -149,54 +149,15 @@ MAX_READ_THREADS: Final = 16
 # Names that a store's index.json keeps, some 350 bytes each; it is written anew with each batch.
 MAX_STORE_NAMES: Final = 8_192
 
-# Whoever waits for another process that fetches the same, and sees nothing come, fetches by
-# itself. Shorter than a stall of the registry: to fetch twice does no harm.
-STORE_STALL_SECONDS: Final = 5.0
-
-# The same for the lock of index.json, which is held for some milliseconds.
-STORE_LOCK_SECONDS: Final = 5.0
-
-# New names are written at most this often, all at once, and at the end of a run.
-STORE_FLUSH_SECONDS: Final = 1.0
-
 # --- patience -------------------------------------------------------------------------------
-
-CONNECT_TIMEOUT_SECONDS: Final = 30.0  # net/http's dialer
-READ_TIMEOUT_SECONDS: Final = 30.0  # for LEAST_PROGRESS_BYTES; containerd's ResponseHeaderTimeout
 
 # What so much waiting must bring, or a body has stalled: some 34 bytes a second, which all jobs get
 # even over a modem. curl's --speed-limit and git's http.lowSpeedLimit are such bounds, to be set.
 LEAST_PROGRESS_BYTES: Final = 1024
 
-# A place among the connections is a queue, and waiting there uses up no patience.
-POOL_TIMEOUT_SECONDS: Final = None
-
 # Times that a request is sent again while the trouble may pass. containers/image has 5.
 DEFAULT_RETRIES: Final = 5
 MAX_RETRIES: Final = 1_000
-
-# The longest wait before one of them, also where Retry-After asks for more: then the request fails
-# at once, and says until when. containers/image has 60 s.
-DEFAULT_RETRY_WAIT_SECONDS: Final = 60.0
-
-# The first wait is at most this long, and each bound is twice the one before. crane begins at 1 s.
-FIRST_RETRY_WAIT_SECONDS: Final = 1.0
-
-# A host's trouble is warned of once in so long, however many requests meet it.
-RETRY_WARNING_SECONDS: Final = 60.0
-
-# An answer that is waited for together with others; then it gets a task of its own, with deadlines.
-DIRECT_WAIT_SECONDS: Final = 1.0
-
-# An error's body is words: who drips them is not listened to for longer.
-ERROR_BODY_SECONDS: Final = 5.0
-
-# How long a first line is awaited before the remote is made ready. Many parents have one at once.
-WARM_UP_AFTER_SECONDS: Final = 0.02
-
-# A token's answer, from its head to its end: every request of the repository waits for it, so who
-# drips it is not listened to for longer.
-TOKEN_BODY_SECONDS: Final = 30.0
 
 # Hosts that are held back at a time as they answered 429; and that are known for ranges, or none.
 MAX_PACED_HOSTS: Final = 64
@@ -207,25 +168,12 @@ MAX_SPLIT_HOSTS: Final = 64
 MAX_IDLE_REPOSITORIES: Final = 64
 MAX_IDLE_HOSTS: Final = 16
 
-# What is shared gets so long to close in order.
-CLOSE_SECONDS: Final = 1.0
-
-# An idle connection is kept this long. Go's servers keep theirs for ever, nginx for 75 s; what a
-# server closes earlier is noticed, or tried again.
-KEEPALIVE_SECONDS: Final = 60.0
-
 # Connections that may turn out to be closed while idle, before a request gives up. net/http tries
 # for as long as it meets used ones; each failure takes one of them away.
 MAX_STALE_CONNECTIONS: Final = 16
 
-# Docker's token spec: without expires_in a token lives for 60 s.
-DEFAULT_TOKEN_LIFETIME_SECONDS: Final = 60.0
-
 # A token is renewed when this share of its life is over, so that it does not expire on the way.
 TOKEN_RENEWAL_SHARE: Final = 0.8
-
-# After a signal, a parent that does not read gets this long to take the last frames.
-SHUTDOWN_GRACE_SECONDS: Final = 5.0
 
 # --- credentials ----------------------------------------------------------------------------
 
@@ -235,30 +183,10 @@ MAX_CREDENTIALS_FILE_BYTES: Final = 1024 * 1024
 # What a credential helper may write: one token. Tokens of cloud registries reach some 10 KiB.
 MAX_HELPER_OUTPUT_BYTES: Final = 1024 * 1024
 
-# A credential helper may ask a cloud for a new token. Docker waits for ever, kubelet for 60 s.
-HELPER_TIMEOUT_SECONDS: Final = 60.0
-
-# How long a credential helper gets between SIGTERM and SIGKILL.
-HELPER_GRACE_SECONDS: Final = 1.0
-
-# Refused credentials, and those that could not be read, are looked for again after this long: a
-# batch of thousands with a wrong password starts no thousand helpers.
-CREDENTIALS_RETRY_SECONDS: Final = 30.0
-
 # --- hosts ----------------------------------------------------------------------------------
 
 # A hosts.toml: real ones have some hundred bytes.
 MAX_HOSTS_FILE_BYTES: Final = 1024 * 1024
-
-# A mirror is there or is not: who waits for a dead one's connection waits in vain. containerd has
-# 30 s, and Bottlerocket's users waited for each mirror as long.
-MIRROR_CONNECT_TIMEOUT_SECONDS: Final = 3.0
-
-# The same for one that takes connections and says nothing: a cache may have to fetch first.
-MIRROR_STALL_SECONDS: Final = 10.0
-
-# A mirror in trouble is left alone for so long; then one request tries it.
-MIRROR_REST_SECONDS: Final = 30.0
 
 # Foreign URLs of one object that are tried; a manifest may name thousands. Real ones name one.
 MAX_FOREIGN_URLS: Final = 4
@@ -273,12 +201,6 @@ MAX_PENDING_BYTES: Final = 1024 * 1024
 
 # The pipe to the parent, where the system lets us choose: Linux's default limit for a user.
 PIPE_BYTES: Final = 1024 * 1024
-
-# How often it is looked whether the parent still reads, while there is nothing to write.
-STDOUT_WATCH_SECONDS: Final = 0.5
-
-# How long a full stderr is waited for in all, and everything with it; then lines are lost.
-STDERR_SECONDS: Final = 1.0
 
 # What is received at once; and buffers for large bodies: a tenth less CPU than with 256 KiB.
 RECEIVE_BYTES: Final = 128 * 1024
@@ -342,9 +264,3 @@ STDERR_LINE_CHARACTERS: Final = 500
 # Answers that fetch_many has asked for beyond those that its caller took: four for each of the
 # worker's jobs, so that a slow caller finds no disk filled, and a fast one no job idle.
 FETCH_MANY_AHEAD: Final = 4 * DEFAULT_JOBS
-
-# When a worker has exited, a program that it started may still hold its pipes, and be waited for.
-EXIT_GRACE_SECONDS: Final = 1.0
-
-# From SIGTERM to SIGKILL: twice what the worker itself takes for its last frames.
-CLOSE_GRACE_SECONDS: Final = 2 * SHUTDOWN_GRACE_SECONDS

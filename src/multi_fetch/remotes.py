@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import msgspec
 
-from multi_fetch.limits import (
-    DEFAULT_JOBS,
-    DEFAULT_RANGES,
-    DEFAULT_RETRIES,
+from multi_fetch.durations import (
     DEFAULT_RETRY_WAIT_SECONDS,
     FIRST_RETRY_WAIT_SECONDS,
     READ_TIMEOUT_SECONDS,
 )
+from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_RANGES, DEFAULT_RETRIES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Chunk, Digest
 

@@ -14,6 +14,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from multi_fetch.durations import CREDENTIALS_RETRY_SECONDS
 from multi_fetch.errors import (
     CredentialsError,
     DeniedError,
@@ -22,7 +23,7 @@ from multi_fetch.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from multi_fetch.limits import CREDENTIALS_RETRY_SECONDS, MAX_TOKEN_SCOPES
+from multi_fetch.limits import MAX_TOKEN_SCOPES
 from multi_fetch.registry.auth import Token
 from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.credentials import Credential

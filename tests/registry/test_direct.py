@@ -11,8 +11,9 @@ import trio
 from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
+from multi_fetch.durations import DIRECT_WAIT_SECONDS
 from multi_fetch.errors import DeniedError, MultiFetchError
-from multi_fetch.limits import DIRECT_WAIT_SECONDS, MAX_DIRECT_BYTES
+from multi_fetch.limits import MAX_DIRECT_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
 from multi_fetch.oci.reference import Reference

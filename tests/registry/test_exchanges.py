@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import trio
 
+from multi_fetch.durations import MIRROR_CONNECT_TIMEOUT_SECONDS
 from multi_fetch.errors import HostsError, MultiFetchError, RegistryError, UnavailableError
-from multi_fetch.limits import MIRROR_CONNECT_TIMEOUT_SECONDS
 from multi_fetch.registry import tls as tls_module
 from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.hosts import Host

@@ -17,8 +17,9 @@ import respx
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from multi_fetch.durations import KEEPALIVE_SECONDS
 from multi_fetch.errors import DeadlineExceededError, RegistryError, UnavailableError
-from multi_fetch.limits import KEEPALIVE_SECONDS, MAX_STALE_CONNECTIONS
+from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.fast_lane import MOCKED_PLACES, FastLane, is_mocked
 from multi_fetch.registry.tls import new_context
 from multi_fetch.registry.url import Url, parse_url

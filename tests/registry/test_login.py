@@ -6,8 +6,8 @@ import pytest
 import trio
 import trio.testing
 
+from multi_fetch.durations import CREDENTIALS_RETRY_SECONDS
 from multi_fetch.errors import CredentialsError
-from multi_fetch.limits import CREDENTIALS_RETRY_SECONDS
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.login import Login
 

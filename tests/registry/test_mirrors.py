@@ -14,6 +14,7 @@ import trio
 import trio.testing
 from msgspec.structs import replace
 
+from multi_fetch.durations import MIRROR_REST_SECONDS
 from multi_fetch.errors import (
     DigestMismatchError,
     InvalidReferenceError,
@@ -24,7 +25,7 @@ from multi_fetch.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from multi_fetch.limits import MAX_DATA_BYTES, MIRROR_REST_SECONDS
+from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM

@@ -15,6 +15,7 @@ import trio
 from httpx import Response
 
 from multi_fetch import __version__
+from multi_fetch.durations import RETRY_WARNING_SECONDS, TOKEN_BODY_SECONDS
 from multi_fetch.errors import (
     DeadlineExceededError,
     DeniedError,
@@ -24,12 +25,7 @@ from multi_fetch.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from multi_fetch.limits import (
-    MAX_REDIRECTS,
-    MAX_TOKEN_BODY_BYTES,
-    RETRY_WARNING_SECONDS,
-    TOKEN_BODY_SECONDS,
-)
+from multi_fetch.limits import MAX_REDIRECTS, MAX_TOKEN_BODY_BYTES
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.transport import new_client
 from multi_fetch.remotes import Patience

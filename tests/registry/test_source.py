@@ -8,6 +8,7 @@ import pytest
 import trio
 import trio.testing
 
+from multi_fetch.durations import MIRROR_REST_SECONDS
 from multi_fetch.errors import (
     CredentialsError,
     DeadlineExceededError,
@@ -23,7 +24,7 @@ from multi_fetch.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from multi_fetch.limits import MAX_DISTRUSTED, MIRROR_REST_SECONDS
+from multi_fetch.limits import MAX_DISTRUSTED
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.source import Source

@@ -7,8 +7,8 @@ import ssl
 import pytest
 import trio
 
+from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from multi_fetch.errors import UnavailableError
-from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.transport import new_client
 from tests.registry.conftest import RawServer, StartServer, new_session, raw_answer

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from multi_fetch.durations import STORE_STALL_SECONDS
 from multi_fetch.errors import (
     DigestMismatchError,
     InvalidRequestError,
@@ -20,7 +21,7 @@ from multi_fetch.errors import (
 )
 from multi_fetch.layout.folder import Folder
 from multi_fetch.layout.remote import LayoutRemote
-from multi_fetch.limits import MAX_DATA_BYTES, STORE_STALL_SECONDS
+from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest, digest_of
 from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from multi_fetch.limits import STORE_STALL_SECONDS
+from multi_fetch.durations import STORE_STALL_SECONDS
 from multi_fetch.store.ingest import Busy
 from multi_fetch.store.waiting import Waiting
 

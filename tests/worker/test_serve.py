@@ -11,13 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from multi_fetch.durations import SHUTDOWN_GRACE_SECONDS, WARM_UP_AFTER_SECONDS
 from multi_fetch.errors import NotFoundError, UnavailableError
-from multi_fetch.limits import (
-    MAX_DATA_BYTES,
-    MAX_FRAME_BYTES,
-    SHUTDOWN_GRACE_SECONDS,
-    WARM_UP_AFTER_SECONDS,
-)
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_FRAME_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, Hello
 from multi_fetch.worker.serve import Settings

@@ -16,7 +16,7 @@ import msgspec
 
 from multi_fetch.cli.stderr import Stderr
 from multi_fetch.cli.visible import visible
-from multi_fetch.limits import STDERR_SECONDS
+from multi_fetch.durations import STDERR_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

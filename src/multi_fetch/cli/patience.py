@@ -6,14 +6,9 @@ import argparse
 import math
 from typing import Final
 
+from multi_fetch.durations import DEFAULT_RETRY_WAIT_SECONDS, READ_TIMEOUT_SECONDS
 from multi_fetch.errors import InvalidRequestError
-from multi_fetch.limits import (
-    DEFAULT_RETRIES,
-    DEFAULT_RETRY_WAIT_SECONDS,
-    LEAST_PROGRESS_BYTES,
-    MAX_RETRIES,
-    READ_TIMEOUT_SECONDS,
-)
+from multi_fetch.limits import DEFAULT_RETRIES, LEAST_PROGRESS_BYTES, MAX_RETRIES
 from multi_fetch.protocol.duration import parse_duration
 from multi_fetch.remotes import Patience
 

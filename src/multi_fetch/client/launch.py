@@ -10,13 +10,9 @@ from typing import TYPE_CHECKING, Final, TypedDict
 
 import msgspec
 
+from multi_fetch.durations import CLOSE_GRACE_SECONDS
 from multi_fetch.errors import CutStreamError, UnknownVersionError, WorkerDiedError
-from multi_fetch.limits import (
-    CLIENT_MEMORY_BYTES,
-    CLOSE_GRACE_SECONDS,
-    STDERR_LINE_CHARACTERS,
-    STDERR_LINES,
-)
+from multi_fetch.limits import CLIENT_MEMORY_BYTES, STDERR_LINE_CHARACTERS, STDERR_LINES
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
 
 if TYPE_CHECKING:

@@ -19,13 +19,13 @@ from multi_fetch.client.leftover import Leftover
 from multi_fetch.client.parking import Content, Parking
 from multi_fetch.client.process import WorkerProcess
 from multi_fetch.client.session import Session
+from multi_fetch.durations import EXIT_GRACE_SECONDS
 from multi_fetch.errors import (
     MalformedFrameError,
     MultiFetchError,
     RequestCancelledError,
     UnknownVersionError,
 )
-from multi_fetch.limits import EXIT_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

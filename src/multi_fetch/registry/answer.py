@@ -10,8 +10,9 @@ import msgspec
 import trio
 
 from multi_fetch.advice import TELL_OPERATOR
+from multi_fetch.durations import ERROR_BODY_SECONDS
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError
-from multi_fetch.limits import ERROR_BODY_SECONDS, MAX_ERROR_BODY_BYTES
+from multi_fetch.limits import MAX_ERROR_BODY_BYTES
 from multi_fetch.registry.api import content_length, redacted
 from multi_fetch.registry.concealment import LONG_SECRET_CHARACTERS, conceal, secrets_of
 from multi_fetch.registry.errcode import error_of, parse_retry_after, printable

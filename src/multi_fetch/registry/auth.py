@@ -15,8 +15,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import msgspec
 
 from multi_fetch.advice import TELL_OPERATOR
+from multi_fetch.durations import DEFAULT_TOKEN_LIFETIME_SECONDS
 from multi_fetch.errors import CredentialsError, MultiFetchError, RegistryError
-from multi_fetch.limits import DEFAULT_TOKEN_LIFETIME_SECONDS, TOKEN_RENEWAL_SHARE
+from multi_fetch.limits import TOKEN_RENEWAL_SHARE
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside

@@ -18,12 +18,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from multi_fetch.durations import HELPER_GRACE_SECONDS, HELPER_TIMEOUT_SECONDS
 from multi_fetch.errors import CredentialsError
-from multi_fetch.limits import (
-    HELPER_GRACE_SECONDS,
-    HELPER_TIMEOUT_SECONDS,
-    MAX_HELPER_OUTPUT_BYTES,
-)
+from multi_fetch.limits import MAX_HELPER_OUTPUT_BYTES
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.errcode import printable
 

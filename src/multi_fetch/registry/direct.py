@@ -17,8 +17,9 @@ import httptools
 import msgspec
 import trio
 
+from multi_fetch.durations import DIRECT_WAIT_SECONDS
 from multi_fetch.errors import RegistryError
-from multi_fetch.limits import DIRECT_WAIT_SECONDS, MAX_DIRECT_BYTES, MAX_HEAD_BYTES
+from multi_fetch.limits import MAX_DIRECT_BYTES, MAX_HEAD_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.registry.api import ANY_TYPE, Endpoint, candidates_for_digest, content_type

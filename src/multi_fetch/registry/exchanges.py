@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from msgspec.structs import replace
 
-from multi_fetch.limits import (
+from multi_fetch.durations import (
     CONNECT_TIMEOUT_SECONDS,
     MIRROR_CONNECT_TIMEOUT_SECONDS,
     MIRROR_STALL_SECONDS,

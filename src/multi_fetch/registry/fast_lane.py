@@ -16,8 +16,9 @@ import msgspec
 import trio
 
 from multi_fetch.advice import with_advice
+from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS
 from multi_fetch.errors import HostsError, RegistryError, UnavailableError
-from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS, MAX_STALE_CONNECTIONS
+from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.buffers import Buffers
 from multi_fetch.registry.connection import Connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from multi_fetch.limits import CONNECT_TIMEOUT_SECONDS
+from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS
 from multi_fetch.registry.place import Place
 
 if TYPE_CHECKING:

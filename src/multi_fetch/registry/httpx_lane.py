@@ -13,16 +13,14 @@ import httpx
 import trio
 
 from multi_fetch.advice import TRY_LATER, with_advice
+from multi_fetch.durations import READ_TIMEOUT_SECONDS
 from multi_fetch.errors import (
     DeadlineExceededError,
     MultiFetchError,
     RegistryError,
     UnavailableError,
 )
-from multi_fetch.limits import (
-    MAX_STALE_CONNECTIONS,
-    READ_TIMEOUT_SECONDS,
-)
+from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.place import Place

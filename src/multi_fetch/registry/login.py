@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from multi_fetch.durations import CREDENTIALS_RETRY_SECONDS
 from multi_fetch.errors import CredentialsError
-from multi_fetch.limits import CREDENTIALS_RETRY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from multi_fetch.durations import RETRY_WARNING_SECONDS
 from multi_fetch.errors import MultiFetchError
-from multi_fetch.limits import RETRY_WARNING_SECONDS
 from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.login import Login
 from multi_fetch.registry.retry import (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from multi_fetch.durations import MIRROR_REST_SECONDS
 from multi_fetch.errors import (
     DeadlineExceededError,
     DeniedError,
@@ -20,7 +21,7 @@ from multi_fetch.errors import (
     UnauthorizedError,
     UnavailableError,
 )
-from multi_fetch.limits import MAX_DISTRUSTED, MIRROR_REST_SECONDS
+from multi_fetch.limits import MAX_DISTRUSTED
 from multi_fetch.remotes import Remote
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from multi_fetch.advice import TRY_LATER
+from multi_fetch.durations import TOKEN_BODY_SECONDS
 from multi_fetch.errors import (
     DeadlineExceededError,
     NotFoundError,
     RegistryError,
     TooLargeError,
 )
-from multi_fetch.limits import MAX_TOKEN_BODY_BYTES, TOKEN_BODY_SECONDS
+from multi_fetch.limits import MAX_TOKEN_BODY_BYTES
 from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:

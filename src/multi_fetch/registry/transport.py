@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 import h11
 import httpx
 
-from multi_fetch.errors import RegistryError
-from multi_fetch.limits import (
+from multi_fetch.durations import (
     CONNECT_TIMEOUT_SECONDS,
     KEEPALIVE_SECONDS,
     POOL_TIMEOUT_SECONDS,
     READ_TIMEOUT_SECONDS,
 )
+from multi_fetch.errors import RegistryError
 from multi_fetch.registry.answer import Asked
 from multi_fetch.registry.place import Place, refuse_inside
 from multi_fetch.registry.proxies import Proxies

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final, TypeGuard
 import msgspec
 import trio
 
+from multi_fetch.durations import STORE_LOCK_SECONDS
 from multi_fetch.layout.loan import Threads
-from multi_fetch.limits import STORE_LOCK_SECONDS
 from multi_fetch.remotes import Foreign
 from multi_fetch.store.blobs import Blobs
 from multi_fetch.store.folder import StoreFolder

@@ -15,13 +15,9 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec.structs import replace
 
+from multi_fetch.durations import STORE_LOCK_SECONDS
 from multi_fetch.errors import RegistryError, TooLargeError
-from multi_fetch.limits import (
-    MAX_LAYOUT_ENTRIES,
-    MAX_LAYOUT_INDEX_BYTES,
-    MAX_STORE_NAMES,
-    STORE_LOCK_SECONDS,
-)
+from multi_fetch.limits import MAX_LAYOUT_ENTRIES, MAX_LAYOUT_INDEX_BYTES, MAX_STORE_NAMES
 from multi_fetch.oci.descriptor import Descriptor, encode_hook
 from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, check_memory, parse_layout_index
 from multi_fetch.oci.reference import TAG

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from multi_fetch.limits import STORE_LOCK_SECONDS
+from multi_fetch.durations import STORE_LOCK_SECONDS
 from multi_fetch.store.beneath import folder_beneath, regular_file
 from multi_fetch.store.folder import INDEX_LOCK, INGEST_FOLDER, machine
 from multi_fetch.store.lock import Lock, locked, try_lock

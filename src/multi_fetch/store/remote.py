@@ -16,9 +16,10 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
+from multi_fetch.durations import STORE_FLUSH_SECONDS
 from multi_fetch.errors import MultiFetchError, UnavailableError
 from multi_fetch.layout.loan import Threads
-from multi_fetch.limits import MAX_DATA_BYTES, STORE_FLUSH_SECONDS
+from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.reference import Reference
 from multi_fetch.remotes import Foreign, Opened, Remote, Resolved
 from multi_fetch.store.ingest import Busy

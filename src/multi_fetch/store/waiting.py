@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from multi_fetch.limits import STORE_STALL_SECONDS
+from multi_fetch.durations import STORE_STALL_SECONDS
 
 if TYPE_CHECKING:
     from multi_fetch.store.ingest import Busy

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from multi_fetch.limits import SHUTDOWN_GRACE_SECONDS
+from multi_fetch.durations import SHUTDOWN_GRACE_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

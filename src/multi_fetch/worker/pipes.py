@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from multi_fetch.limits import MAX_LINE_BYTES, PIPE_BYTES, STDOUT_WATCH_SECONDS
+from multi_fetch.durations import STDOUT_WATCH_SECONDS
+from multi_fetch.limits import MAX_LINE_BYTES, PIPE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

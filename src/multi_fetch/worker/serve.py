@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from multi_fetch.durations import SHUTDOWN_GRACE_SECONDS, WARM_UP_AFTER_SECONDS
 from multi_fetch.errors import (
     DeadlineExceededError,
     InternalError,
@@ -27,13 +28,7 @@ from multi_fetch.errors import (
     RequestCancelledError,
 )
 from multi_fetch.keeping import Gathering
-from multi_fetch.limits import (
-    DEFAULT_JOBS,
-    DEFAULT_WINDOW,
-    MAX_FRAME_BYTES,
-    SHUTDOWN_GRACE_SECONDS,
-    WARM_UP_AFTER_SECONDS,
-)
+from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_FRAME_BYTES
 from multi_fetch.protocol.frames import FEATURES, PROTOCOL_VERSION, Bye, Error, Hello
 from multi_fetch.protocol.names import names_of
 from multi_fetch.protocol.request import parse_id
