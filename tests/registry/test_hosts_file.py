@@ -222,7 +222,7 @@ def test_the_rest_of_a_hosts_table_is_read() -> None:
         somebodys = { own = "key" }
         [host."https://m.example".header]
         x-custom-1 = "one"
-        X-CUSTOM-2 = ["two", "three"]
+        X-CUSTOM-2 = ["two", "three "]
     """)
     assert not host.tls.is_verified
     assert host.connect_seconds == 1.5
@@ -249,6 +249,13 @@ def test_a_host_shows_no_secret() -> None:
         ('server = "https://"', "server"),
         ('server = "https://me:s3cret@a"', "server"),
         ('server = "https://a/?token=s3cret"', "server"),
+        ('server = "https://me:s3c/s3cret@a"', "server"),
+        ('server = "https://me:s3cret/s@a"', "server"),
+        ('server = "https://me:s3cret?s@a"', "server"),
+        ('server = "https://me:s3cret℀@a"', "server"),
+        ('server = "https:/me:s3cret@a"', "server"),
+        ('server = "https:///me:s3cret@a"', "server"),
+        ('[host."https://me:s3cret@a"]\n[host."https://me:s3cret@a"]', None),
         ("host = 1", "host"),
         ("[host]\nx = 1", "host"),
         ('[host."https://"]', "host.'https://'"),

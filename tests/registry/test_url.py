@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import unicodedata
 from urllib.parse import unquote, urlsplit
 
@@ -162,6 +163,33 @@ def test_what_is_shown_controls_no_terminal_and_has_an_end(text: str) -> None:
 def test_what_is_shown_has_neither_login_nor_query() -> None:
     for text in ("http://user:secret@[::1/?token=secret", "https://user:secret@a.example/x?secret"):
         assert "secret" not in shown(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://user:secret/secret@a.example/x",
+        "https://user:secret?secret@a.example/x",
+        "https://user:secret℀@a.example/x",
+        "https:///user:secret@a.example/x",
+        "https:user:secret@a.example/x",
+        "https://user:secret@a.example:x/x",
+        "https://a.example:x/x?sig=secret@secret",
+        "//user:secret/@[",
+    ],
+)
+def test_a_malformed_url_shows_no_login_either(text: str) -> None:
+    """The words of urllib's errors do, in the message or in a traceback."""
+    with pytest.raises(RegistryError, match="is no") as caught:
+        parse_url(text)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_malformed_location_shows_no_login_either() -> None:
+    location = "//user:secret℀@a.example/"
+    with pytest.raises(RegistryError, match="is no") as caught:
+        join(BASE, location)
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_signature_is_in_what_is_sent_and_not_in_what_is_shown() -> None:

@@ -13,6 +13,7 @@ from multi_fetch.errors import MultiFetchError
 from multi_fetch.limits import MAX_MANIFEST_BYTES, MAX_TREE
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.oci.reference import Reference
+from multi_fetch.registry.url import shown
 from multi_fetch.remotes import open_remote
 from multi_fetch.verify import Verifier, hold
 
@@ -105,7 +106,7 @@ class _Walk:
         if descriptor.urls and error.code == "not-found":
             self._checkup.warn(
                 "content",
-                f"{name}: {descriptor.digest} is elsewhere, at {descriptor.urls[0]}",
+                f"{name}: {descriptor.digest} is elsewhere, at {shown(descriptor.urls[0])}",
                 "add --foreign-urls to fetch it from there",
             )
             return

@@ -22,7 +22,6 @@ from multi_fetch.registry.api import (
     candidates_for_digest,
     candidates_for_tag,
     content_type,
-    redacted,
 )
 from multi_fetch.registry.auth import choose_challenge
 from multi_fetch.registry.challenge import parse_challenges
@@ -33,7 +32,7 @@ from multi_fetch.registry.pages import fallback_tag, referrers_path
 from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.resolver import RegistryRemote
 from multi_fetch.registry.session import Session
-from multi_fetch.registry.url import Url, parse_url
+from multi_fetch.registry.url import Url, parse_url, shown
 from multi_fetch.remotes import Patience
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.window import REMOTE_CODES
@@ -104,7 +103,7 @@ async def _check_api(checkup: Checkup, exchange: Exchange, host: Host) -> bool:
         if challenge is None:
             raise RegistryError(f"{answer.what}: 401 without a challenge that is known here")
         realm = challenge.params.get("realm", "")
-        where = f" from {redacted(realm)}" if challenge.scheme == "bearer" else ""
+        where = f" from {shown(realm)}" if challenge.scheme == "bearer" else ""
         checkup.ok("api", f"{answer.what}: 401, asks for {challenge.scheme.title()}{where}")
     finally:
         await answer.aclose()

@@ -22,7 +22,7 @@ from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.place import Place
-from multi_fetch.registry.url import parse_url
+from multi_fetch.registry.url import parse_url, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,11 +231,11 @@ def _place_of(realm: str, *, host: Host, is_registry_inside: bool) -> Place:
     except (ValueError, RegistryError):
         target, has_user = None, False
     if target is None or not target.port or has_user:
-        shown = realm.rpartition("@")[2][:200]
         raise RegistryError(
-            f"{host.authority} names a token service that is no http URL: {shown!r}{TELL_OPERATOR}"
+            f"{host.authority} names a token service that is no http URL: {shown(realm)!r}"
+            f"{TELL_OPERATOR}"
         )
-    where = printable(redacted(realm), 200)
+    where = shown(realm)
     if target.scheme == "http" and host.scheme == "https":
         raise RegistryError(
             f"{host.authority} names a token service without https, {where}: nothing is sent there"

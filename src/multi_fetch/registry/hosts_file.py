@@ -39,6 +39,9 @@ CAPABILITIES: Final = frozenset({"pull", "resolve", "push", "referrers"})
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE = re.compile(r"[\t -~]*")
 
+# In words about TOML, which may quote a key.
+USER = re.compile(r"//\S*@")
+
 # A request's frame, and what each request says for itself.
 RESERVED_HEADERS: Final = frozenset(
     {
@@ -156,9 +159,8 @@ def parse_hosts(data: bytes, path: str, registry: str, own: Host) -> list[Host]:
     try:
         document = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise HostsError(
-            f"{path} is no TOML: {printable(str(error))}: mend it, or remove it", path=path
-        ) from error
+        words = USER.sub("//***@", printable(str(error)))
+        raise HostsError(f"{path} is no TOML: {words}: mend it, or remove it", path=path) from None
     file = _convert(document, _File, path, "")
     reader = _Reader(path, registry, own)
     hosts = []
@@ -207,7 +209,7 @@ class _Reader:
             origin = parse_url(text).origin
         except RegistryError as error:
             raise _wrong(self._path, key, error.message) from error
-        if "?" in text or "#" in text or "@" in text.partition("://")[2].partition("/")[0]:
+        if set(text) & set("?#@"):
             raise _wrong(self._path, key, "leave out user, query and fragment")
         path = parse_url(text).target
         root = posixpath.normpath("/" + path.lstrip("/")).rstrip("/")
@@ -232,7 +234,8 @@ class _Reader:
                 raise _wrong(self._path, key, f"leave out {name[:80]!r}, which may not be added")
             if not HEADER_VALUE.fullmatch(value):
                 raise _wrong(self._path, f"{key}.{name}", "leave out what is no ASCII")
-            yield "-".join(part.capitalize() for part in name.split("-")), value
+            # RFC 9110, section 5.5: blanks around it are none of it; h11 refuses, and quotes, them
+            yield "-".join(part.capitalize() for part in name.split("-")), value.strip()
 
     def _seconds(self, text: str, key: str) -> float | None:
         if not text:

@@ -75,8 +75,10 @@ def parse_url(text: str) -> Url:
         host.encode("ascii").decode("idna")  # "xn--" cannot be
         path = quote(parts.path or "/", safe=TARGET_CHARACTERS)
         query = f"?{quote(parts.query, safe=TARGET_CHARACTERS)}" if parts.query else ""
-    except (ValueError, UnicodeError) as error:
+    except UnicodeError as error:
         raise RegistryError(f"{shown(text)!r} is no URL: {printable(str(error))}") from error
+    except ValueError:  # its words may quote a password
+        raise _malformed(text) from None
     if len(text) > MAX_URL_CHARACTERS or not HOST.fullmatch(host):
         raise RegistryError(
             f"{shown(text)!r} is no URL: it has no host that can be looked up: check it"
@@ -98,15 +100,26 @@ def join(base: Url, location: str) -> Url:
         return parse_url(location)
     try:
         joined = urljoin(str(base), location)
-    except ValueError as error:
-        raise RegistryError(f"{shown(location)!r} is no URL: {printable(str(error))}") from error
+    except ValueError:
+        raise _malformed(location) from None
     return parse_url(joined)
 
 
+def _malformed(text: str) -> RegistryError:
+    return RegistryError(f"{shown(text)!r} is no URL: its host or port cannot be read: check it")
+
+
 def shown(text: str) -> str:
-    """A text that should be a URL, for messages: without user and query, which may be secret."""
+    """A text that should be a URL, for messages: without user and query, which may be secret.
+
+    Where it is none, a password may end at any of its slashes and question marks.
+    """
     try:
-        text = redacted(text)
+        parts = urlsplit(text)
+        is_whole = bool(parts.hostname) and parts.port != 0
     except ValueError:
-        text = text.partition("?")[0].rpartition("@")[2]
-    return printable(text, 200)
+        is_whole = False
+    if is_whole:
+        return printable(redacted(text), 200)
+    before, mark, after = text.partition("?")
+    return "..." if mark and "@" in after else printable(before.rpartition("@")[2], 200)
