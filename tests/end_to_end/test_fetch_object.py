@@ -55,6 +55,17 @@ def test_the_whole_reference_may_be_one_word(sample: Sample, remote: str) -> Non
     assert fetch(f"{remote}@{sample.small}").stdout == SMALL
 
 
+def test_a_port_without_tls_is_asked_once(remote: str, tmp_path: Path) -> None:
+    authority = remote.partition("/")[0]
+    folder = tmp_path / authority
+    folder.mkdir()
+    (folder / "hosts.toml").write_text(f'server = "https://{authority}"')
+    done = fetch("--hosts-dir", str(tmp_path), remote, "latest")
+    assert done.returncode == 3
+    assert b"attempts=1" in done.stderr
+    assert b"the port speaks no TLS" in done.stderr
+
+
 def test_hints_are_obeyed_and_unknown_ones_ignored(sample: Sample, remote: str) -> None:
     size = f"size:{len(SMALL)}"
     layer = "mediatype:application/vnd.oci.image.layer.v1.tar"

@@ -129,3 +129,15 @@ def test_printable_cuts_and_cleans() -> None:
     assert printable(" a\x00\x01b ", 10) == "a b"
     assert printable("a\x9b\u202eb\u2028", 10) == "a b"
     assert printable("abcdef", 3) == "abc..."
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<html><center>The plain HTTP request was sent to HTTPS port</center></html>",
+    ],
+)
+def test_a_port_that_has_tls_is_not_the_operators_mistake(said: bytes) -> None:
+    assert refusal(400, said).message.endswith("ask it by https, without --plain-http")
+    assert refusal(400, b"no such thing").message.endswith("tell the registry's operator")

@@ -60,11 +60,21 @@ def test_an_error_passes_if_it_is_trouble_and_no_answer(
     assert is_passing(error) is may_pass
 
 
+def no_tls(reason: str) -> ssl.SSLError:
+    """As OpenSSL has it; its names for reasons depend on its version."""
+    error = ssl.SSLError(1, reason)
+    error.reason = reason
+    return error
+
+
 @pytest.mark.parametrize(
     ("cause", "may_pass"),
     [
         (ssl.SSLCertVerificationError("self-signed certificate"), False),
         (ssl.SSLError("bad record mac"), True),
+        (no_tls("HTTP_REQUEST"), False),
+        (no_tls("WRONG_VERSION_NUMBER"), False),
+        (no_tls("BAD_RECORD_TYPE"), True),
         (socket.gaierror(socket.EAI_NONAME, "no such name"), False),
         (socket.gaierror(socket.EAI_AGAIN, "try again"), True),
         (ConnectionRefusedError(), True),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from multi_fetch.oci.layout import MARKER_FILE
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.survey import is_sound, kept_in
 from multi_fetch.testing.builder import LayoutBuilder
@@ -65,9 +66,12 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 def all_is_sound(store: Path) -> None:
     folder = StoreFolder(str(store))
-    for each in kept_in(folder):
+    kept = list(kept_in(folder))
+    for each in kept:
         assert is_sound(folder, each.digest), each
-    read_layout(store)
+    # A disk can be so busy that nobody lived to see the marker written; content comes after it.
+    if kept or (store / MARKER_FILE).exists():
+        read_layout(store)
 
 
 def complete(place: Place, store: Path, *flags: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from multi_fetch.advice import TELL_OPERATOR, TRY_LATER
+from multi_fetch.advice import NEEDS_TLS, TELL_OPERATOR, TRY_LATER
 from multi_fetch.errors import (
     DeniedError,
     MultiFetchError,
@@ -57,6 +57,9 @@ _ADVICE: Final[Mapping[int, str]] = {
     429: "; wait, ask for less at a time, or log in for a higher limit",
 }
 
+# What Go's servers and nginx say, with a 400, of a request without TLS on a port that has it.
+_NEEDS_TLS = re.compile(r"HTTPS (server|port)", re.ASCII)
+
 
 class _Entry(msgspec.Struct):
     code: str | None = None
@@ -90,8 +93,7 @@ def error_of(  # noqa: PLR0913 - an answer's parts
     code, text = _read(body, conceal)
     said = ": ".join(part for part in (code, text) if part)
     return leaf(
-        f"{what}: {_reason(status)}{': ' if said else ''}{said}"
-        f"{_ADVICE.get(status, TRY_LATER if status >= 500 else TELL_OPERATOR)}",
+        f"{what}: {_reason(status)}{': ' if said else ''}{said}{_advice(status, text)}",
         status=status,
         registry_code=code or None,
         retry_after=parse_retry_after(headers.get("retry-after", ""), now=now),
@@ -123,6 +125,12 @@ def _reason(status: int) -> str:
         return f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         return f"{status}"
+
+
+def _advice(status: int, text: str) -> str:
+    if status == 400 and _NEEDS_TLS.search(text):
+        return NEEDS_TLS
+    return _ADVICE.get(status, TRY_LATER if status >= 500 else TELL_OPERATOR)
 
 
 def _read(body: bytes, conceal: Callable[[str], str]) -> tuple[str, str]:

@@ -32,6 +32,9 @@ _LASTING: Final = frozenset({501, 505})
 # getaddrinfo(3): there is no such name; EAI_AGAIN, in contrast, is a resolver in trouble.
 _NO_SUCH_NAME: Final = frozenset({socket.EAI_NONAME, getattr(socket, "EAI_NODATA", None)})
 
+# What OpenSSL calls an answer that is no TLS: of a port that speaks plain HTTP, or something else.
+_NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"})
+
 # 2 ** 64 s is for ever, and a float can hold it.
 _MAX_DOUBLINGS: Final = 64
 
@@ -44,7 +47,7 @@ def is_passing_status(status: int) -> bool:
 def is_passing(error: MultiFetchError) -> bool:
     """Whether an error may pass by itself.
 
-    A certificate that cannot be trusted, or a name that does not exist, will not.
+    A certificate that cannot be trusted, a port without TLS, or a name that is none, stays.
     """
     if not isinstance(error, UnavailableError | RateLimitedError | DeadlineExceededError):
         return False
@@ -90,6 +93,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_lasting(cause: BaseException) -> bool:
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return True
+    if isinstance(cause, ssl.SSLError):
+        # An error that Python made itself, and not OpenSSL, has no reason.
+        reason = getattr(cause, "reason", None)
+        return isinstance(cause, ssl.SSLCertVerificationError) or reason in _NO_TLS
     return isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME
