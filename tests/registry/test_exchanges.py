@@ -297,7 +297,7 @@ async def test_a_proxy_that_refuses_says_so_and_is_asked_again_only_where_that_h
 async def test_a_proxy_that_is_not_there_is_unavailable_and_its_password_untold() -> None:
     proxies = Proxies(all="http://me:s3cret@127.0.0.1:1")
     for scheme in ("http", "https"):
-        with pytest.raises(UnavailableError) as caught:
+        with pytest.raises(UnavailableError, match=r"by the proxy 127\.0\.0\.1:1: ") as caught:
             await get(Host(scheme, "registry.example"), proxies=proxies)
         assert "s3cret" not in str(caught.value)
 

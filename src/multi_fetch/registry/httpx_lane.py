@@ -25,7 +25,7 @@ from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.place import Place
 from multi_fetch.registry.progress import Progress
-from multi_fetch.registry.transport import PLACE, PROXIED
+from multi_fetch.registry.transport import PLACE, PROXIED, words_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
@@ -206,7 +206,7 @@ def translated(asked: str, stall_seconds: float) -> Iterator[None]:
 
 
 def _translation(error: Exception, asked: str, stall_seconds: float) -> MultiFetchError:
-    words = printable(_words(error))
+    words = printable(words_of(error))
     said = f": {words}" if words else ""
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
         return DeadlineExceededError(f"{asked}: no byte in {stall_seconds:g} s{said}{TRY_LATER}")
@@ -220,13 +220,6 @@ def _translation(error: Exception, asked: str, stall_seconds: float) -> MultiFet
             return leaf(with_advice(f"{asked}: {text}{said}"))
     # a name that no look-up takes, a port beyond 65535, a character that no header takes
     return RegistryError(f"{asked}: cannot be sent or followed{said}: check the name")
-
-
-def _words(error: BaseException | None) -> str:
-    """What an error says, or what it comes from: httpcore's are silent of a bad certificate."""
-    while error is not None and not str(error):
-        error = error.__cause__ or error.__context__
-    return "" if error is None else str(error)
 
 
 def _status(words: str) -> int | None:

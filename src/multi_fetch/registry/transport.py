@@ -66,7 +66,12 @@ class Transport(httpx.AsyncBaseTransport):
         key = (origin.scheme, self._trust.is_own(origin), proxy, is_judged)
         if key not in self._pools:
             self._pools[key] = self._new_pool(origin, proxy)
-        response = await self._pools[key].handle_async_request(request)
+        try:
+            response = await self._pools[key].handle_async_request(request)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            if not proxy:
+                raise
+            raise type(error)(f"by the proxy {_authority(proxy)}: {words_of(error)}") from error
         assert isinstance(response.stream, httpx.AsyncByteStream), "an async transport made it"
         response.stream = _Body(response.stream)
         response.extensions[PROXIED] = bool(proxy)
@@ -139,6 +144,18 @@ class _Body(httpx.AsyncByteStream):
         if state is not None and state.their_state is h11.DONE and state.trailing_data[0]:
             state.send_failed()  # which is not so, but makes httpcore close the connection
         await self._stream.aclose()
+
+
+def _authority(proxy: str) -> str:
+    """Of a proxy's URL, without its login."""
+    return parse_url(proxy).origin.authority
+
+
+def words_of(error: BaseException | None) -> str:
+    """What an error says, or what it comes from: httpcore's are silent of a bad certificate."""
+    while error is not None and not str(error):
+        error = error.__cause__ or error.__context__
+    return "" if error is None else str(error)
 
 
 def _h11_state(stream: httpx.AsyncByteStream) -> h11.Connection | None:
