@@ -10,13 +10,11 @@ costs a tenth of the hash and saves, measured, a fifth of the time. With several
 
 from __future__ import annotations
 
-import threading
 from contextlib import contextmanager
-from queue import SimpleQueue
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import trio
-
+from multi_fetch.errands import Errand, ErrandThread
 from multi_fetch.limits import MAX_DATA_BYTES
 
 if TYPE_CHECKING:
@@ -31,35 +29,6 @@ if TYPE_CHECKING:
 LEAST_BYTES: Final = 48 * 1024
 
 
-class Hashing:
-    """A chunk on its way through the thread, or through it already."""
-
-    def __init__(self, judge: Judge, chunk: Chunk) -> None:
-        self._judge = judge
-        self._chunk = chunk
-        self._is_done = False
-        self._waker: trio.Event | None = None
-
-    def run(self, token: trio.lowlevel.TrioToken | None) -> None:
-        """Hashes the chunk; wakes whoever waits, in the trio run of the token."""
-        self._judge.hash(self._chunk)
-        # First done, then a look at the waker; in ``wait`` it is the other way round.
-        self._is_done = True
-        if self._waker is not None and token is not None:
-            try:
-                token.run_sync_soon(self._waker.set)
-            except trio.RunFinishedError:
-                return
-
-    async def wait(self) -> None:
-        """Returns once the chunk is hashed: then its memory may change."""
-        if self._is_done:
-            return
-        self._waker = trio.Event()
-        if not self._is_done:
-            await self._waker.wait()
-
-
 class HashThread:
     """Hashes for as long as it is entered; the thread starts with the first large chunk.
 
@@ -69,9 +38,7 @@ class HashThread:
 
     def __init__(self, least_bytes: int = LEAST_BYTES) -> None:
         self._least_bytes = least_bytes
-        self._queue: SimpleQueue[Hashing | None] = SimpleQueue()
-        self._token: trio.lowlevel.TrioToken | None = None
-        self._thread: threading.Thread | None = None
+        self._thread = ErrandThread("hash")
         self._followed = 0
 
     def __enter__(self) -> Self:
@@ -83,27 +50,20 @@ class HashThread:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._thread is not None:
-            self._queue.put(None)
-            self._thread.join()
+        self._thread.end()
 
-    def begin(self, judge: Judge, chunk: Chunk) -> Hashing:
+    def begin(self, judge: Judge, chunk: Chunk) -> Errand:
         """Counts a chunk and begins to hash it; chunks of one judge are to be waited for in turn.
 
         Raises:
             SizeMismatchError: there are more bytes than there should be.
         """
         judge.count(chunk)
-        hashing = Hashing(judge, chunk)
+        hashing = Errand(partial(judge.hash, chunk))
         if len(chunk) < self._least_bytes:
-            hashing.run(None)
-            return hashing
-        if self._thread is None:
-            self._token = trio.lowlevel.current_trio_token()
-            # A daemon: a signal that ends the process at once does not wait for it.
-            self._thread = threading.Thread(target=self._work, name="hash", daemon=True)
-            self._thread.start()
-        self._queue.put(hashing)
+            hashing.run()
+        else:
+            self._thread.give(hashing.run)
         return hashing
 
     @contextmanager
@@ -119,10 +79,6 @@ class HashThread:
         """Whether the next chunk can be received meanwhile, and nothing else would be."""
         return self._followed == 1 and self._least_bytes <= len(chunk) <= MAX_DATA_BYTES
 
-    def _work(self) -> None:
-        while (hashing := self._queue.get()) is not None:
-            hashing.run(self._token)
-
 
 class Following:
     """The chunks of one object, hashed one behind the other; see ``HashThread.follow``."""
@@ -131,7 +87,7 @@ class Following:
         self._thread = thread
         self._judge = judge
         self._memory = bytearray()
-        self._last: Hashing | None = None
+        self._last: Errand | None = None
         self._is_own = True
 
     async def begin(self, chunk: Chunk) -> None:
