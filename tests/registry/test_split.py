@@ -253,6 +253,66 @@ async def test_what_several_connections_meet_one_may_not(start_server: StartServ
     assert verdict.content == CONTENT
 
 
+async def test_a_piece_that_was_left_waits_for_nobody_once_none_are_fetched_any_more(
+    start_server: StartServer,
+) -> None:
+    """All connections are refused, one after the other, while the reader waits for the first."""
+    blob = Ranged(CONTENT)
+    waiting, turn, all_wait = 0, trio.Lock(), trio.Event()
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        nonlocal waiting
+        is_first_or_last = len(blob.asked) == 0 or all_wait.is_set()
+        if "range: " not in head.lower() or is_first_or_last:
+            return await blob.reply(stream, head)
+        waiting += 1
+        if waiting == 4:
+            all_wait.set()
+        await all_wait.wait()
+        async with turn:
+            await stream.send_all(raw_answer("429 Too Many Requests"))
+            await wait_all_tasks_blocked()
+        return True
+
+    server = await start_server(reply)
+    async with several(server) as remote:
+        with trio.fail_after(30):
+            verdict = await fetched(server, blob, remote)
+    assert all_wait.is_set()
+    assert verdict.error is None
+    assert verdict.content == CONTENT
+
+
+async def test_a_blob_whose_last_piece_follows_refused_ones_goes_on_as_one_stream(
+    start_server: StartServer,
+) -> None:
+    """The stream has read what was refused; behind the piece that it then meets there is none."""
+    known, blob = Ranged(CONTENT), Ranged(CONTENT[::-1])
+    last_answered = trio.Event()
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        if known.ask.text in head:
+            return await known.reply(stream, head)
+        if f"range: bytes={PIECE_BYTES}-" in head.lower():
+            await trio.sleep_forever()
+        if f"range: bytes={2 * PIECE_BYTES}-" in head.lower():
+            await last_answered.wait()
+            await stream.send_all(raw_answer("416 Range Not Satisfiable"))
+            return True
+        is_kept = await blob.reply(stream, head)
+        if f"range: bytes={4 * PIECE_BYTES}-" in head.lower():
+            last_answered.set()
+        return is_kept
+
+    server = await start_server(reply)
+    async with several(server) as remote:
+        assert (await fetched(server, known, remote)).error is None
+        verdict = await fetched(server, blob, remote)
+    assert last_answered.is_set()
+    assert verdict.error is None
+    assert verdict.content == blob.content
+
+
 @pytest.mark.parametrize("line", ["503 Service Unavailable", "429 Too Many Requests"])
 async def test_a_host_that_bears_fewer_connections_gets_fewer(
     start_server: StartServer, line: str

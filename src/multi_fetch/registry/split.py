@@ -111,7 +111,12 @@ class Split:
         self._idle = trio.lowlevel.ParkingLot()
         self._has_stream = True
         self._has_place = False
-        self._is_alone = False
+        # Why there are no more pieces, once there are none.
+        self._given_up: MultiFetchError | None = None
+
+    @property
+    def _is_alone(self) -> bool:
+        return self._given_up is not None
 
     def _note_store(self, answer: Answer) -> None:
         """Where the registry has led."""
@@ -255,7 +260,7 @@ class Split:
 
     def _leaves_to_others(self, piece: Piece, error: MultiFetchError) -> bool:
         """Whether the others can have the piece, where the host bears no more connections."""
-        if piece.is_answered or self._fetching == 1 or not is_passing(error):
+        if piece.is_answered or self._fetching == 1 or self._is_alone or not is_passing(error):
             return False
         self._fetching -= 1
         self._most = self._fetching + self._has_stream
@@ -297,8 +302,12 @@ class Split:
         return answer
 
     def _give_up(self, error: MultiFetchError) -> None:
-        """No more pieces: the reader goes on alone where it meets this one."""
-        self._is_alone = True
+        """No more pieces: the reader goes on alone where it meets one that nobody fetches."""
+        self._given_up = error
+        for piece in self._pieces:
+            if not piece.is_begun:  # also one that was left, for a connection that there was then
+                piece.failure = error
+                piece.tell()
         if is_passing(error):
             return
         self._ranges.remember(self._origin, knows_ranges=False)
@@ -307,9 +316,8 @@ class Split:
 
     async def _go_on_alone(self) -> Download:
         """The rest as one stream: nobody fetches anything else of this blob."""
-        failure = self._pieces[0].failure
-        assert failure is not None, "so it is not given out"
-        self._is_alone = True
+        failure = self._pieces[0].failure if self._pieces else self._given_up
+        assert failure is not None, "so what is next is not given out"
         for piece in self._pieces:
             piece.scope.cancel()
         self._pieces.clear()
