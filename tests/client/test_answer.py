@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from multi_fetch.client import Worker
@@ -51,6 +53,33 @@ def test_content_is_taken_once() -> None:
         with pytest.raises(RuntimeError, match="taken already"):
             answer.read()
         assert list(answer) == []
+
+
+def test_two_who_read_at_the_same_time_never_get_a_part_as_the_whole() -> None:
+    script = """
+hello(); line(); begin(1); line(); data(1, 0, b"some "); line(); data(1, 5, b"content"); end(1, 12)
+until_closed()
+"""
+    with Worker("app", command=fake(script)) as worker:
+        answer = worker.submit("latest")
+        assert answer.name == "r.example/app:latest"
+        read: list[bytes | None] = []
+
+        def read_whole() -> None:
+            try:
+                read.append(answer.read())
+            except RuntimeError:
+                read.append(None)
+
+        readers = [threading.Thread(target=read_whole) for _ in range(2)]
+        for reader in readers:
+            reader.start()
+        for _ in range(2):
+            worker.submit("go-on")
+        for reader in readers:
+            reader.join()
+        assert None in read
+        assert set(read) <= {None, b"some content"}
 
 
 def test_a_range_can_be_iterated_over_and_is_never_said_to_be_verified(

@@ -60,6 +60,35 @@ def test_content_is_taken_once(run_async: RunAsync) -> None:
     run_async(main)
 
 
+def test_two_who_read_at_the_same_time_never_get_a_part_as_the_whole(run_async: RunAsync) -> None:
+    script = """
+hello(); line(); begin(1); line(); data(1, 0, b"some "); line(); data(1, 5, b"content"); end(1, 12)
+until_closed()
+"""
+
+    async def main() -> None:
+        async with AsyncWorker("app", command=fake(script)) as worker:
+            answer = worker.submit("latest")
+            read: list[bytes | None] = []
+
+            async def read_whole() -> None:
+                try:
+                    read.append(await answer.read())
+                except RuntimeError:
+                    read.append(None)
+
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    tasks.start_soon(read_whole)
+                await answer.name()
+                for _ in range(2):
+                    worker.submit("go-on")
+            assert None in read
+            assert set(read) <= {None, b"some content"}
+
+    run_async(main)
+
+
 def test_a_range_can_be_iterated_over_and_is_never_said_to_be_verified(
     repository: Repository, run_async: RunAsync
 ) -> None:

@@ -3,9 +3,11 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from multi_fetch.client.async_parking import _read, _write, keep_chunk, read_piece
+from multi_fetch.client.filed import FilePart
 from multi_fetch.client.parking import Content, Extent, Parking
 from multi_fetch.limits import CLIENT_FEW_PIECES
 from tests.client.conftest import open_files
@@ -25,6 +27,26 @@ def test_content_goes_to_memory_and_then_to_the_file_and_comes_back(run_async: R
         pieces = [content.take() for _ in range(3)]
         assert [isinstance(piece, Extent) for piece in pieces] == [False, True, False]
         assert [await read_piece(piece) for piece in pieces] == [b"abc", b"defg", b"h"]
+
+    run_async(main)
+
+
+def test_a_piece_that_was_taken_is_given_to_who_is_cancelled_too(
+    run_async: RunAsync, tmp_path: Path
+) -> None:
+    """Who catches that and goes on would miss it, and get the end without an error."""
+    (tmp_path / "file").write_bytes(b"abc")
+
+    async def main() -> None:
+        parking = Parking(memory_bytes=0)
+        content = Content(parking)
+        await keep_chunk(parking, content, b"abc")
+        read: list[bytes] = []
+        for piece in (content.take(), FilePart(tmp_path / "file", 0, 3)):
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                read.append(await read_piece(piece))
+        assert read == [b"abc", b"abc"]
 
     run_async(main)
 

@@ -25,8 +25,19 @@ def test_content_without_a_digest_is_not_given_out_as_verified() -> None:
     talk.written()
     talk.say(begin(1), data(1, 0, b"part"), End(1, 4, None, 0), begin(2), End(2, 0, None, 0))
     with pytest.raises(UnsupportedError, match="cannot be verified"):
-        a.require_verified()
-    b.require_verified()
+        a.require_verified(4)
+    b.require_verified(0)
+
+
+def test_content_of_which_another_reader_has_a_part_is_not_given_out_as_verified() -> None:
+    talk = Talk()
+    (a,) = talk.ask("a")
+    talk.written()
+    talk.say(begin(1), data(1, 0, b"x"), data(1, 1, b"y"), end(1, 2))
+    a.require_verified(2)
+    for taken_bytes in (0, 1):
+        with pytest.raises(RuntimeError, match="another reader"):
+            a.require_verified(taken_bytes)
 
 
 def test_a_failure_takes_the_content_with_it_and_comes_before_any_piece() -> None:

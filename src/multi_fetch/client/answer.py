@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Answer(AnswerFacts):
     """What comes back for one request.
 
-    Its content can be taken once: as a whole with ``read``, or in pieces by iterating. **While
-    you iterate, the content is provisional**: that it was complete and unaltered is known only
-    when the iteration comes to its end without an error.
+    Its content can be taken once, by one reader: as a whole with ``read``, or in pieces by
+    iterating. **While you iterate, the content is provisional**: that it was complete and unaltered
+    is known only when the iteration comes to its end without an error.
 
     It may be read in another thread than the one that asked, and after the worker was closed, if
     it was done by then. Content that nobody takes is kept until the answer is let go of.
@@ -66,11 +66,11 @@ class Answer(AnswerFacts):
         Raises:
             MultiFetchError: the request has failed.
             UnsupportedError: the content is that of a range, which cannot be verified.
-            RuntimeError: content was taken before.
+            RuntimeError: content was taken before, or at the same time.
         """
         self._exchange.require_whole()
         content = b"".join(self)
-        self._exchange.require_verified()
+        self._exchange.require_verified(len(content))
         return content
 
     def __iter__(self) -> Iterator[bytes]:

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class AsyncAnswer(AnswerFacts):
     """What comes back for one request.
 
-    Its content can be taken once: as a whole with ``read``, or in pieces with ``async for``.
-    **While you iterate, the content is provisional**: that it was complete and unaltered is known
-    only when the iteration comes to its end without an error.
+    Its content can be taken once, by one reader: as a whole with ``read``, or in pieces with
+    ``async for``. **While you iterate, the content is provisional**: that it was complete and
+    unaltered is known only when the iteration comes to its end without an error.
 
     A task that is cancelled while it waits for an answer cancels the request, whoever else may
     wait for it. What was done when the worker was closed can be read afterwards. Content that
@@ -67,11 +67,11 @@ class AsyncAnswer(AnswerFacts):
         Raises:
             MultiFetchError: the request has failed.
             UnsupportedError: the content is that of a range, which cannot be verified.
-            RuntimeError: content was taken before.
+            RuntimeError: content was taken before, or at the same time.
         """
         self._exchange.require_whole()
         content = b"".join([piece async for piece in self])
-        self._exchange.require_verified()
+        self._exchange.require_verified(len(content))
         return content
 
     def __aiter__(self) -> Self:

@@ -7,15 +7,16 @@ everything else has ended. Therefore a thread is given its extent in a list, and
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
 import anyio.to_thread
 
 from multi_fetch.client.filed import FilePart
-from multi_fetch.client.parking import Extent
 
 if TYPE_CHECKING:
-    from multi_fetch.client.parking import Content, Parking, Piece
+    from multi_fetch.client.parking import Content, Extent, Parking, Piece
 
 
 async def keep_chunk(parking: Parking, content: Content, chunk: bytes) -> None:
@@ -35,14 +36,18 @@ async def keep_chunk(parking: Parking, content: Content, chunk: bytes) -> None:
 async def read_piece(piece: Piece | FilePart) -> bytes:
     """The bytes of a piece.
 
+    It was taken, and nobody else can have it: so who is cancelled meanwhile gets it all the same,
+    or one who goes on behind it would miss it and not know.
+
     Raises:
         OSError: they cannot be read.
     """
-    if isinstance(piece, Extent):
-        return await anyio.to_thread.run_sync(_read, [piece])
-    if isinstance(piece, FilePart):
-        return await anyio.to_thread.run_sync(piece.read)
-    return piece
+    if isinstance(piece, bytes):
+        return piece
+    read = piece.read if isinstance(piece, FilePart) else partial(_read, [piece])
+    with anyio.CancelScope(shield=True):
+        content = await anyio.to_thread.run_sync(read)
+    return content  # noqa: RET504 - mypy takes a scope for one that may swallow
 
 
 def _write(extents: list[Extent], chunk: bytes) -> None:

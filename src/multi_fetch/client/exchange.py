@@ -252,16 +252,25 @@ class Exchange:
                 "content of this answer was taken already: read it once, or iterate over it"
             )
 
-    def require_verified(self) -> None:
+    def require_verified(self, taken_bytes: int) -> None:
         """Refuses content that nobody has verified.
+
+        Args:
+            taken_bytes: what the reader has of it.
 
         Raises:
             UnsupportedError: it came without a digest, as that of a range does.
+            RuntimeError: another reader has the rest.
         """
         if self.end is not None and self.end.digest is None and self.end.size:
             raise UnsupportedError(
                 f"what came of {self.object!r} is a part and cannot be verified: iterate over the"
                 " answer instead of reading it, and judge the content yourself"
+            )
+        if self.end is not None and self.end.size != taken_bytes:
+            raise RuntimeError(
+                "content of this answer was taken by another reader at the same time: read it once,"
+                " and share what comes"
             )
 
     def take_begin(self, frame: Begin) -> None:
