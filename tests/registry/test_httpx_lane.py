@@ -117,8 +117,18 @@ def test_what_is_a_bug_stays_one() -> None:
         raise KeyError("x")
 
 
-@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\n", raw_answer("200 OK", BODY)[:-1]])
-async def test_what_stalls_runs_into_its_deadline(start_server: StartServer, sent: bytes) -> None:
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"", "no answer"),
+        (b"HTTP/1.1 200 OK\r\n", "no answer"),
+        (raw_answer("200 OK", BODY)[: -len(BODY)], "no byte"),
+        (raw_answer("200 OK", BODY)[:-1], f"only {len(BODY) - 1} bytes"),
+    ],
+)
+async def test_what_stalls_runs_into_its_deadline(
+    start_server: StartServer, sent: bytes, words: str
+) -> None:
     async def reply(stream: trio.SocketStream, head: str) -> bool:
         if sent:
             await stream.send_all(sent)
@@ -127,7 +137,7 @@ async def test_what_stalls_runs_into_its_deadline(start_server: StartServer, sen
 
     server = await start_server(reply)
     async with opened(stall_seconds=0.05) as lane:
-        with pytest.raises(DeadlineExceededError, match=r"no (byte|answer) in 0\.05 s"):
+        with pytest.raises(DeadlineExceededError, match=rf"{words} in 0\.05 s"):
             await fetch(lane, at(server))
 
 
@@ -153,6 +163,24 @@ async def test_a_body_that_is_dripped_has_stalled(start_server: StartServer) -> 
     server = await start_server(reply)
     async with opened(stall_seconds=0.2) as lane:
         with trio.fail_after(60), pytest.raises(DeadlineExceededError, match=r"only \d+ bytes in"):
+            await fetch(lane, at(server))
+
+
+@pytest.mark.parametrize("begun", [b"5\r\nhello\r\n5;", b"5\r\nhello\r\n0\r\nNote: "])
+async def test_what_is_dripped_and_no_content_has_stalled_too(
+    start_server: StartServer, begun: bytes
+) -> None:
+    """A chunk's extension, and a trailer, of which nobody sees the end."""
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + begun)
+        while True:
+            await stream.send_all(b"x")
+            await trio.sleep(0.01)
+
+    server = await start_server(reply)
+    async with opened(stall_seconds=0.2) as lane:
+        with trio.fail_after(10), pytest.raises(DeadlineExceededError, match=r"only 5 bytes in"):
             await fetch(lane, at(server))
 
 

@@ -134,13 +134,18 @@ class HttpxAnswer(Answer):
         with translated(self.what, self._stall_seconds):
             progress = Progress(self._stall_seconds)
             async with aclosing(_raw(self._response)) as raw:
-                began = trio.current_time()
-                async for chunk in raw:
-                    progress.add(waited=trio.current_time() - began, received=len(chunk))
-                    if not progress.left_seconds:
+                while True:
+                    began, chunk = trio.current_time(), None
+                    # What is no content (a chunk's extensions, trailers) is no chunk, and no end.
+                    with trio.move_on_after(progress.left_seconds) as scope:
+                        chunk = await anext(raw, None)
+                    if chunk is not None:
+                        progress.add(waited=trio.current_time() - began, received=len(chunk))
+                    if scope.cancelled_caught or not progress.left_seconds:
                         raise DeadlineExceededError(f"{self.what}: {progress}{TRY_LATER}")
+                    if chunk is None:
+                        return
                     yield chunk
-                    began = trio.current_time()
 
     async def aclose(self) -> None:
         """Gives the connection back, or closes it if the body was not read to its end."""
