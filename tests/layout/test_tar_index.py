@@ -89,6 +89,21 @@ def test_sizes_beyond_a_headers_digits_are_read() -> None:
         assert index(header)["huge"] == Member(Kind.FILE, len(header), size)
 
 
+def test_a_size_that_no_frame_can_say_is_refused() -> None:
+    """image-spec, descriptor.md: a size is an int64; a base 256 of tar has 88 bits."""
+
+    def header(size: int) -> bytes:
+        entry = tarfile.TarInfo("huge")
+        entry.size = size
+        return entry.tobuf(tarfile.GNU_FORMAT)
+
+    most = (1 << 63) - 1
+    assert index(header(most))["huge"].size == most
+    for size in (most + 1, 1 << 64, 1 << 87):
+        with pytest.raises(RegistryError, match="no header at byte 0"):
+            index(header(size))
+
+
 def test_a_later_member_replaces_an_earlier_one() -> None:
     both = archive({"a": b"old"})[: 2 * BLOCK_BYTES] + archive({"./a": b"new"})
     assert contents(both) == {"a": b"new"}

@@ -16,6 +16,7 @@ import msgspec
 from multi_fetch.advice import COPY_AGAIN
 from multi_fetch.errors import RegistryError, TooLargeError, UnsupportedError
 from multi_fetch.limits import MAX_ARCHIVE_FILES, MAX_TAR_EXTENSION_BYTES
+from multi_fetch.oci.manifest import MAX_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -145,7 +146,10 @@ def _check_header(header: bytes, offset: int) -> None:
 
 def _number(field: bytes, offset: int) -> int:
     if field[0] == 0x80:  # GNU: base 256
-        return int.from_bytes(field[1:], "big")
+        number = int.from_bytes(field[1:], "big")
+        if number > MAX_SIZE:  # no frame could say it
+            raise _damaged(offset)
+        return number
     match = OCTAL.fullmatch(field)
     if match is None:
         if not field.strip(b" \0"):
