@@ -22,6 +22,8 @@ LOGIN = "YWxpY2U6czNjcmV0"
         ({"Authorization": f"Basic {LOGIN}"}, "", f"{LOGIN} is alice:s3cret", "*** is ***"),
         ({"Authorization": f"Basic {LOGIN}"}, "", "s3cret of alice", "*** of alice"),
         ({"Authorization": "Basic !"}, "", "Basic !", "***"),
+        ({"Authorization": "Bearer a/b+c=="}, "", "a%2Fb%2Bc%3D%3D a\\/b+c==", "*** ***"),
+        ({"X-Key": 'k"3\\y'}, "", r'{"key": "k\"3\\y"}', '{"key": "***"}'),
         ({"X-Key": "k3y"}, "", "X-Key: k3y", "X-Key: ***"),
         ({}, "refresh_token=a%2Bb&scope=x", "a%2Bb, a+b, x", "***, ***, x"),
         ({}, "username=alice&password=s3+cret", "alice s3+cret s3 cret", "alice *** ***"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import ssl
 import sys
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,10 @@ from tests.registry.conftest import ONCE, QUICK, raw_answer
 from tests.registry.tls_server import NAME, Authority, TlsServer, tls_server
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
+
+    from trio import SocketStream
 
     from multi_fetch.remotes import Patience
     from tests.registry.conftest import RawServer, StartServer
@@ -300,6 +304,57 @@ async def test_a_proxy_that_is_not_there_is_unavailable_and_its_password_untold(
         with pytest.raises(UnavailableError, match=r"by the proxy 127\.0\.0\.1:1: ") as caught:
             await get(Host(scheme, "registry.example"), proxies=proxies)
         assert "s3cret" not in str(caught.value)
+
+
+def repeats_the_login(line: str) -> Callable[[SocketStream, str], Awaitable[bool]]:
+    """A proxy in whose answer a line, with a brace in it, has the login that it was sent."""
+
+    async def reply(stream: SocketStream, head: str) -> bool:
+        login = head.partition("Proxy-Authorization: Basic ")[2].partition("\r\n")[0]
+        await stream.send_all(line.format(login).encode())
+        return False
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer"),
+    [
+        ("http", "HTTP/1.1 502 No\r\n\r\n<pre>Proxy-Authorization: Basic {}</pre>"),
+        ("http", "HTTP/1.1 302 No\r\nLocation: http://registry.example/{}\r\n\r\n"),
+        ("http", "HTTP/1.1 200 OK\r\nBasic {}\r\n\r\n"),
+        ("http", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}\r\n"),
+        ("https", "HTTP/1.1 407 Basic {}\r\n\r\n"),
+        ("https", "HTTP/1.1 200 OK\r\nBasic {}\r\n\r\n"),
+        ("https", "{}\r\n\r\n"),
+    ],
+)
+async def test_what_a_proxy_repeats_of_its_login_is_not_told(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture, scheme: str, answer: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "multi_fetch")
+    proxy = await start_server(repeats_the_login(answer))
+    proxies = Proxies(all=f"http://me:s3cret-and-long-enough@127.0.0.1:{proxy.port}")
+    with pytest.raises(MultiFetchError) as caught:
+        await get(Host(scheme, "registry.example"), proxies=proxies)
+    login = base64.b64encode(b"me:s3cret-and-long-enough").decode()
+    assert f"Basic {login}" in proxy.heads[0]
+    assert login not in str(caught.value)
+    assert login not in caplog.text
+
+
+@pytest.mark.parametrize("is_trusted", [False, True])
+async def test_a_proxy_is_verified_though_the_registry_is_not(
+    authority: Authority, root: str, *, is_trusted: bool
+) -> None:
+    """Else whoever answers in the proxy's place has its password."""
+    tls = Tls(is_verified=False, ca_files=(root,) if is_trusted else ())
+    async with running_proxy({}, authority.certified(NAME)) as proxy:
+        proxy.status = 403
+        proxies = Proxies(all=f"https://me:s3cret@{NAME}:{proxy.port}")
+        with pytest.raises(UnavailableError, match="403" if is_trusted else "CERTIFICATE_VERIFY"):
+            await get(Host("https", "registry.example", tls=tls), proxies=proxies)
+    assert len(proxy.asked) == is_trusted
 
 
 async def test_a_proxy_of_an_unknown_kind_is_the_users_error() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -117,6 +119,25 @@ def test_any_text_is_a_proxy_or_a_hosts_error(text: str, no_proxy: str) -> None:
     except HostsError:
         return
     assert found == "" or found.isascii()
+
+
+@pytest.mark.parametrize(
+    ("url", "pair"),
+    [
+        ("http://me:s3cret@proxy", b"me:s3cret"),
+        ("me:s%40%3A%c3%a9@proxy:3128", "me:s@:é".encode()),
+        ("http://token@proxy", b"token:"),
+        ("http://:s3cret@proxy", b":s3cret"),
+        ("http://proxy", None),
+        ("", None),
+    ],
+)
+def test_the_login_of_a_proxy_is_known_as_it_is_sent(url: str, pair: bytes | None) -> None:
+    sent = Proxies(https=url).login(at("r.example"))
+    if pair is None:
+        assert sent == {}
+    else:
+        assert sent == {"Proxy-Authorization": f"Basic {base64.b64encode(pair).decode()}"}
 
 
 def test_no_password_is_shown() -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING, Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +41,7 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
         name, _, value = field.partition("=")
         if name in SECRET_FIELDS:
             found.add(value)
+    found |= {written for secret in found for written in _as_written(secret)}
     return sorted(found - {""}, key=len, reverse=True)
 
 
@@ -47,6 +50,12 @@ def conceal(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, CONCEALED)
     return text
+
+
+def _as_written(secret: str) -> tuple[str, ...]:
+    """A secret as it stands in a URL, and in JSON, whose slashes some escape."""
+    in_json = msgspec.json.encode(secret).decode()[1:-1]
+    return quote(secret, safe=""), in_json, in_json.replace("/", "\\/")
 
 
 def _parts_of_basic(encoded: str) -> set[str]:

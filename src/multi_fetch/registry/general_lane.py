@@ -62,6 +62,7 @@ class GeneralLane:
         """
         if self._lane is None:
             from multi_fetch.registry.httpx_lane import HttpxLane
+            from multi_fetch.registry.proxies import NO_PROXIES
             from multi_fetch.registry.transport import new_client
 
             self._client = new_client(
@@ -71,7 +72,11 @@ class GeneralLane:
                 trust=self._trust,
                 proxies=self._proxies,
             )
-            self._lane = HttpxLane(self._client, stall_seconds=self._stall_seconds)
+            self._lane = HttpxLane(
+                self._client,
+                stall_seconds=self._stall_seconds,
+                proxies=self._proxies or NO_PROXIES,
+            )
         return await self._lane.send(method, url, headers, form, place)
 
     async def aclose(self) -> None:

@@ -22,13 +22,15 @@ from multi_fetch.errors import (
 )
 from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
+from multi_fetch.registry.concealment import conceal, secrets_of
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.place import Place
 from multi_fetch.registry.progress import Progress
+from multi_fetch.registry.proxies import NO_PROXIES, Proxies
 from multi_fetch.registry.transport import PLACE, PROXIED, words_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 
     from multi_fetch.registry.url import Url
 
@@ -57,11 +59,15 @@ class HttpxLane:
     Args:
         client: its owner's to close.
         stall_seconds: how long a head may take.
+        proxies: that the client goes through.
     """
 
-    def __init__(self, client: httpx.AsyncClient, *, stall_seconds: float) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, *, stall_seconds: float, proxies: Proxies = NO_PROXIES
+    ) -> None:
         self._client = client
         self._stall_seconds = stall_seconds
+        self._proxies = proxies
 
     async def send(
         self,
@@ -80,7 +86,12 @@ class HttpxLane:
             MultiFetchError: there is no answer.
         """
         asked = str(Asked(method, url))
-        with translated(asked, self._stall_seconds):
+
+        def concealed(text: str) -> str:
+            sent = dict(headers, **self._proxies.login(url.origin))
+            return conceal(text, secrets_of(sent, form or ""))
+
+        with translated(asked, self._stall_seconds, concealed):
             request = self._client.build_request(
                 method, str(url), headers=dict(headers), content=form
             )
@@ -88,7 +99,7 @@ class HttpxLane:
         for attempt in range(MAX_STALE_CONNECTIONS + 1):
             trace = request.extensions["trace"] = _Trace(self._stall_seconds)
             try:
-                with translated(asked, self._stall_seconds), trace.scope:
+                with translated(asked, self._stall_seconds, concealed), trace.scope:
                     response = await self._client.send(request, stream=True)
                     return HttpxAnswer(response, url, self._stall_seconds)
             except UnavailableError:
@@ -131,7 +142,7 @@ class HttpxAnswer(Answer):
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """The body as it was sent; see ``Answer.chunks``."""
-        with translated(self.what, self._stall_seconds):
+        with translated(self.what, self._stall_seconds, self.concealed):
             progress = Progress(self._stall_seconds)
             async with aclosing(_raw(self._response)) as raw:
                 while True:
@@ -197,21 +208,24 @@ async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
 
 
 @contextmanager
-def translated(asked: str, stall_seconds: float) -> Iterator[None]:
+def translated(
+    asked: str, stall_seconds: float, concealed: Callable[[str], str] = str
+) -> Iterator[None]:
     """Raises httpx's errors as those of the tree.
 
     Args:
         asked: the request, with which messages begin.
         stall_seconds: between two bytes, for messages.
+        concealed: takes out of the words what must not be repeated: they may quote the server.
     """
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
-        raise _translation(error, asked, stall_seconds) from error
+        words = printable(concealed(words_of(error)))
+        raise _translation(error, words, asked, stall_seconds) from error
 
 
-def _translation(error: Exception, asked: str, stall_seconds: float) -> MultiFetchError:
-    words = printable(words_of(error))
+def _translation(error: Exception, words: str, asked: str, stall_seconds: float) -> MultiFetchError:
     said = f": {words}" if words else ""
     if isinstance(error, httpx.ReadTimeout | httpx.WriteTimeout):
         return DeadlineExceededError(f"{asked}: no byte in {stall_seconds:g} s{said}{TRY_LATER}")

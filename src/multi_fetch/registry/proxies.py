@@ -7,9 +7,10 @@ where a user says so of just that host.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -53,6 +54,20 @@ class Proxies(msgspec.Struct, frozen=True, kw_only=True):
         if not self.loopback and is_loopback(origin.host):
             return ""
         return parse_proxy(text)
+
+    def login(self, origin: Origin) -> dict[str, str]:
+        """The header that the proxy for an origin gets with each request, if its URL has a login.
+
+        Raises:
+            HostsError: as for ``of``.
+        """
+        url = self.of(origin)
+        if "@" not in url:
+            return {}
+        parts = urlsplit(url)
+        pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+        encoded = base64.b64encode(pair.encode()).decode("ascii")
+        return {"Proxy-Authorization": f"Basic {encoded}"}
 
     def _is_excepted(self, origin: Origin) -> bool:
         return any(_matches(each.strip().lower(), origin) for each in self.no_proxy.split(","))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from multi_fetch.errors import HostsError
 
@@ -76,6 +77,17 @@ class Trust:
     def is_own(self, origin: Origin) -> bool:
         """Whether certificates are shown there."""
         return origin == self._own
+
+    def proxy_context(self) -> ssl.SSLContext:
+        """The context for a proxy that is reached by https.
+
+        It is another than the host, so it is verified whatever is said of that: it gets a login,
+        and what goes through it.
+
+        Raises:
+            HostsError: a file of certificates cannot be used.
+        """
+        return new_context(replace(self._tls, is_verified=True))
 
     def context(self, origin: Origin) -> ssl.SSLContext:
         """The context for an origin.

@@ -88,10 +88,9 @@ class Transport(httpx.AsyncBaseTransport):
             context = self._trust.context(origin)
         through = None
         if proxy:
-            place = parse_url(proxy).origin
-            is_secure = place.scheme == "https"
+            is_secure = parse_url(proxy).origin.scheme == "https"
             through = httpx.Proxy(
-                proxy, ssl_context=self._trust.context(place) if is_secure else None
+                proxy, ssl_context=self._trust.proxy_context() if is_secure else None
             )
         return httpx.AsyncHTTPTransport(
             verify=context, limits=self._limits, trust_env=False, proxy=through
