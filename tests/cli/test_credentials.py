@@ -46,8 +46,27 @@ def test_user_name_and_password_come_from_the_environment(monkeypatch: pytest.Mo
     held = credentials(None)
     assert (held["username"], held["password"]) == ("alice", "s3cret")
     monkeypatch.delenv("MULTI_FETCH_USERNAME")
-    monkeypatch.delenv("MULTI_FETCH_PASSWORD")
+    monkeypatch.delenv("MULTI_FETCH_PASSWORD", raising=False)
     assert (credentials(None)["username"], credentials(None)["password"]) == ("", "")
+
+
+def test_a_credential_helper_does_not_inherit_the_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper = tmp_path / "docker-credential-spy"
+    helper.write_text(f"#!/bin/sh\nenv > {tmp_path}/seen\necho credentials not found\nexit 1\n")
+    helper.chmod(0o755)
+    config = tmp_path / "config.json"
+    config.write_text('{"credsStore": "spy"}')
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("MULTI_FETCH_USERNAME", "alice")
+    monkeypatch.setenv("MULTI_FETCH_PASSWORD", "s3cret")
+    held = credentials(str(config))
+    assert held["password"] == "s3cret"
+    assert held["keychain"].lookup("r.example") is None
+    seen = (tmp_path / "seen").read_text()
+    assert "PATH=" in seen
+    assert "s3cret" not in seen
 
 
 def test_the_keychain_is_of_the_file_that_is_named_or_of_the_users_own(

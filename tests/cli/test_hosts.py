@@ -129,6 +129,12 @@ def test_plain_http_is_for_the_registry_alone(tmp_path: Path) -> None:
     assert (mirror.url, own.url) == ("https://m.example", "http://registry.example")
 
 
+def test_a_mirror_is_verified_though_the_registry_is_not(tmp_path: Path) -> None:
+    folder = put(tmp_path / "x", '[host."https://m.example"]')
+    mirror, own = told("--hosts-dir", folder, "--insecure")["hosts"]
+    assert (mirror.tls.is_verified, own.tls.is_verified) == (True, False)
+
+
 def test_who_is_not_verified_is_told_of_at_any_level(
     tmp_path: Path, records: list[logging.LogRecord]
 ) -> None:

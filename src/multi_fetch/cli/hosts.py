@@ -124,7 +124,8 @@ def folders_of(arguments: argparse.Namespace) -> list[str]:
 def _as_told(host: Host, arguments: argparse.Namespace) -> Host:
     """A host, and what the flags say of it.
 
-    The authorities are for every host; a mirror is shown no certificate but its own.
+    The authorities are for every host; all else is for the registry alone. A mirror's own login
+    would go to whoever answers in its place.
     """
     tls, is_own = host.tls, not host.namespace
     if arguments.ca_file:
@@ -132,7 +133,7 @@ def _as_told(host: Host, arguments: argparse.Namespace) -> Host:
     if arguments.cert_file and is_own:
         pair = arguments.cert_file, arguments.key_file or ""
         tls = replace(tls, client_pairs=(*tls.client_pairs, pair))
-    if arguments.insecure:
+    if arguments.insecure and is_own:
         tls = replace(tls, is_verified=False)
     is_plain = arguments.plain_http and is_own
     return replace(host, tls=tls, scheme="http" if is_plain else host.scheme)

@@ -124,8 +124,7 @@ class Exchange:
             own = authorization if target.origin == url.origin else ""
             sent = self._headers(target.origin, headers, own)
             answer = await self._send_in_turn(method, target, sent, form, attempt, there)
-            login = self._proxies.login(target.origin)
-            answer.sent, answer.form = (dict(sent, **login) if login else sent), form or ""
+            answer.sent, answer.form = sent | self._proxies.login(target.origin), form or ""
             if answer.status not in REDIRECTS or form:
                 return answer
             try:

@@ -86,11 +86,7 @@ class HttpxLane:
             MultiFetchError: there is no answer.
         """
         asked = str(Asked(method, url))
-
-        def concealed(text: str) -> str:
-            sent = dict(headers, **self._proxies.login(url.origin))
-            return conceal(text, secrets_of(sent, form or ""))
-
+        concealed = self._concealing(url, headers, form)
         with translated(asked, self._stall_seconds, concealed):
             request = self._client.build_request(
                 method, str(url), headers=dict(headers), content=form
@@ -111,6 +107,17 @@ class HttpxLane:
                 f"{asked}: no answer in {self._stall_seconds:g} s{TRY_LATER}"
             )
         raise AssertionError("the last attempt returns or raises")
+
+    def _concealing(
+        self, url: Url, headers: Mapping[str, str], form: str | None
+    ) -> Callable[[str], str]:
+        """What takes out of a text what a request says in confidence, also to its proxy."""
+
+        def concealed(text: str) -> str:
+            sent = dict(headers, **self._proxies.login(url.origin))
+            return conceal(text, secrets_of(sent, form or ""))
+
+        return concealed
 
 
 class HttpxAnswer(Answer):
