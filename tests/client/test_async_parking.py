@@ -7,9 +7,11 @@ import anyio
 import pytest
 
 from multi_fetch.client.async_parking import _read, _write, keep_chunk, read_piece
-from multi_fetch.client.filed import FilePart
+from multi_fetch.client.filed import FiledContent
 from multi_fetch.client.parking import Content, Extent, Parking
 from multi_fetch.limits import CLIENT_FEW_PIECES
+from multi_fetch.oci.descriptor import Descriptor
+from multi_fetch.oci.digest import digest_of
 from tests.client.conftest import open_files
 
 if TYPE_CHECKING:
@@ -41,8 +43,9 @@ def test_a_piece_that_was_taken_is_given_to_who_is_cancelled_too(
         parking = Parking(memory_bytes=0)
         content = Content(parking)
         await keep_chunk(parking, content, b"abc")
+        described = Descriptor(media_type="text/plain", digest=digest_of(b"abc"), size=3)
         read: list[bytes] = []
-        for piece in (content.take(), FilePart(tmp_path / "file", 0, 3)):
+        for piece in (content.take(), FiledContent(str(tmp_path / "file"), 3, described)):
             with anyio.CancelScope() as scope:
                 scope.cancel()
                 read.append(await read_piece(piece))

@@ -1,18 +1,28 @@
-"""Content in a file of the store, as a client reads it."""
+"""Content in a file of the store, as a client reads it: verified once more."""
 
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from multi_fetch.client import AsyncWorker, Worker
-from multi_fetch.client.filed import FiledContent, FilePart
-from multi_fetch.errors import MalformedFrameError, NotFoundError
+from multi_fetch.client.filed import FiledContent
+from multi_fetch.errors import (
+    DigestMismatchError,
+    MalformedFrameError,
+    NotFoundError,
+    SizeMismatchError,
+    UnsupportedError,
+)
 from multi_fetch.limits import MAX_DATA_BYTES
-from multi_fetch.protocol.frames import File
+from multi_fetch.oci.descriptor import Descriptor
+from multi_fetch.oci.digest import Digest, digest_of
+from multi_fetch.protocol.frames import Begin, End, File
+from multi_fetch.testing.builder import LayoutBuilder
 from tests.client.conftest import LARGE, SMALL
 from tests.client.sans_io import Talk, begin, data, end
 
@@ -22,30 +32,108 @@ if TYPE_CHECKING:
 CONTENT = bytes(range(256)) * 5_000
 
 
-def test_a_file_is_given_in_pieces_each_once(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(CONTENT)
-    filed = FiledContent(str(path), len(CONTENT))
+def described(content: bytes) -> Descriptor:
+    return Descriptor(media_type="text/plain", digest=digest_of(content), size=len(content))
+
+
+def filed_at(path: Path, content: bytes, want: bytes = CONTENT) -> FiledContent:
+    path.write_bytes(content)
+    return FiledContent(str(path), len(want), described(want))
+
+
+def rest_of(filed: FiledContent) -> list[bytes]:
     pieces = []
-    while filed.has_more:
-        pieces.append(filed.take().read())
-    assert b"".join(pieces) == CONTENT
+    while not filed.is_over:
+        pieces.append(filed.read())
+    return pieces
+
+
+@pytest.mark.parametrize("content", [CONTENT, CONTENT[:MAX_DATA_BYTES], b"x", b""])
+def test_a_file_is_given_in_pieces_each_once(tmp_path: Path, content: bytes) -> None:
+    filed = filed_at(tmp_path / "file", content, content)
+    pieces = rest_of(filed)
+    assert b"".join(pieces) == content
     assert max(map(len, pieces)) <= MAX_DATA_BYTES
-    assert not FiledContent(str(path), 0).has_more
+    assert filed.read() == b""
+
+
+def test_several_threads_read_each_piece_once(tmp_path: Path) -> None:
+    filed = filed_at(tmp_path / "file", CONTENT)
+    with ThreadPoolExecutor(4) as pool:
+        pieces = list(pool.map(lambda _: filed.read(), range(20)))
+    assert sorted(b"".join(pieces)) == sorted(CONTENT)
+    assert filed.is_over
 
 
 def test_nobody_waits_for_a_fifo_that_a_worker_names(tmp_path: Path) -> None:
     path = tmp_path / "file"
     os.mkfifo(path)
     with pytest.raises(OSError, match="no regular file"):
-        FilePart(path, 0, 6).read()
+        FiledContent(str(path), 6, described(b"abcdef")).read()
 
 
-def test_a_file_that_was_cut_is_no_content(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (CONTENT[:-1] + b"x", DigestMismatchError),
+        (b"x" + CONTENT[1:], DigestMismatchError),
+        (CONTENT[:-1], SizeMismatchError),
+        (CONTENT + b"x", SizeMismatchError),
+        (b"", SizeMismatchError),
+    ],
+)
+def test_a_file_that_was_altered_ends_like_content_that_was(
+    tmp_path: Path, content: bytes, kind: type[Exception]
+) -> None:
+    """And goes on doing so: it never looks as if there were no more."""
+    filed = filed_at(tmp_path / "file", content)
+    with pytest.raises(kind):
+        rest_of(filed)
+    with pytest.raises(kind):
+        filed.read()
+    assert not filed.is_over
+
+
+def test_a_file_that_is_altered_between_two_pieces_is_found_out(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(b"short")
-    with pytest.raises(OSError, match="shorter"):
-        FilePart(path, 0, 6).read()
+    filed = filed_at(path, CONTENT)
+    assert filed.read() == CONTENT[:MAX_DATA_BYTES]
+    path.write_bytes(CONTENT[:-1] + b"x")
+    with pytest.raises(DigestMismatchError):
+        rest_of(filed)
+
+
+def test_an_empty_file_is_held_against_its_digest_too(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    lie = Descriptor(media_type="text/plain", digest=digest_of(b"x"), size=None)
+    with pytest.raises(DigestMismatchError):
+        FiledContent(str(path), 0, lie).read()
+
+
+def test_the_size_is_that_of_the_begin(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    with pytest.raises(SizeMismatchError):
+        FiledContent(str(path), len(CONTENT), described(CONTENT[:5])).read()
+
+
+def test_what_cannot_be_verified_here_is_not_given(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    unknown = Descriptor(media_type="text/plain", digest=Digest("none:unverified"), size=1)
+    with pytest.raises(UnsupportedError):
+        FiledContent(str(path), 1, unknown).read()
+
+
+def named(path: Path, content: bytes) -> tuple[Begin, File, End]:
+    """What a worker says of a file that shall have this content."""
+    found = described(content)
+    return (
+        Begin(1, "a", found, "r.example/app:a", None),
+        File(1, str(path), len(content)),
+        End(1, len(content), found.digest, 0),
+    )
 
 
 def test_a_request_has_a_file_in_place_of_data(tmp_path: Path) -> None:
@@ -54,11 +142,27 @@ def test_a_request_has_a_file_in_place_of_data(tmp_path: Path) -> None:
     talk = Talk()
     a, b = talk.ask("a", "b")
     talk.written()
-    talk.say(begin(1), File(1, str(path), 3), end(1, 3), begin(2), data(2, 0, b"x"), end(2, 1))
+    talk.say(*named(path, b"xyz"))
+    talk.say(begin(2), data(2, 0, b"x"), end(2, 1))
     assert (a.path(), b.path()) == (path, None)
     piece = a.take()
-    assert isinstance(piece, FilePart)
+    assert isinstance(piece, FiledContent)
     assert (piece.read(), a.take()) == (b"xyz", None)
+
+
+def test_a_request_whose_file_was_altered_fails_for_whoever_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"xyz")
+    talk = Talk()
+    (a,) = talk.ask("a")
+    talk.written()
+    talk.say(*named(path, b"abc"))
+    piece = a.take()
+    assert isinstance(piece, FiledContent)
+    for read in (piece.read, a.take, a.require_whole):
+        with pytest.raises(DigestMismatchError):
+            read()
+    assert a.path() == path
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -87,6 +191,55 @@ def test_a_worker_names_the_files_and_they_can_be_read(
         assert b"".join(part) == LARGE[:10]
         with pytest.raises(NotFoundError):
             _ = missing.path
+
+
+def alter(path: Path | None) -> None:
+    assert path is not None
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def test_what_is_altered_behind_the_worker_is_not_given_as_its_content(
+    repository: Repository, tmp_path: Path
+) -> None:
+    with Worker(repository.remote, store=str(tmp_path / "store"), answers="paths") as worker:
+        for blob in (repository.small, repository.large):
+            whole, pieces = (worker.submit(blob.digest) for _ in range(2))
+            assert whole.path == pieces.path
+            alter(whole.path)
+            with pytest.raises(DigestMismatchError):
+                whole.read()
+            for _ in range(2):
+                with pytest.raises(DigestMismatchError):
+                    list(pieces)
+
+
+def test_an_async_worker_does_not_give_it_either(
+    repository: Repository, tmp_path: Path, run_async: RunAsync
+) -> None:
+    async def main() -> None:
+        store = str(tmp_path / "store")
+        async with AsyncWorker(repository.remote, store=store, answers="paths") as worker:
+            whole, pieces = (worker.submit(repository.large.digest) for _ in range(2))
+            assert await pieces.path() is not None
+            alter(await whole.path())
+            with pytest.raises(DigestMismatchError):
+                await whole.read()
+            with pytest.raises(DigestMismatchError):
+                _ = [piece async for piece in pieces]
+            with pytest.raises(DigestMismatchError):
+                await anext(pieces)
+
+    run_async(main)
+
+
+def test_an_empty_object_has_no_pieces(tmp_path: Path) -> None:
+    builder = LayoutBuilder(tmp_path / "layout")
+    empty = builder.add_blob(b"")
+    remote, store = f"oci:{builder.finish().folder}", str(tmp_path / "store")
+    with Worker(remote, store=store, answers="paths") as worker:
+        assert list(worker.submit(empty.digest)) == []
+        assert worker.submit(empty.digest).read() == b""
 
 
 def test_an_async_worker_does_too(

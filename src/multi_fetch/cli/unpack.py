@@ -66,7 +66,8 @@ Turn the frames of multi-fetch, on stdin, into files.
 A file is written under a temporary name (.*.part), and renamed once its object
 is whole and its digest, computed again here, is right. A file of that name
 which is there already is replaced, in one step. Symbolic links below the folder
-are not followed.
+are not followed. Content that is in a file of the worker's store (multi-fetch
+--answers paths) is copied from there, and its digest computed all the same.
 
 names, below the folder of --into:
   --by digest   blobs/<algorithm>/<hex>, as in an OCI image layout

@@ -49,10 +49,15 @@ class Answer(AnswerFacts):
 
     @property
     def path(self) -> Path | None:
-        """The file in the store that has the verified content: waits until it is there.
+        """The file in the store that has the content: waits until the worker has named it.
+
+        That it has the content is the worker's word, who has verified it: whoever may write into
+        the store can alter the file later. What ``read`` and iterating give of it is verified once
+        more; whoever opens the path reads what is there by then. The file is the store's: it may
+        be read, linked and copied.
 
         None where the content comes otherwise: without ``answers="paths"``, without content, and
-        for a part or a listing. The file is the store's: it may be read, linked and copied.
+        for a part or a listing.
 
         Raises:
             MultiFetchError: the request has failed.
@@ -67,6 +72,8 @@ class Answer(AnswerFacts):
             MultiFetchError: the request has failed.
             UnsupportedError: the content is that of a range, which cannot be verified.
             RuntimeError: content was taken before, or at the same time.
+            DigestMismatchError, SizeMismatchError: the file that the worker named was altered.
+            OSError: that file cannot be read, or was removed.
         """
         self._exchange.require_whole()
         content = b"".join(self)
@@ -77,8 +84,10 @@ class Answer(AnswerFacts):
         """The pieces of the content that were not taken yet, as they come: **provisional**.
 
         Raises:
-            MultiFetchError: the request has failed, before the first piece or behind any; what
-                was given before is worth nothing then.
+            MultiFetchError: the request has failed, before the first piece or behind any, or the
+                file was altered that the worker named; what was given before is worth nothing
+                then.
+            OSError: that file cannot be read, or was removed.
         """
         while True:
             self._wait(lambda: self._exchange.has_piece)
@@ -86,7 +95,8 @@ class Answer(AnswerFacts):
                 piece = self._exchange.take()
             if piece is None:
                 return
-            yield piece if isinstance(piece, bytes) else piece.read()
+            if content := piece if isinstance(piece, bytes) else piece.read():
+                yield content
 
     def children(self) -> Iterator[Answer]:
         """The answers to what was found in this one's content, in the order of their beginning.

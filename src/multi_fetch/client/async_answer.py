@@ -50,10 +50,15 @@ class AsyncAnswer(AnswerFacts):
         return self._exchange.started().name
 
     async def path(self) -> Path | None:
-        """The file in the store that has the verified content: waits until it is there.
+        """The file in the store that has the content: waits until the worker has named it.
+
+        That it has the content is the worker's word, who has verified it: whoever may write into
+        the store can alter the file later. What ``read`` and iterating give of it is verified once
+        more; whoever opens the path reads what is there by then. The file is the store's: it may
+        be read, linked and copied.
 
         None where the content comes otherwise: without ``answers="paths"``, without content, and
-        for a part or a listing. The file is the store's: it may be read, linked and copied.
+        for a part or a listing.
 
         Raises:
             MultiFetchError: the request has failed.
@@ -68,6 +73,8 @@ class AsyncAnswer(AnswerFacts):
             MultiFetchError: the request has failed.
             UnsupportedError: the content is that of a range, which cannot be verified.
             RuntimeError: content was taken before, or at the same time.
+            DigestMismatchError, SizeMismatchError: the file that the worker named was altered.
+            OSError: that file cannot be read, or was removed.
         """
         self._exchange.require_whole()
         content = b"".join([piece async for piece in self])
@@ -81,14 +88,18 @@ class AsyncAnswer(AnswerFacts):
         """The next piece of the content, as it comes: **provisional**.
 
         Raises:
-            MultiFetchError: the request has failed, before the first piece or behind any; what
-                was given before is worth nothing then.
+            MultiFetchError: the request has failed, before the first piece or behind any, or the
+                file was altered that the worker named; what was given before is worth nothing
+                then.
+            OSError: that file cannot be read, or was removed.
         """
-        await self._wait(lambda: self._exchange.has_piece)
-        piece = self._exchange.take()
-        if piece is None:
-            raise StopAsyncIteration
-        return await read_piece(piece)
+        while True:
+            await self._wait(lambda: self._exchange.has_piece)
+            piece = self._exchange.take()
+            if piece is None:
+                raise StopAsyncIteration
+            if content := await read_piece(piece):
+                return content
 
     async def children(self) -> AsyncIterator[AsyncAnswer]:
         """The answers to what was found in this one's content, in the order of their beginning.

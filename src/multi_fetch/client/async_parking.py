@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from multi_fetch.client.filed import FilePart
+from multi_fetch.client.filed import FiledContent
 
 if TYPE_CHECKING:
     from multi_fetch.client.parking import Content, Extent, Parking, Piece
@@ -33,7 +33,7 @@ async def keep_chunk(parking: Parking, content: Content, chunk: bytes) -> None:
     content.add(extent)
 
 
-async def read_piece(piece: Piece | FilePart) -> bytes:
+async def read_piece(piece: Piece | FiledContent) -> bytes:
     """The bytes of a piece.
 
     It was taken, and nobody else can have it: so who is cancelled meanwhile gets it all the same,
@@ -41,10 +41,11 @@ async def read_piece(piece: Piece | FilePart) -> bytes:
 
     Raises:
         OSError: they cannot be read.
+        MultiFetchError: a file was altered that they come from.
     """
     if isinstance(piece, bytes):
         return piece
-    read = piece.read if isinstance(piece, FilePart) else partial(_read, [piece])
+    read = piece.read if isinstance(piece, FiledContent) else partial(_read, [piece])
     with anyio.CancelScope(shield=True):
         content = await anyio.to_thread.run_sync(read)
     return content  # noqa: RET504 - mypy takes a scope for one that may swallow

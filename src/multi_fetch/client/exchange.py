@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from multi_fetch.client.filed import FilePart
     from multi_fetch.client.parking import Content, Piece
     from multi_fetch.errors import MultiFetchError
     from multi_fetch.oci.descriptor import Descriptor
@@ -202,19 +201,23 @@ class Exchange:
         for wake in wakers:
             wake()
 
-    def take(self) -> Piece | FilePart | None:
+    def take(self) -> Piece | FiledContent | None:
         """The next piece of content; None at the end. ``has_piece`` must be true.
 
         Raises:
-            MultiFetchError: the request has failed.
+            MultiFetchError: the request has failed, or a file was altered that has the content.
+            OSError: that file could not be read.
         """
         if self.failure is not None:
             raise self.failure
-        if not self.content and (self.filed is None or not self.filed.has_more):
+        if self.filed is not None:
+            self.is_taken = True
+            if self.filed.failure is not None:
+                raise self.filed.failure
+            return None if self.filed.is_over else self.filed
+        if not self.content:
             return None
         self.is_taken = True
-        if self.filed is not None:
-            return self.filed.take()
         return self.content.take()
 
     def started(self) -> Begin:
@@ -244,9 +247,10 @@ class Exchange:
         Raises:
             MultiFetchError: the request has failed.
             RuntimeError: content was taken before.
+            OSError: the file that has it could not be read.
         """
-        if self.failure is not None:
-            raise self.failure
+        if failure := self.failure or (self.filed and self.filed.failure):
+            raise failure
         if self.is_taken:
             raise RuntimeError(
                 "content of this answer was taken already: read it once, or iterate over it"
@@ -301,7 +305,7 @@ class Exchange:
         """
         if self.begin is None or self.received_bytes:
             raise MalformedFrameError(f"file of request {frame.id} out of its place")
-        self.filed = FiledContent(frame.path, frame.size)
+        self.filed = FiledContent(frame.path, frame.size, self.begin.descriptor)
         self.received_bytes = frame.size
 
     def take_end(self, frame: End) -> None:

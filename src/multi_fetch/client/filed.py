@@ -1,4 +1,8 @@
-"""Content that the worker left in a file: ``--answers paths``. It is read where it is wanted."""
+"""Content that the worker left in a file: ``--answers paths``. It is read where it is wanted.
+
+That the file had it is the worker's word, of some time ago. So whoever reads it here has it hashed
+on the way, against what ``begin`` said: a file that was altered ends like content that was.
+"""
 
 from __future__ import annotations
 
@@ -6,65 +10,86 @@ import os
 import stat
 from errno import EINVAL
 from pathlib import Path
-from typing import Final
+from threading import Lock
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
+from multi_fetch.errors import MultiFetchError, SizeMismatchError
 from multi_fetch.limits import MAX_DATA_BYTES
+from multi_fetch.verify import Verifier
+
+if TYPE_CHECKING:
+    from multi_fetch.oci.descriptor import Descriptor
 
 OPEN_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 
 
-class FilePart(msgspec.Struct, frozen=True):
-    """A part of a file, for whoever reads content that way all the same.
-
-    Attributes:
-        path: of the file.
-        offset: of the first byte.
-        size: bytes that there are from there on.
-    """
-
-    path: Path
-    offset: int
-    size: int
-
-    def read(self) -> bytes:
-        """The part. It waits for the disk.
-
-        Raises:
-            OSError: it cannot be read, is no regular file, or is not there any more.
-        """
-        # Nobody waits for who writes to a FIFO that a worker names.
-        with os.fdopen(os.open(self.path, OPEN_FLAGS), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise OSError(EINVAL, "it is no regular file", str(self.path))
-            file.seek(self.offset)
-            content = file.read(self.size)
-        if len(content) != self.size:
-            raise OSError(f"{self.path} has become shorter than it was")
-        return content
-
-
 class FiledContent:
-    """A file as pieces, each once.
+    """A file as pieces, each once and in order, whoever reads them.
 
     Args:
-        path: of the file, which has the content and nothing else.
-        size: of the content, in bytes.
+        path: of the file, which shall have the content and nothing else.
+        size: that it shall have, in bytes.
+        descriptor: what ``begin`` said of the content.
+
+    Attributes:
+        path: the same.
+        failure: why no more can be read, or None.
+        is_over: whether all was read, and was right.
     """
 
-    def __init__(self, path: str, size: int) -> None:
+    def __init__(self, path: str, size: int, descriptor: Descriptor) -> None:
         self.path = Path(path)
+        self.failure: OSError | MultiFetchError | None = None
         self._size = size
-        self._offset = 0
+        self._descriptor = descriptor
+        self._verifier: Verifier | None = None
+        self.is_over = False
+        self._lock = Lock()
 
-    @property
-    def has_more(self) -> bool:
-        """Whether there is another piece."""
-        return self._offset < self._size
+    def read(self) -> bytes:
+        """The next piece; nothing where another was faster with the last. It waits for the disk.
 
-    def take(self) -> FilePart:
-        """The next piece; there must be one."""
-        part = FilePart(self.path, self._offset, min(MAX_DATA_BYTES, self._size - self._offset))
-        self._offset += part.size
-        return part
+        The last one is given only if all is right.
+
+        Raises:
+            SizeMismatchError, DigestMismatchError: the file was altered.
+            UnsupportedError: its digest cannot be computed here.
+            OSError: it cannot be read, is no regular file, or is not there any more.
+        """
+        with self._lock:
+            if self.failure is not None:
+                raise self.failure
+            if self.is_over:
+                return b""
+            try:
+                return self._read()
+            except (MultiFetchError, OSError) as error:
+                self.failure = error
+                raise
+
+    def _read(self) -> bytes:
+        if self._verifier is None:
+            promised = self._descriptor.size
+            size = self._size if promised is None else promised
+            self._verifier = Verifier(self._descriptor.digest, size)
+        content = self._read_at(self._verifier.received)
+        self._verifier.update(content)
+        if self._verifier.received == self._size:
+            self._verifier.finish()
+            self.is_over = True
+        return content
+
+    def _read_at(self, offset: int) -> bytes:
+        # Nobody waits for who writes to a FIFO that a worker names.
+        with os.fdopen(os.open(self.path, OPEN_FLAGS), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError(EINVAL, "it is no regular file", str(self.path))
+            if status.st_size != self._size:
+                raise SizeMismatchError(want=self._size, got=status.st_size)
+            file.seek(offset)
+            size = min(MAX_DATA_BYTES, self._size - offset)
+            content = file.read(size)
+        if len(content) != size:  # it was cut in this moment
+            raise SizeMismatchError(want=self._size, got=offset + len(content))
+        return content
