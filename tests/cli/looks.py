@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from multi_fetch.oci.digest import parse_digest
 from multi_fetch.worker.progress import Look, Running
 
 MIB = 1024 * 1024
@@ -10,7 +11,12 @@ MIB = 1024 * 1024
 def running(count: int, *, size: int | None = 10 * MIB, sent: int = MIB) -> tuple[Running, ...]:
     """So many objects, each a little larger than the one before."""
     return tuple(
-        Running(number, f"sha256:{number:064x}", None if size is None else size + number, sent)
+        Running(
+            number,
+            parse_digest(f"sha256:{number:064x}"),
+            None if size is None else size + number,
+            sent,
+        )
         for number in range(1, count + 1)
     )
 

@@ -71,7 +71,8 @@ class JsonLines:
             is_done=is_done,
             largest=largest(look)[:MAX_TOLD_RUNNING],
         )
-        self._log.put(msgspec.json.encode({"progress": told}).decode() + "\n")
+        text = msgspec.json.encode({"progress": told}, enc_hook=str)  # an object may be a Digest
+        self._log.put(text.decode() + "\n")
 
 
 class PlainLines:
