@@ -219,6 +219,9 @@ LEAST_SPLIT_BYTES: Final = 8 * 1024 * 1024
 # two looks at the clock, and it still fits the receive buffer with its head.
 MAX_DIRECT_BYTES: Final = 64 * 1024
 
+# What TLS itself has to say and the other side does not take: an alert has some 30 bytes.
+MAX_TLS_UNSENT_BYTES: Final = 64 * 1024
+
 # A response's head. nginx and Apache send at most 8 KiB by default; curl takes 300 KiB in all.
 MAX_HEAD_BYTES: Final = 64 * 1024
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
+import time
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httptools
 import pytest
@@ -32,6 +34,9 @@ from tests.registry.sockets import (
     reset,
     send_pieces,
 )
+
+if TYPE_CHECKING:
+    from multi_fetch.registry.secure import Channel
 
 OK: Final = b"HTTP/1.1 200 OK\r\n"
 CHUNKED: Final = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -428,6 +433,44 @@ async def test_a_body_that_is_dripped_has_stalled(head: bytes, body: bytes) -> N
             pytest.raises(DeadlineExceededError, match=r"only \d+ bytes in 0.2 s"),
         ):
             await ask(connection)
+        nursery.cancel_scope.cancel()
+
+
+class Murmuring:
+    """As a socket under TLS where, behind a head, nothing comes but what TLS says by itself."""
+
+    def __init__(self, sock: Channel) -> None:
+        self._sock = sock
+        self._has_head = False
+        self.send, self.close, self.fileno = sock.send, sock.close, sock.fileno
+
+    def recv_into(self, buffer: memoryview) -> int:
+        count = self._sock.recv_into(buffer)
+        if self._has_head:
+            time.sleep(STALL_SECONDS / 2)  # as long as TLS has to do with it
+            raise ssl.SSLWantReadError
+        self._has_head = True
+        return count
+
+
+async def test_what_tls_says_by_itself_is_no_content_however_fast_it_comes() -> None:
+    """New keys, tickets: there is always something to read, so that no wait ever lasts."""
+
+    async def murmur(server: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await server.send_all(bytes(100_000))
+
+    async with (
+        connected(stall_seconds=4 * STALL_SECONDS) as (connection, server),
+        trio.open_nursery() as nursery,
+    ):
+        vars(connection)["_sock"] = Murmuring(connection._sock)
+        await server.send_all(OK + b"Content-Length: 5000\r\n\r\nhello")
+        head = await connection.exchange(REQUEST, ASKED, has_body=True)
+        nursery.start_soon(murmur, server)
+        with trio.fail_after(10), pytest.raises(DeadlineExceededError, match=r"no byte in 0\.2 s"):
+            await read_body(connection, head)
         nursery.cancel_scope.cancel()
 
 

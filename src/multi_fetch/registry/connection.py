@@ -30,20 +30,21 @@ from multi_fetch.registry.buffers import Buffers, Loan
 from multi_fetch.registry.chunked import ChunkedBody
 from multi_fetch.registry.head import parse_head
 from multi_fetch.registry.progress import Progress
+from multi_fetch.registry.secure import SecureSocket
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import AsyncGenerator
 
     from multi_fetch.registry.answer import Asked
     from multi_fetch.registry.head import Head
+    from multi_fetch.registry.secure import Channel
 
 # Where an empty line ends; with the line's end before it in full, the search takes fifteen times as
 # long.
 HEAD_END = re.compile(rb"\n\r?\n")
 
 # A socket that has nothing for us now: a plain one, and one under TLS.
-WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+WOULD_BLOCK: Final = (BlockingIOError, ssl.SSLWantReadError)
 
 
 class Connection:
@@ -61,7 +62,7 @@ class Connection:
     """
 
     def __init__(
-        self, sock: socket.socket, *, stall_seconds: float, buffers: Buffers | None = None
+        self, sock: Channel, *, stall_seconds: float, buffers: Buffers | None = None
     ) -> None:
         self.is_used = False
         self.may_persist = False
@@ -91,7 +92,7 @@ class Connection:
     def is_quiet(self) -> bool:
         """Whether an idle connection is still open and nothing came that nobody asked for."""
         try:
-            return not self._sock.recv(1) and False
+            return not self._sock.recv_into(bytearray(1)) and False
         except WOULD_BLOCK:
             return True
         except OSError:
@@ -120,7 +121,7 @@ class Connection:
         await self._send(request)
         # The answer is not there yet, and 1xx answers do not extend what its head may take.
         self._deadline = self._stalls_at()
-        await self._wait_readable()
+        await self._wait_readable(self._deadline)
         return await self._answer(has_body=has_body)
 
     def _begin(self) -> None:
@@ -152,7 +153,7 @@ class Connection:
                 return None
             self._end += count
             # What TLS has taken from the socket makes that readable no more.
-            if not isinstance(self._sock, ssl.SSLSocket):
+            if not isinstance(self._sock, SecureSocket):
                 break
         return self._view[: self._end]
 
@@ -285,14 +286,16 @@ class Connection:
         if self._trouble is not None:
             raise self._trouble
         room = self._view[self._end :]
-        received = 0
+        received, began = 0, None
         while room:
             try:
                 count = self._sock.recv_into(room)
             except WOULD_BLOCK:
                 if received:
                     break
-                await self._wait_readable()
+                # Before what TLS says by itself, too: that is no content.
+                began = began or trio.current_time()
+                await self._wait_readable(began)
                 continue
             except OSError as error:
                 raise self._broken(f": {error}") from error
@@ -304,7 +307,8 @@ class Connection:
                 break
         self._end += received
         if self._progress is not None:
-            self._progress.add(received=received)
+            waited = trio.current_time() - began if began else 0.0
+            self._progress.add(waited=waited, received=received)
         return received
 
     def _broken(self, why: str) -> UnavailableError:
@@ -316,20 +320,16 @@ class Connection:
     def _stalls_at(self) -> float:
         return trio.current_time() + self._stall_seconds
 
-    async def _wait_readable(self) -> None:
-        began = trio.current_time()
+    async def _wait_readable(self, began: float) -> None:
         progress, deadline = self._progress, self._deadline
         if deadline is None:  # a body is waited for
-            if progress is None:
-                progress = self._progress = Progress(self._stall_seconds)
+            progress = self._progress = progress or Progress(self._stall_seconds)
             deadline = began + progress.left_seconds
         with trio.move_on_at(deadline) as scope:
             await trio.lowlevel.wait_readable(self._sock)
         if scope.cancelled_caught:
             missing = progress or f"no answer in {self._stall_seconds:g} s"
             raise DeadlineExceededError(f"{self._what}: {missing}{TRY_LATER}")
-        if progress is not None:
-            progress.add(waited=trio.current_time() - began)
 
     async def _send(self, data: bytes) -> None:
         rest = memoryview(data)

@@ -8,7 +8,6 @@ While a test has mocked httpx or httpcore the lane is closed, and the mock sees 
 from __future__ import annotations
 
 import socket
-import ssl
 import sys
 from typing import TYPE_CHECKING, Final
 
@@ -17,20 +16,23 @@ import trio
 
 from multi_fetch.advice import with_advice
 from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS
-from multi_fetch.errors import HostsError, RegistryError, UnavailableError
+from multi_fetch.errors import RegistryError, UnavailableError
 from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.buffers import Buffers
 from multi_fetch.registry.connection import Connection
 from multi_fetch.registry.place import Place, refuse_inside
+from multi_fetch.registry.secure import SecureSocket
 from multi_fetch.registry.url import Origin
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncGenerator, Callable, Mapping
     from types import ModuleType
 
     from multi_fetch.oci.digest import Chunk
     from multi_fetch.registry.head import Head
+    from multi_fetch.registry.secure import Channel
     from multi_fetch.registry.url import Url
 
 
@@ -190,44 +192,24 @@ class FastLane:
                 ) from error
             except (UnicodeError, OverflowError) as error:  # a name that no look-up takes
                 raise RegistryError(f"{asked}: cannot be sent: {error}: check the name") from error
+            channel: Channel = sock
             if origin.scheme == "https":
-                sock = await self._start_tls(origin, sock, asked)
-            return Connection(sock, stall_seconds=self.stall_seconds, buffers=self._buffers)
+                channel = await self._start_tls(origin, sock, asked)
+            return Connection(channel, stall_seconds=self.stall_seconds, buffers=self._buffers)
         words = with_advice(f"no connection in {self._connect_seconds:g} s")
         raise UnavailableError(f"{asked}: {words}")
 
-    async def _start_tls(self, origin: Origin, sock: socket.socket, asked: Asked) -> ssl.SSLSocket:
+    async def _start_tls(self, origin: Origin, sock: socket.socket, asked: Asked) -> SecureSocket:
         try:
-            sock.getpeername()  # one that was reset by now would be left open by wrap_socket
-            secure = self._context(origin).wrap_socket(
-                sock,
-                server_hostname=origin.host,
-                do_handshake_on_connect=False,
-                # RFC 9112, section 9.8: without TLS's own end a body has not ended.
-                suppress_ragged_eofs=False,
-            )
-        except HostsError:
-            sock.close()
-            raise
+            secure = SecureSocket(sock, self._context(origin), origin.host)
+            await secure.handshake()
         except (OSError, ValueError) as error:
             sock.close()
             raise UnavailableError(f"{asked}: no TLS: {with_advice(_words(error))}") from error
-        try:
-            while True:
-                try:
-                    secure.do_handshake()
-                except ssl.SSLWantReadError:
-                    await trio.lowlevel.wait_readable(secure)
-                except ssl.SSLWantWriteError:
-                    await trio.lowlevel.wait_writable(secure)
-                else:
-                    return secure
-        except OSError as error:
-            secure.close()
-            raise UnavailableError(f"{asked}: no TLS: {with_advice(_words(error))}") from error
         except BaseException:
-            secure.close()
+            sock.close()
             raise
+        return secure
 
 
 class FastAnswer(Answer):

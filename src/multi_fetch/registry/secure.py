@@ -1,0 +1,143 @@
+"""TLS over a non-blocking socket, with a bound on what one call does.
+
+A socket of ssl's own receives until there is content. Who sends nothing but TLS's own messages (new
+keys, tickets, calls for another handshake), as fast as they are read, would hold it there, and with
+it every task. Here each call receives once at most.
+"""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import suppress
+from errno import ENOBUFS
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+import trio
+
+from multi_fetch.limits import MAX_TLS_UNSENT_BYTES
+
+if TYPE_CHECKING:
+    import socket
+
+# Four records of TLS, or some thousands of its own messages: a few 10 ms at worst.
+RECEIVED_AT_ONCE: Final = 64 * 1024
+
+
+class SecureSocket:
+    """A socket under TLS; what is not said here is as with a socket.
+
+    Args:
+        sock: connected and non-blocking; closed with this.
+        context: whom to trust.
+        host: whose certificate is wanted.
+
+    Raises:
+        ValueError: no certificate can be for such a name.
+    """
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        self._sock = sock
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        # What is to be sent as it is, and how much content of the last ``send`` is in it.
+        self._unsent = b""
+        self._accepted = 0
+
+    async def handshake(self) -> None:
+        """Comes before everything else.
+
+        Raises:
+            OSError: there is no trust, or no TLS, or the connection broke.
+        """
+        while True:
+            is_done = False
+            try:
+                self._tls.do_handshake()
+                is_done = True
+            except ssl.SSLWantReadError:
+                pass
+            except OSError:
+                with suppress(OSError):
+                    self._push()  # says why
+                raise
+            await self._push_all()
+            if is_done:
+                return
+            await trio.lowlevel.wait_readable(self._sock)
+            with suppress(BlockingIOError):
+                self._take()
+
+    def recv_into(self, buffer: memoryview | bytearray) -> int:
+        """Content that has come; 0 where TLS itself has ended.
+
+        Raises:
+            BlockingIOError, ssl.SSLWantReadError: there is none for now.
+            OSError: the connection broke, or was closed without TLS's own end.
+        """
+        try:
+            return self._read_into(buffer)
+        except ssl.SSLWantReadError:
+            self._take()
+        try:
+            return self._read_into(buffer)
+        finally:
+            self._answer()
+
+    def send(self, content: bytes | memoryview) -> int:
+        """Sends content; after BlockingIOError, the same again goes on with it."""
+        if not self._accepted:
+            self._accepted = self._tls.write(content)
+        self._push()
+        accepted, self._accepted = self._accepted, 0
+        return accepted
+
+    def close(self) -> None:
+        """Closes the socket at once."""
+        self._sock.close()
+
+    def fileno(self) -> int:
+        """The socket's."""
+        return self._sock.fileno()
+
+    def getpeername(self) -> object:
+        """The socket's."""
+        return self._sock.getpeername()
+
+    def _read_into(self, buffer: memoryview | bytearray) -> int:
+        return self._tls.read(len(buffer), buffer)  # type: ignore[return-value] # a count, then
+
+    def _take(self) -> None:
+        received = self._sock.recv(RECEIVED_AT_ONCE)
+        if received:
+            self._incoming.write(received)
+        else:
+            self._incoming.write_eof()
+
+    def _answer(self) -> None:
+        """Sends what TLS says by itself, as far as there is room."""
+        if not (self._outgoing.pending or self._unsent):
+            return
+        with suppress(BlockingIOError):
+            self._push()
+        if len(self._unsent) > MAX_TLS_UNSENT_BYTES:
+            raise OSError(ENOBUFS, "TLS wants answers that nobody takes")
+
+    def _push(self) -> None:
+        if self._outgoing.pending:
+            self._unsent += self._outgoing.read()
+        while self._unsent:
+            self._unsent = self._unsent[self._sock.send(self._unsent) :]
+
+    async def _push_all(self) -> None:
+        while True:
+            try:
+                self._push()
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._sock)
+            else:
+                return
+
+
+# What a connection is made of.
+Channel: TypeAlias = "socket.socket | SecureSocket"
