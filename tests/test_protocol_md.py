@@ -138,9 +138,10 @@ def test_the_error_codes_are_those_of_the_errors() -> None:
 def test_the_detail_keys_are_those_of_the_errors() -> None:
     known = MultiFetchError("", status=1, registry_code="a", retry_after=1.0, attempts=1).detail()
     mismatch = errors.SizeMismatchError(want=1, got=2).detail()
+    beyond = errors.MaxSizeError(limit=1, size=2).detail()
     written = {bare(row[0]) for row in table(section("6. Errors"), "key")}
     # The speaker adds these: test_speaker
-    assert written == set(known) | set(mismatch) | {"bytes_sent", "object", "parent"}
+    assert written == set(known) | set(mismatch) | set(beyond) | {"bytes_sent", "object", "parent"}
 
 
 def test_the_detail_keys_of_bye_are_those_of_a_report() -> None:
@@ -176,6 +177,7 @@ LIMITS = {
     "JSON line, with its LF": limits.MAX_JSON_LINE_BYTES,
     "message": limits.MAX_MESSAGE_CHARACTERS,
     "ids that have begun and not ended": limits.MAX_BEGUN_IDS,
+    "content of an object whose size nobody has told, by default": limits.MAX_UNTOLD_BYTES,
     "manifest": limits.MAX_MANIFEST_BYTES,
     "part of a platform": 64,
     "`size:`, the ends of `range:`, the id of `!cancel`": 18,

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnsupportedError
+from multi_fetch.errors import (
+    DigestMismatchError,
+    MaxSizeError,
+    SizeMismatchError,
+    UnsupportedError,
+)
 from multi_fetch.oci.digest import digest_of, parse_digest
 from multi_fetch.verify import Counter, Verifier, hold
 
@@ -64,6 +69,27 @@ def test_a_byte_too_many_is_refused_when_it_comes() -> None:
     with pytest.raises(SizeMismatchError) as caught:
         verifier.update(b"x")
     assert (caught.value.want, caught.value.got) == (SIZE, SIZE + 1)
+
+
+def test_content_of_unknown_size_ends_at_the_limit_and_of_a_known_one_at_that() -> None:
+    verifier = Verifier(DIGEST, None, limit=SIZE)
+    verifier.update(CONTENT)
+    assert verifier.finish() == DIGEST
+    for count in (verifier.update, verifier.count):
+        with pytest.raises(MaxSizeError) as caught:
+            count(b"x")
+        assert (caught.value.limit, caught.value.size) == (SIZE, None)
+    verifier = Verifier(DIGEST, SIZE, limit=1)
+    verifier.update(CONTENT)
+    with pytest.raises(SizeMismatchError):
+        verifier.update(b"x")
+
+
+def test_a_part_ends_at_the_limit_of_its_object() -> None:
+    counter = Counter(None, before=90, limit=100)
+    counter.update(b"x" * 10)
+    with pytest.raises(MaxSizeError, match="more than 100 bytes"):
+        counter.update(b"x")
 
 
 def test_a_byte_too_few_is_a_size_mismatch_before_the_digest_is_looked_at() -> None:

@@ -19,6 +19,7 @@
     ├── DigestMismatchError        digest-mismatch
     ├── SizeMismatchError          size-mismatch
     ├── TooLargeError              too-large
+    │   └── MaxSizeError                             an object has more content than it may
     ├── UnsupportedError           unsupported
     │   └── UnknownVersionError                      a worker speaks another protocol version
     ├── RegistryError              registry-error    the registry broke its protocol
@@ -214,6 +215,29 @@ class TooLargeError(MultiFetchError):
     """Something exceeds a ceiling of ``multi_fetch.limits``."""
 
     code = "too-large"
+
+
+class MaxSizeError(TooLargeError):
+    """An object has more content than it may; see ``multi_fetch.ceiling``.
+
+    Attributes:
+        limit: the bytes that it may have.
+        size: those that it has; None where nobody has told, and too many came.
+    """
+
+    def __init__(self, *, limit: int, size: int | None = None) -> None:
+        if size is None:
+            words = f"the content has more than {limit} bytes, and nobody has told how many"
+        else:
+            words = f"the content has {size} bytes, more than the {limit} that it may have"
+        super().__init__(f"{words}: raise --max-size if it is wanted")
+        self.limit = limit
+        self.size = size
+
+    def detail(self) -> dict[str, int | float | str]:
+        """The facts of the root, and ``limit``, and ``size`` if it is known."""
+        size = {} if self.size is None else {"size": self.size}
+        return {**super().detail(), "limit": self.limit, **size}
 
 
 class UnsupportedError(MultiFetchError):

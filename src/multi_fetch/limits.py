@@ -116,6 +116,10 @@ MAX_TREE_EMBEDDED_BYTES: Final = 1024 * 1024
 # An index in an index in an index: containerd follows without limit; nobody nests more.
 MAX_INDEX_DEPTH: Final = 4
 
+# Content whose size nobody has told, which a server may send for ever. The largest layers that
+# registries document: Azure's takes 200 GiB, Amazon's 50 GiB, GitHub's and Docker Hub 10 GiB.
+MAX_UNTOLD_BYTES: Final = 200 * 1024**3
+
 # --- what a layout in a folder may hold -----------------------------------------------------
 
 # An oci-layout file: it has 30 bytes, and some whitespace at most.

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import msgspec
 
+from multi_fetch.ceiling import DEFAULT_CEILING, Ceiling
 from multi_fetch.durations import (
     DEFAULT_RETRY_WAIT_SECONDS,
     FIRST_RETRY_WAIT_SECONDS,
@@ -24,11 +25,11 @@ from multi_fetch.durations import (
 )
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_RANGES, DEFAULT_RETRIES
 from multi_fetch.oci.descriptor import Descriptor
-from multi_fetch.oci.digest import Chunk, Digest
+from multi_fetch.oci.digest import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from contextlib import AbstractAsyncContextManager
 
     from multi_fetch.oci.reference import Reference
     from multi_fetch.protocol.request import ByteRange
@@ -159,12 +160,14 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
             (Retry-After), the request fails at once and its ``retry_after`` tells the wait.
         stall_seconds: of waiting that bring hardly a byte; then the connection counts as broken.
         first_wait_seconds: the bound of the first wait, which doubles with each further one.
+        ceiling: for content that is read to learn its size; what is opened, its consumer judges.
     """
 
     retries: int = DEFAULT_RETRIES
     max_wait_seconds: float = DEFAULT_RETRY_WAIT_SECONDS
     stall_seconds: float = READ_TIMEOUT_SECONDS
     first_wait_seconds: float = FIRST_RETRY_WAIT_SECONDS
+    ceiling: Ceiling = DEFAULT_CEILING
 
 
 DEFAULT_PATIENCE: Final = Patience()
@@ -217,61 +220,6 @@ class Foreign(Protocol):
         Raises:
             MultiFetchError: the last URL's, on entering or while iterating.
         """
-
-
-class Sent(Protocol):
-    """An object that was asked for over a direct lane.
-
-    Attributes:
-        content: all of it, unverified, where it came as it should.
-        media_type: what it is, where it came.
-    """
-
-    content: bytes | None
-    media_type: str
-
-
-class Asker(Protocol):
-    """Asks for objects as things are; see ``DirectLane.asker``."""
-
-    def ask(self, digest: Digest, media_types: Sequence[str], size: int | None) -> Sent | None:
-        """Asks for an object without a wait; None where that is not possible."""
-
-
-class DirectLane(Protocol):
-    """A way past ``Remote.open`` for small objects: many at a time, and one wait for all of them.
-
-    What does not come in the plainest way there is, is left to ``open``, which goes on from there.
-    """
-
-    def asker(self) -> Asker | None:
-        """Who asks as things are now, and is of no use after the next checkpoint.
-
-        None where nothing can be asked for without a wait.
-        """
-
-    async def wait(self) -> Sequence[Sent]:
-        """Waits until objects have come, or are not to be had this way: those have no content.
-
-        Each is then ``taken`` or ``left``, before the next wait.
-        """
-
-    def take(self, sent: Sent) -> None:
-        """Says that the content was used."""
-
-    def leave(self, sent: Sent) -> None:
-        """Leaves an object to ``open``, which finds its answer begun."""
-
-    def drop(self, sent: Sent) -> None:
-        """Gives an object up, which nobody waits for any more."""
-
-
-@runtime_checkable
-class Direct(Protocol):
-    """What a Remote may be besides: one with a direct lane."""
-
-    def direct_lane(self) -> AbstractContextManager[DirectLane | None]:
-        """A lane for one task that waits; None where there is none on this system."""
 
 
 @runtime_checkable

@@ -37,6 +37,14 @@ def test_each_code_is_its_class_and_the_frame_decides_the_rest(
     assert (str(error), error.message) == ("said the worker", "said the worker")
 
 
+def test_too_much_content_has_its_limit_and_its_size_if_that_is_known() -> None:
+    for size in (None, 9):
+        sent = errors.MaxSizeError(limit=5, size=size)
+        error = error_of(Error(7, sent.code, sent.message, sent.retryable, {**sent.detail()}))
+        assert isinstance(error, errors.MaxSizeError)
+        assert (error.limit, error.size, error.message) == (5, size, sent.message)
+
+
 def test_an_error_does_not_change_those_of_its_class() -> None:
     error_of(Error(7, "internal", "m", retryable=True, detail={}))
     assert errors.InternalError.retryable is False

@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from multi_fetch.durations import DIRECT_WAIT_SECONDS
 from multi_fetch.errors import DeniedError, MultiFetchError
+from multi_fetch.lanes import Direct
 from multi_fetch.limits import MAX_DIRECT_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
@@ -24,7 +25,6 @@ from multi_fetch.registry.auth import Token
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.resolver import RegistryRemote
 from multi_fetch.registry.url import Url
-from multi_fetch.remotes import Direct
 from tests.fakes.consumer import open_idle
 from tests.registry.conftest import ONCE, QUICK, StartServer, raw_answer
 from tests.registry.sockets import reset

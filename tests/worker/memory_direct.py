@@ -1,4 +1,4 @@
-"""A direct lane over objects in memory: the contract of ``remotes.DirectLane``, really implemented.
+"""A direct lane over objects in memory: the contract of ``lanes.DirectLane``, really implemented.
 
 What becomes of each request is told beforehand, so that tests decide what goes which way.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class MemorySent:
-    """One request; see ``remotes.Sent``."""
+    """One request; see ``lanes.Sent``."""
 
     def __init__(self, digest: Digest, media_type: str) -> None:
         self.digest = digest
@@ -32,7 +32,7 @@ class MemorySent:
 
 
 class MemoryDirectLane:
-    """See ``remotes.DirectLane``; it asks for itself.
+    """See ``lanes.DirectLane``; it asks for itself.
 
     Args:
         remote: whose objects it gives, and which counts what runs.

@@ -10,6 +10,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
+from multi_fetch.ceiling import Ceiling
 from multi_fetch.limits import MAX_DIRECT_BYTES
 from multi_fetch.oci.digest import Digest, digest_of
 from multi_fetch.protocol.frames import Begin, Data, End, Error, Frame
@@ -113,6 +114,23 @@ async def test_no_more_are_under_way_than_there_are_jobs() -> None:
     await answers(remote, lines(remote.digests), SETTINGS)
     assert remote.peak == SETTINGS.jobs
     assert remote.running == 0
+
+
+@pytest.mark.parametrize("size", [None, len(SMALL) + 2])
+async def test_what_is_beyond_the_ceiling_is_left_and_told_by_the_general_way(
+    size: int | None,
+) -> None:
+    """One whose size is told is not asked for at all."""
+    hints = [] if size is None else [f"size:{size}"]
+    for most, is_refused in ((len(SMALL) + 2, False), (len(SMALL) + 1, True)):
+        remote = Remote()
+        settings = replace(SETTINGS, ceiling=Ceiling(most, most))
+        _, frames = await answers(remote, lines(remote.digests, *hints), settings)
+        codes = [each.code for each in terminals(frames).values() if isinstance(each, Error)]
+        assert codes == ["too-large"] * 10 * is_refused
+        assert len(remote.lane.asked) == (0 if is_refused and size else 10)
+        assert bool(remote.opened) == (is_refused and not size)
+        assert any(isinstance(frame, Data) for frame in frames) != is_refused
 
 
 async def test_content_that_is_wrong_is_asked_for_again_and_told_by_the_general_way() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from multi_fetch.ceiling import DEFAULT_CEILING
 from multi_fetch.cli.visible import visible_json
 from multi_fetch.errors import UnsupportedError
 from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
@@ -15,11 +16,19 @@ from multi_fetch.oci.reference import Reference
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.foreign import describe_target, open_target
 from multi_fetch.worker.job import Target
-from multi_fetch.worker.judge import check_held, check_pin, check_verifiable, held_limit, judge_of
+from multi_fetch.worker.judge import (
+    check_held,
+    check_pin,
+    check_told,
+    check_verifiable,
+    held_limit,
+    judge_of,
+)
 from multi_fetch.worker.progress import Look, Running
 from multi_fetch.worker.tree import branch, is_index
 
 if TYPE_CHECKING:
+    from multi_fetch.ceiling import Ceiling
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.digest import Chunk
     from multi_fetch.protocol.request import Request
@@ -34,9 +43,13 @@ class Copy:
         request: what is asked for.
         locator: the repository that it is asked of.
         writer: what takes the content, or the descriptor as JSON.
+        ceiling: for the content.
     """
 
-    def __init__(self, request: Request, locator: str, writer: Writer) -> None:
+    def __init__(
+        self, request: Request, locator: str, writer: Writer, ceiling: Ceiling = DEFAULT_CEILING
+    ) -> None:
+        self._ceiling = ceiling
         self._request = request
         self._locator = locator
         self._writer = writer
@@ -112,6 +125,7 @@ class Copy:
         return branch(target, descriptor, content, self._request.platform)
 
     async def _copy(self, remote: Remote, target: Target) -> Target | None:
+        check_told(self._request, target, self._ceiling)
         if target.embedded is not None:
             await self._write(target.embedded)
             return None
@@ -120,7 +134,7 @@ class Copy:
             descriptor = opened.descriptor
             if self._pinned is not None:
                 check_pin(self._pinned, descriptor)
-            judge = judge_of(request, descriptor)
+            judge = judge_of(request, descriptor, self._ceiling)
             limit = held_limit(descriptor, request.byte_range)
             held, is_whole = await hold(opened.chunks, judge, limit)
             if request.byte_range is None:

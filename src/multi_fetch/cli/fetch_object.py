@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import trio
 
+from multi_fetch.ceiling import Ceiling
 from multi_fetch.cli.arguments import (
     ENVIRONMENT_HELP,
     FAILURE,
@@ -27,6 +28,7 @@ from multi_fetch.cli.arguments import (
     reference,
     stream_failure,
 )
+from multi_fetch.cli.ceiling import add_max_size_flag
 from multi_fetch.cli.copy_object import Copy
 from multi_fetch.cli.credentials import credentials
 from multi_fetch.cli.help import CommandParser, Shown, Texts
@@ -112,6 +114,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         output: a path, or a dash for stdout.
         timeout_seconds: for everything; None for no limit.
         observer: who watches.
+        ceiling: for the content.
     """
 
     request: Request
@@ -120,6 +123,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     output: str
     timeout_seconds: float | None
     observer: Observer | None
+    ceiling: Ceiling
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,6 +170,7 @@ def _run_of(arguments: argparse.Namespace, written: StderrLog) -> Run:
         output=arguments.output,
         timeout_seconds=arguments.timeout,
         observer=observer(arguments.progress, str(ref), written),
+        ceiling=borne.ceiling,
     )
 
 
@@ -247,7 +252,7 @@ async def _fetch(run: Run) -> MultiFetchError | None:
     async with trio.open_nursery() as watch:
         try:
             async with open_output(run.output) as writer, run.opening as remote:
-                copy = Copy(run.request, run.locator, writer)
+                copy = Copy(run.request, run.locator, writer, run.ceiling)
                 watch.start_soon(_watch_stdout, writer)
                 if run.observer is not None:
                     watch.start_soon(run.observer.watch, copy.look)
@@ -286,7 +291,7 @@ def make_parser() -> CommandParser:
 
 
 def _add_object_flags(parser: CommandParser) -> None:
-    """--output, --descriptor, --platform and --range."""
+    """--output, --descriptor, --platform, --range and --max-size."""
     flags = parser.add_argument_group("the object")
     flags.add_argument(
         "-o",
@@ -317,3 +322,4 @@ def _add_object_flags(parser: CommandParser) -> None:
         metavar="FIRST-[LAST]",
         help="these bytes of the content, which cannot be verified",
     )
+    add_max_size_flag(flags)

@@ -21,6 +21,7 @@ from multi_fetch.cli.arguments import (
     reference,
     stream_failure,
 )
+from multi_fetch.cli.ceiling import add_max_size_flag, ceiling
 from multi_fetch.cli.credentials import credentials
 from multi_fetch.cli.help import CommandParser, Shown, Texts, software
 from multi_fetch.cli.hosts import reach
@@ -147,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         is_content_in_files=arguments.answers == PATHS,
         is_gathered=arguments.into is not None,
         observer=observer(arguments.progress, ref.locator, log),
+        ceiling=ceiling(arguments),
     )
     return _run_lines(arguments.from_file, remote, ref.locator, settings)
 
@@ -257,7 +259,7 @@ def make_parser() -> CommandParser:
 
 
 def _add_run_flags(parser: CommandParser) -> None:
-    """--jobs, --window, --warm and --ordered."""
+    """--jobs, --window, --warm, --ordered and --max-size."""
     flags = parser.add_argument_group("requests")
     lines.add_from_file_flag(flags)
     flags.add_argument(
@@ -282,6 +284,7 @@ def _add_run_flags(parser: CommandParser) -> None:
         " registry (default: --warm)",
     )
     flags.add_argument("--ordered", action="store_true", help="answer in the order of the requests")
+    add_max_size_flag(flags)
 
 
 def _add_wire_flags(parser: CommandParser) -> None:

@@ -6,6 +6,7 @@ import argparse
 import math
 from typing import Final
 
+from multi_fetch.cli.ceiling import ceiling
 from multi_fetch.durations import DEFAULT_RETRY_WAIT_SECONDS, READ_TIMEOUT_SECONDS
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import DEFAULT_RETRIES, LEAST_PROGRESS_BYTES, MAX_RETRIES
@@ -51,6 +52,7 @@ def patience(arguments: argparse.Namespace) -> Patience:
         retries=arguments.retries,
         max_wait_seconds=arguments.retry_max_wait,
         stall_seconds=arguments.stall_timeout,
+        ceiling=ceiling(arguments),
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 from multi_fetch.cli.arguments import FAILURE, SUCCESS, USAGE, closed_stream, complain
 from multi_fetch.cli.help import CommandParser, Shown, Texts
 from multi_fetch.cli.logs import set_up_logging
+from multi_fetch.cli.numbers import size
 from multi_fetch.cli.unpack_sinks import STDOUT, write_all
 from multi_fetch.cli.visible import visible, visible_json
 from multi_fetch.errors import InvalidRequestError, MultiFetchError, UnsupportedError
@@ -70,9 +71,6 @@ TEXTS: Final = Texts(
     example=EXAMPLE,
 )
 
-# SI and IEC 80000-13: kB is 1,000 bytes and KiB 1,024.
-SIZE = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,3})?)(?P<unit>[kKMGT]?i?B)?", re.ASCII)
-UNITS: Final = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4}
 DAYS = re.compile(r"([0-9]{1,6})d", re.ASCII)
 DAY_SECONDS: Final = 24 * 3600.0
 
@@ -244,13 +242,3 @@ def age(text: str) -> float:
         return parse_duration(text)
     except InvalidRequestError as error:
         raise argparse.ArgumentTypeError(f"{text[:80]!r} is no age: as in 30d, 12h") from error
-
-
-def size(text: str) -> int:
-    """A type of flag: a number of bytes, with or without a unit."""
-    match = SIZE.fullmatch(text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text[:80]!r} is no size: as in 10GB, 512MiB, 1000")
-    unit = match["unit"] or "B"
-    step = 1024 if "i" in unit else 1000
-    return int(float(match["number"]) * step ** UNITS[unit.removesuffix("B").removesuffix("i")])

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from multi_fetch import errors
-from multi_fetch.errors import DigestMismatchError, MultiFetchError, SizeMismatchError
+from multi_fetch.errors import (
+    DigestMismatchError,
+    MaxSizeError,
+    MultiFetchError,
+    SizeMismatchError,
+    TooLargeError,
+)
 from multi_fetch.limits import MAX_DIGEST_CHARACTERS
 
 if TYPE_CHECKING:
@@ -59,6 +65,9 @@ def _blank(frame: Error) -> MultiFetchError:
         return DigestMismatchError(want=_text(detail, "want") or "", got=_text(detail, "got") or "")
     if frame.code == SizeMismatchError.code:
         return SizeMismatchError(want=_whole(detail, "want") or 0, got=_whole(detail, "got") or 0)
+    limit = _whole(detail, "limit")
+    if frame.code == TooLargeError.code and limit is not None:
+        return MaxSizeError(limit=limit, size=_whole(detail, "size"))
     return CLASSES.get(frame.code, MultiFetchError)(frame.message)
 
 

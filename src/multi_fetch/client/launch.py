@@ -36,6 +36,7 @@ class Flags(TypedDict, total=False):
         window: requests that are open at the worker; more are queued in the client.
         no_warm: whether nothing is asked of the registry before the first request.
         ordered: whether answers come in the order of the requests.
+        max_size: the most content that an object may have, in bytes, or text such as ``10GB``.
         authfile: the only file to look for credentials in.
         hosts_dir: the folder with hosts.toml files, or with Docker's certificates.
         ca_file: certificates to trust beside the system's.
@@ -57,6 +58,7 @@ class Flags(TypedDict, total=False):
     window: int | None
     no_warm: bool
     ordered: bool
+    max_size: int | str | None
     authfile: str | None
     hosts_dir: str | None
     ca_file: str | None

@@ -69,7 +69,7 @@ class Track:
 
 
 class SentRequest(msgspec.Struct, eq=False):
-    """A request for a blob, on its way; see ``remotes.Sent``.
+    """A request for a blob, on its way; see ``lanes.Sent``.
 
     Attributes:
         track: that it was sent on.
@@ -93,7 +93,7 @@ class SentRequest(msgspec.Struct, eq=False):
 
 
 class RegistryDirectLane:
-    """Blobs of one repository; see ``remotes.DirectLane``.
+    """Blobs of one repository; see ``lanes.DirectLane``.
 
     Args:
         session: says how a request is sent.
@@ -126,7 +126,7 @@ class RegistryDirectLane:
         self._parts = (b"", b"")
 
     def asker(self) -> BlobAsker | None:
-        """Who asks as things are now; see ``remotes.DirectLane``."""
+        """Who asks as things are now; see ``lanes.DirectLane``."""
         authorization = self._session.present_authorization()
         fast = self._session.straight_lane()
         if fast is None or authorization is None:
@@ -170,7 +170,7 @@ class RegistryDirectLane:
         self._news.set()
 
     async def wait(self) -> list[SentRequest]:
-        """Waits until blobs have come; see ``remotes.DirectLane``.
+        """Waits until blobs have come; see ``lanes.DirectLane``.
 
         What has not come for so long is left too: deadlines are the general path's.
         """
@@ -198,7 +198,7 @@ class RegistryDirectLane:
                     return arrived
 
     def take(self, sent: SentRequest) -> None:
-        """Says that the content was used; see ``remotes.DirectLane``."""
+        """Says that the content was used; see ``lanes.DirectLane``."""
         track = sent.track
         del self._sent[track.connection.fd]
         track.connection.finish()
@@ -207,7 +207,7 @@ class RegistryDirectLane:
         self._free.append(track)
 
     def leave(self, sent: SentRequest) -> None:
-        """Leaves a blob to ``open``; see ``remotes.DirectLane``."""
+        """Leaves a blob to ``open``; see ``lanes.DirectLane``."""
         connection = sent.track.connection
         del self._sent[connection.fd]
         self._epoll.unregister(connection.fd)
@@ -216,7 +216,7 @@ class RegistryDirectLane:
         self._fast.leave(Begun(self._session.origin, sent.request, sent.sent_at, connection))
 
     def drop(self, sent: SentRequest) -> None:
-        """Gives a blob up; see ``remotes.DirectLane``."""
+        """Gives a blob up; see ``lanes.DirectLane``."""
         del self._sent[sent.track.connection.fd]
         sent.track.connection.close()
 
@@ -260,7 +260,7 @@ class RegistryDirectLane:
 
 
 class BlobAsker:
-    """Asks for blobs; see ``remotes.Asker``.
+    """Asks for blobs; see ``lanes.Asker``.
 
     Args:
         lane: where answers are awaited.
@@ -277,7 +277,7 @@ class BlobAsker:
     def ask(
         self, digest: Digest, media_types: Sequence[str], size: int | None
     ) -> SentRequest | None:
-        """Asks for a blob without a wait; see ``remotes.Asker``."""
+        """Asks for a blob without a wait; see ``lanes.Asker``."""
         if not self._lane.may_ask(media_types, size):
             return None
         track = self._lane.take_track()

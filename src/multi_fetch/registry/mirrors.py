@@ -21,6 +21,7 @@ from multi_fetch.errors import (
     DigestMismatchError,
     InvalidDigestError,
     InvalidReferenceError,
+    MaxSizeError,
     MultiFetchError,
     NotFoundError,
     SizeMismatchError,
@@ -278,8 +279,8 @@ class MirroredRemote:
                 yield source
 
     def _go_on(self, source: Source, error: MultiFetchError, digest: str, *, is_last: bool) -> None:
-        """Takes note of a failure; raises it where nobody else can be asked."""
-        if is_last or isinstance(error, InvalidReferenceError | InvalidDigestError):
+        """Takes note of a failure; raises it where nobody else can be asked, or would say more."""
+        if is_last or isinstance(error, InvalidReferenceError | InvalidDigestError | MaxSizeError):
             raise error
         source.note(error, digest)
         _log(source, error)

@@ -154,7 +154,7 @@ class RegistryRemote:
         return referrer_pages(self, self._session, ref, artifact_type)
 
     def direct_lane(self) -> AbstractContextManager[RegistryDirectLane | None]:
-        """For small blobs; see ``remotes.Direct``."""
+        """For small blobs; see ``lanes.Direct``."""
         return open_direct_lane(self._session, self._repository, self._is_blob)
 
     def _is_blob(self, media_types: Sequence[str]) -> bool:
@@ -212,7 +212,7 @@ class RegistryRemote:
             descriptor = opened.descriptor
             if descriptor.size is not None:
                 return descriptor
-            verifier = Verifier(descriptor.digest, None)
+            verifier = Verifier(descriptor.digest, None, self._session.ceiling.untold)
             async for chunk in opened.chunks:
                 verifier.update(chunk)
             verifier.finish()

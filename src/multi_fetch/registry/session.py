@@ -32,6 +32,7 @@ from multi_fetch.registry.url import Url, join, parse_url
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+    from multi_fetch.ceiling import Ceiling
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.auth import Grant
     from multi_fetch.registry.credentials import Credential, Keychain
@@ -91,6 +92,11 @@ class Session:
     def stall_seconds(self) -> float:
         """How long a connection may be of no use: see ``remotes.Patience``."""
         return self._exchange.patience.stall_seconds
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """For content that is read to learn its size."""
+        return self._exchange.patience.ceiling
 
     @property
     def grant(self) -> Grant | None:

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnavailableError
+from multi_fetch.errors import (
+    DigestMismatchError,
+    SizeMismatchError,
+    TooLargeError,
+    UnavailableError,
+)
 from multi_fetch.layout.loan import CHUNK_BYTES
 from multi_fetch.remotes import Opened
 from multi_fetch.store.ingest import Busy, Ingest, claim
@@ -173,8 +178,11 @@ class Keeper:
             return None
 
     def end(self, ingest: Ingest, error: BaseException | None) -> None:
-        """Lets go of an ingest; nothing, if it was committed."""
-        is_wrong = isinstance(error, (DigestMismatchError, SizeMismatchError))
+        """Lets go of an ingest; nothing, if it was committed.
+
+        What was refused is thrown away: nobody is to go on with that.
+        """
+        is_wrong = isinstance(error, (DigestMismatchError, SizeMismatchError, TooLargeError))
         self._writes.end(ingest, is_wrong=is_wrong)
 
     def bear(self, error: OSError) -> None:

@@ -56,7 +56,7 @@ class WriteThread:
 
         Args:
             ingest: what was begun.
-            is_wrong: whether its content is known to be wrong.
+            is_wrong: whether its content is known to be wrong, or too large.
         """
         # What is written by now: from here on, the memory of the last chunk may change.
         length = ingest.length

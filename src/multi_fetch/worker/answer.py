@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec.structs import replace
 
+from multi_fetch.ceiling import DEFAULT_CEILING
 from multi_fetch.errors import MultiFetchError, UnsupportedError
 from multi_fetch.keeping import Keeping
 from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
@@ -30,6 +31,7 @@ from multi_fetch.worker.job import Target
 from multi_fetch.worker.judge import (
     check_held,
     check_pin,
+    check_told,
     check_verifiable,
     check_whole,
     held_limit,
@@ -41,6 +43,7 @@ from multi_fetch.worker.tree import Trees, branch, is_index
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from multi_fetch.ceiling import Ceiling
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.digest import Chunk, Digest
     from multi_fetch.protocol.request import Request
@@ -65,6 +68,7 @@ class Answerer:
         hashes: hashes what streams.
         is_content_in_files: whether frames name the files that have content, and carry none.
         may_send: whether what can be in no file may be asked for.
+        ceiling: for the content of each object.
 
     Attributes:
         direct: takes what is small and plain.
@@ -80,9 +84,11 @@ class Answerer:
         *,
         is_content_in_files: bool = False,
         may_send: bool = True,
+        ceiling: Ceiling = DEFAULT_CEILING,
     ) -> None:
         self._hashes = hashes
-        self.direct = DirectAnswerer(locator, speaker, window)
+        self._ceiling = ceiling
+        self.direct = DirectAnswerer(locator, speaker, window, ceiling)
         self._remote = remote
         self._locator = locator
         self._speaker = speaker
@@ -145,6 +151,7 @@ class Answerer:
         if not self._may_send:
             check_whole(request)
         target = Target.of(request, self._locator, job.urls)
+        check_told(request, target, self._ceiling)
         if job.embedded is not None:
             target = replace(target, described=job.described, embedded=job.embedded)
             await self._send_embedded(flight, request, target, job.embedded)
@@ -156,6 +163,7 @@ class Answerer:
             further = await step(flight, request, target, is_first=depth == 0)
             if further is None:
                 return
+            check_told(request, further, self._ceiling)
             if further.embedded is not None:
                 await self._send_embedded(flight, request, further, further.embedded)
                 return
@@ -216,7 +224,7 @@ class Answerer:
             descriptor = opened.descriptor
             if is_first:
                 check_pin(request, descriptor)
-            judge = judge_of(request, descriptor)
+            judge = judge_of(request, descriptor, self._ceiling)
             held, is_whole = opened.whole or b"", opened.whole is not None
             if is_whole:
                 judge.update(held)
@@ -250,7 +258,8 @@ class Answerer:
         async with open_target(self._remote, target) as opened:
             if is_first:
                 check_pin(request, opened.descriptor)
-            filed = await into_file(opened, self._hashes, flight.members)
+            judge = judge_of(request, opened.descriptor, self._ceiling)
+            filed = await into_file(opened, judge, self._hashes, flight.members)
         if request.platform is not None and is_index(opened.descriptor):
             return branch(target, opened.descriptor, filed.held, request.platform)
         self._window.seal(flight)

@@ -6,22 +6,26 @@ What does not come as it should is left to a task, which asks the remote in the 
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from multi_fetch.ceiling import DEFAULT_CEILING
+from multi_fetch.lanes import Direct, Sent
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import is_sha256_of
 from multi_fetch.protocol.frames import Begin
-from multi_fetch.remotes import Direct, Sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from multi_fetch.ceiling import Ceiling
+    from multi_fetch.lanes import Asker, DirectLane
     from multi_fetch.oci.digest import Digest
     from multi_fetch.protocol.request import Request
-    from multi_fetch.remotes import Asker, DirectLane, Remote
+    from multi_fetch.remotes import Remote
     from multi_fetch.worker.job import Flight, Job
     from multi_fetch.worker.speaker import Speaker
     from multi_fetch.worker.window import Window
@@ -44,9 +48,13 @@ class DirectAnswerer:
         locator: the repository, as frames name it.
         speaker: puts frames out for jobs.
         window: where flights come from.
+        ceiling: what is beyond is left to a task, too, which says so.
     """
 
-    def __init__(self, locator: str, speaker: Speaker, window: Window) -> None:
+    def __init__(
+        self, locator: str, speaker: Speaker, window: Window, ceiling: Ceiling = DEFAULT_CEILING
+    ) -> None:
+        self._most = math.inf if ceiling.told is None else ceiling.told
         self._locator = locator
         self._speaker = speaker
         self._window = window
@@ -75,6 +83,8 @@ class DirectAnswerer:
         if plain is None:
             return False
         _, request, digest = plain
+        if request.size is not None and request.size > self._most:
+            return False
         sent = asker.ask(digest, request.media_types, request.size)
         if sent is None:
             return False
@@ -108,7 +118,7 @@ class DirectAnswerer:
         if content is None or plain is None:
             return False
         job, request, digest = plain
-        if not is_sha256_of(digest, content):
+        if len(content) > self._most or not is_sha256_of(digest, content):
             return False
         lane.take(sent)
         found = Descriptor(media_type=sent.media_type, digest=digest, size=len(content))

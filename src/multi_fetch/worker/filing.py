@@ -13,7 +13,7 @@ import msgspec
 
 from multi_fetch.errors import UnavailableError
 from multi_fetch.oci.manifest import is_manifest
-from multi_fetch.verify import Verifier, hold
+from multi_fetch.verify import hold
 from multi_fetch.worker.judge import check_held, held_limit
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from multi_fetch.remotes import Opened
+    from multi_fetch.verify import Judge
     from multi_fetch.worker.hashing import HashThread
     from multi_fetch.worker.job import Job
 
@@ -39,11 +40,12 @@ class Filed(msgspec.Struct, frozen=True):
     held: bytes = b""
 
 
-async def into_file(opened: Opened, hashes: HashThread, jobs: Sequence[Job]) -> Filed:
+async def into_file(opened: Opened, judge: Judge, hashes: HashThread, jobs: Sequence[Job]) -> Filed:
     """Sees to it that what is opened is in a file.
 
     Args:
         opened: as the remote gives it.
+        judge: of its content.
         hashes: hashes what is not held as a whole.
         jobs: whose progress this is.
 
@@ -54,20 +56,19 @@ async def into_file(opened: Opened, hashes: HashThread, jobs: Sequence[Job]) -> 
     is_read = is_manifest(descriptor.media_type)
     if opened.kept is not None and descriptor.size is not None and not is_read:
         return Filed(os.fspath(opened.kept), descriptor.size)
-    verifier = Verifier(descriptor.digest, descriptor.size)
-    held, is_whole = await hold(opened.chunks, verifier, held_limit(descriptor))
+    held, is_whole = await hold(opened.chunks, judge, held_limit(descriptor))
     check_held(descriptor, is_whole=is_whole)
     if not is_whole:
-        with hashes.follow(verifier) as hashing:
+        with hashes.follow(judge) as hashing:
             async for chunk in opened.chunks:
                 await hashing.begin(chunk)
                 for job in jobs:
-                    job.content_bytes, job.filed_bytes = descriptor.size, verifier.received
+                    job.content_bytes, job.filed_bytes = descriptor.size, judge.received
                 await hashing.settle()
             await hashing.finish()
-        verifier.finish()
+        judge.finish()
     path = None if opened.keep is None else await opened.keep()
-    return Filed(named(path), verifier.received, held)
+    return Filed(named(path), judge.received, held)
 
 
 def named(path: Path | None) -> str:

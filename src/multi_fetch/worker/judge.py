@@ -14,11 +14,14 @@ from multi_fetch.errors import (
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import new_hasher
 from multi_fetch.oci.manifest import is_manifest
+from multi_fetch.oci.media_types import INDEX_TYPES, OCI_INDEX
 from multi_fetch.verify import Counter, Judge, Verifier
 
 if TYPE_CHECKING:
+    from multi_fetch.ceiling import Ceiling
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.protocol.request import ByteRange, Request
+    from multi_fetch.worker.job import Target
 
 
 def check_verifiable(request: Request) -> None:
@@ -71,12 +74,41 @@ def is_provable(request: Request) -> bool:
     return request.byte_range is None and request.listing is None
 
 
-def judge_of(request: Request, descriptor: Descriptor) -> Judge:
-    """Who judges the content."""
+def check_told(request: Request, target: Target, ceiling: Ceiling) -> None:
+    """Refuses content that is known to be too large, before it is asked for.
+
+    Raises:
+        MaxSizeError: it is too large.
+    """
+    if target.size is None or not request.is_content_wanted:
+        return
+    # Of what nobody knows, a platform is asked for where it may be an index.
+    media_type = target.media_types[0] if target.media_types else OCI_INDEX
+    if not _leads_on(request, media_type):
+        ceiling.check(target.size, request.byte_range)
+
+
+def judge_of(request: Request, descriptor: Descriptor, ceiling: Ceiling) -> Judge:
+    """Who judges the content.
+
+    Raises:
+        MaxSizeError: there is too much of it, by what is known now.
+    """
+    part, limit = request.byte_range, None
+    if not _leads_on(request, descriptor.media_type):
+        ceiling.check(descriptor.size, part)
+        limit = ceiling.most(descriptor.size)
     if is_provable(request):
-        return Verifier(descriptor.digest, descriptor.size)
-    part = request.byte_range
-    return Counter(None if part is None or part.last is None else part.last - part.first + 1)
+        return Verifier(descriptor.digest, descriptor.size, limit)
+    if part is None:
+        return Counter(None, limit=limit)
+    most = None if part.last is None else part.last - part.first + 1
+    return Counter(most, part.first, limit)
+
+
+def _leads_on(request: Request, media_type: str) -> bool:
+    """Whether an object of this type is held to find another one in it, and is no answer itself."""
+    return request.platform is not None and media_type in INDEX_TYPES
 
 
 def held_limit(descriptor: Descriptor, byte_range: ByteRange | None = None) -> int:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import trio
 
+from multi_fetch.ceiling import DEFAULT_CEILING, Ceiling
 from multi_fetch.durations import SHUTDOWN_GRACE_SECONDS, WARM_UP_AFTER_SECONDS
 from multi_fetch.errors import (
     DeadlineExceededError,
@@ -74,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         is_gathered: whether there is a line for each request in place of frames, content is in
             files, and what was asked for is entered in an index; the remote must be ``Gathering``.
         hash_thread_bytes: of a chunk that a thread hashes; a smaller one is hashed in line.
+        ceiling: for the content of each object.
     """
 
     software: str
@@ -87,6 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     is_content_in_files: bool = False
     is_gathered: bool = False
     hash_thread_bytes: int = LEAST_BYTES
+    ceiling: Ceiling = DEFAULT_CEILING
 
     @property
     def streams(self) -> int:
@@ -146,6 +149,7 @@ class Worker:
             self._hashes,
             is_content_in_files=settings.is_content_in_files or settings.is_gathered,
             may_send=not settings.is_gathered,
+            ceiling=settings.ceiling,
         )
         self._intake_scope = trio.CancelScope()
         self._ended_by: int | None = None
