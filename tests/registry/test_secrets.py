@@ -7,16 +7,20 @@ All requests are kept, and searched for all secrets in all forms; so are logs an
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import logging
+import pkgutil
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_plus
 
 import httpx
+import msgspec
 import pytest
 
+import multi_fetch
 from multi_fetch.errors import MultiFetchError, RegistryError
 from multi_fetch.registry.credentials import Credential, Keychain
 from multi_fetch.registry.exchange import Exchange
@@ -26,7 +30,7 @@ from multi_fetch.registry.session import Session
 from tests.registry.conftest import ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.registry.conftest import Install
@@ -366,3 +370,48 @@ async def test_a_redirect_to_a_place_that_is_named_by_a_token_is_refused_without
     for form in (token, spell(token)):
         assert form not in f"{error} {vars(error)} {records}"
     assert "https://cdn.example" not in net.origins_of(("/",))
+
+
+# Fields of values that hold a secret.
+CONFIDENTIAL: Final = {
+    *(
+        "access_token",
+        "auth",
+        "authorization",
+        "env",
+        "form",
+        "header",
+        "headers",
+        "identity_token",
+    ),
+    *("identitytoken", "password", "proxy", "registry_token", "registrytoken", "secret", "token"),
+}
+
+
+def is_confidential(kind: type[msgspec.Struct]) -> bool:
+    names = set(kind.__struct_fields__)
+    has_bytes_to_send = kind.__annotations__.get("request") == "bytes"
+    return bool(names & CONFIDENTIAL) or has_bytes_to_send
+
+
+def structs(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from structs(each)
+
+
+def test_no_value_shows_the_secret_that_it_holds() -> None:
+    """A debugger, a report of a crash or a failed assertion prints reprs."""
+    for module in pkgutil.walk_packages(multi_fetch.__path__, "multi_fetch."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    held = [
+        each
+        for each in structs(msgspec.Struct)
+        if each.__module__.startswith("multi_fetch.")
+        and is_confidential(each)
+        # what a test's registry was sent is the test's own
+        and not each.__module__.startswith("multi_fetch.testing.")
+    ]
+    assert len(held) > 10
+    assert not [each for each in held if each.__repr__ is msgspec.Struct.__repr__]

@@ -108,6 +108,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     spool_folder: str | None = None
     grace_seconds: float = CLOSE_GRACE_SECONDS
 
+    def __repr__(self) -> str:  # the environment has secrets
+        return f"Launch({self.argv})"
+
 
 def plan_launch(remote: str, options: Options) -> Launch:
     """Makes a command line of a remote and options.

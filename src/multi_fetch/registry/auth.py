@@ -123,6 +123,9 @@ class _Answer(msgspec.Struct):
     access_token: str | None = None
     expires_in: float | str | None = None
 
+    def __repr__(self) -> str:
+        return "_Answer(***)"
+
 
 def choose_challenge(challenges: Sequence[Challenge]) -> Challenge | None:
     """The best that can be answered here: Bearer, then Basic; last a Bearer that names no realm."""

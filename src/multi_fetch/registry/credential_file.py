@@ -81,6 +81,9 @@ class _Auth(msgspec.Struct):
     identitytoken: str | None = None
     registrytoken: str | None = None
 
+    def __repr__(self) -> str:
+        return "_Auth(***)"
+
 
 def parse_credential_file(data: bytes, *, path: str, is_legacy: bool) -> CredentialFile:
     """Reads a file; an empty one holds nothing.

@@ -43,6 +43,9 @@ class _Answer(msgspec.Struct, rename="pascal"):
     username: str = ""
     secret: str = ""
 
+    def __repr__(self) -> str:
+        return "_Answer(***)"
+
 
 async def ask(
     name: str, server: str, *, timeout_seconds: float = HELPER_TIMEOUT_SECONDS

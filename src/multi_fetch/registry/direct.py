@@ -91,6 +91,9 @@ class SentRequest(msgspec.Struct, eq=False):
     received: int = 0
     is_awaited: bool = False
 
+    def __repr__(self) -> str:  # the request has a header with a secret
+        return f"SentRequest(media_type={self.media_type!r}, sent_at={self.sent_at})"
+
 
 class RegistryDirectLane:
     """Blobs of one repository; see ``lanes.DirectLane``.

@@ -44,6 +44,9 @@ class Begun(msgspec.Struct, frozen=True, eq=False):
     sent_at: float
     connection: Connection
 
+    def __repr__(self) -> str:  # the request has a header with a secret
+        return f"Begun({str(self.origin)!r}, sent_at={self.sent_at})"
+
 
 class FastLane:
     """Connections, idle and new.

@@ -78,6 +78,9 @@ class _Table(msgspec.Struct, kw_only=True):
     dial_timeout: Text = ""
     proxy: Text = ""
 
+    def __repr__(self) -> str:  # headers and the proxy's URL may hold secrets
+        return f"{type(self).__name__}(***)"
+
 
 class _File(_Table, kw_only=True):
     server: Text = ""
