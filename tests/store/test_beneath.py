@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from multi_fetch.store.beneath import folder_beneath, read_at_most, regular_file, remove_beneath
+from multi_fetch.store.beneath import (
+    folder_beneath,
+    make_beneath,
+    read_at_most,
+    regular_file,
+    remove_beneath,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +30,16 @@ def test_a_folder_is_opened_by_its_own_name_alone(tmp_path: Path) -> None:
     for names in (("link",), ("link", "b"), ("a", "b", "file")):
         with pytest.raises(NotADirectoryError), folder_beneath(tmp_path, *names):
             pass
+
+
+def test_what_is_missing_of_folders_is_made_but_not_behind_a_link(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_beneath(tmp_path, "a", "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(NotADirectoryError, match="link in it is a symbolic link or a file"):
+        make_beneath(tmp_path, "link", "c")
+    assert not (tmp_path / "a" / "c").exists()
 
 
 def test_only_regular_files_are_files(tmp_path: Path) -> None:

@@ -75,3 +75,15 @@ def test_layouts_of_others_and_half_made_stores_are_stores(tmp_path: Path) -> No
     for name in ("oci-layout", "blobs", "ingest"):
         (tmp_path / name / name).mkdir(parents=True)
         StoreFolder(str(tmp_path / name)).check(may_be_new=False)
+
+
+def test_nothing_is_written_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "ingest").symlink_to(tmp_path / "outside")
+    folder = StoreFolder(str(tmp_path / "store"))
+    with pytest.raises(NotADirectoryError):
+        folder.prepare()
+    with pytest.raises(NotADirectoryError):
+        folder.replace(folder.index, b"new")
+    assert list((tmp_path / "outside").iterdir()) == []

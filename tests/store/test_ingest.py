@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -171,3 +172,111 @@ def test_one_that_was_let_go_of_cannot_be_committed(folder: StoreFolder) -> None
         ingest.commit()
     assert not folder.blob(DIGEST).exists()
     assert len(names(folder)) == 1
+
+
+def test_what_has_another_name_too_is_not_written(folder: StoreFolder, tmp_path: Path) -> None:
+    """In the store that would damage a blob, and outside anything."""
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"precious")
+    folder.shared_ingest(DIGEST).hardlink_to(outside)
+    ingest = mine(folder)
+    assert ingest.length == 0
+    ingest.write(CONTENT)
+    assert ingest.commit().read_bytes() == CONTENT
+    assert outside.read_bytes() == b"precious"
+    assert names(folder) == []
+
+
+def test_what_is_no_file_gives_way_to_one(folder: StoreFolder) -> None:
+    os.mkfifo(folder.shared_ingest(DIGEST))
+    ingest = mine(folder)
+    ingest.write(CONTENT)
+    assert ingest.commit().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("linked", ["blobs", "blobs/sha256"])
+def test_nothing_gets_its_name_where_a_link_leads(
+    folder: StoreFolder, tmp_path: Path, linked: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    if linked == "blobs":
+        (folder.path / linked).rmdir()
+    (folder.path / linked).symlink_to(outside)
+    ingest = mine(folder)
+    ingest.write(CONTENT)
+    with pytest.raises(NotADirectoryError, match="is a symbolic link"):
+        ingest.commit()
+    assert list(outside.iterdir()) == []
+    assert names(folder) == []
+
+
+def test_nothing_is_begun_where_a_link_leads(folder: StoreFolder, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folder.ingests.rmdir()
+    folder.ingests.symlink_to(outside)
+    with pytest.raises(NotADirectoryError):
+        claim(folder, DIGEST, is_patient=True)
+    assert list(outside.iterdir()) == []
+
+
+def test_what_another_has_begun_in_its_place_never_gets_a_digests_name(folder: StoreFolder) -> None:
+    """Somebody has tidied up, and thought that nobody wrote it."""
+    first = mine(folder)
+    first.write(CONTENT)
+    folder.shared_ingest(DIGEST).unlink()
+    second = mine(folder)
+    second.write(b"some")
+    with pytest.raises(OSError, match="another file has its name"):
+        first.commit()
+    assert not folder.blob(DIGEST).exists()
+    second.write(CONTENT[4:])
+    assert second.commit().read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("size", [4, 100])
+def test_what_somebody_else_has_written_to_is_not_kept(folder: StoreFolder, size: int) -> None:
+    ingest = mine(folder)
+    ingest.write(CONTENT)
+    os.truncate(folder.shared_ingest(DIGEST), size)
+    with pytest.raises(OSError, match="somebody else"):
+        ingest.commit()
+    assert not folder.blob(DIGEST).exists()
+
+
+def test_what_was_let_go_of_is_not_touched_though_another_file_has_its_number(
+    folder: StoreFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that is cancelled lets go of it while a thread may be about to write."""
+    ingest = mine(folder)
+    other = tmp_path / "other"
+    others: list[int] = []
+    real = os.pwrite
+
+    def late(fd: int, content: memoryview, offset: int) -> int:
+        leaving.start()
+        leaving.join(0.2)
+        others.append(os.open(other, os.O_RDWR | os.O_CREAT))
+        return real(fd, content, offset)
+
+    leaving = threading.Thread(target=ingest.leave, args=(0,))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", late)
+        ingest.write(CONTENT)
+    leaving.join()
+    assert other.read_bytes() == b""
+    for touch in (lambda: ingest.cut(0), lambda: ingest.read_into(memoryview(bytearray(9)), 0)):
+        with pytest.raises(OSError, match="let go"):
+            touch()
+    os.close(*others)
+
+
+def test_a_rest_that_was_cut_meanwhile_has_no_hole(folder: StoreFolder) -> None:
+    """Zeros would be taken for content that was written right."""
+    ingest = mine(folder)
+    ingest.write(CONTENT)
+    length = ingest.length
+    ingest.cut(2)
+    ingest.leave(length)
+    assert mine(folder).length == 2

@@ -18,10 +18,11 @@ from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.remotes import Opened, Resolved
 from multi_fetch.store.folder import StoreFolder
-from multi_fetch.store.ingest import Busy
+from multi_fetch.store.ingest import Busy, Ingest
 from multi_fetch.store.keeper import Keeper, Slot
 from multi_fetch.store.troubles import Troubles
 from multi_fetch.store.writing import WriteThread
+from multi_fetch.testing.layout import read_layout
 from tests.store.conftest import LARGE
 
 if TYPE_CHECKING:
@@ -88,6 +89,14 @@ async def test_content_flows_through_unchanged_and_is_there_once_it_is_kept(
         assert opened.keep is not None
         assert await opened.keep() == folder.blob(FOUND.digest)
     assert folder.blob(FOUND.digest).read_bytes() == LARGE
+
+
+async def test_a_folder_that_somebody_was_killed_over_is_a_layout_once_content_is_in_it(
+    keeper: Keeper, folder: StoreFolder
+) -> None:
+    folder.ingests.mkdir(parents=True)
+    assert isinstance(await keeper.claim(FOUND.digest, is_patient=True), Ingest)
+    assert read_layout(folder.path).tags == {}
 
 
 async def test_what_is_there_comes_first_and_the_fetch_begins_behind_it(

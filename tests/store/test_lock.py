@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from multi_fetch.store.beneath import folder_beneath
 from multi_fetch.store.lock import Lock, is_at, locked, try_lock
 
 if TYPE_CHECKING:
@@ -78,9 +79,17 @@ def test_other_errors_are_the_callers(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_file_that_was_moved_or_replaced_is_not_at_its_name(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    with path.open("wb") as file:
-        assert is_at(file.fileno(), path)
+    with folder_beneath(tmp_path) as folder, path.open("wb") as file:
+        assert is_at(file.fileno(), "file", folder)
         path.rename(tmp_path / "moved")
-        assert not is_at(file.fileno(), path)
+        assert not is_at(file.fileno(), "file", folder)
         path.write_bytes(b"")
-        assert not is_at(file.fileno(), path)
+        assert not is_at(file.fileno(), "file", folder)
+
+
+def test_a_lock_is_not_made_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "ingest").symlink_to(tmp_path / "outside")
+    with pytest.raises(NotADirectoryError), locked(tmp_path / "ingest" / "lock", 1):
+        pass
+    assert list((tmp_path / "outside").iterdir()) == []

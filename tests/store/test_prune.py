@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from typing import TYPE_CHECKING
@@ -161,6 +162,25 @@ def test_unfinished_files_go_unless_somebody_writes_them_or_may_do_so_elsewhere(
     assert folder.shared_ingest(digest("held")).exists()
     assert folder.index_lock.exists()
     held.discard()
+
+
+def test_a_file_that_another_has_begun_meanwhile_stays(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder.shared_ingest(digest("old"))
+    path.write_bytes(b"old")
+    real = fcntl.flock
+
+    def late(fd: int, operation: int) -> None:
+        if os.path.sameopenfile(fd, begun.fileno()):
+            path.unlink()
+            path.write_bytes(b"new")
+        real(fd, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with path.open("rb") as begun:
+        assert prune(folder, Names(folder), ALL, is_dry=False).rests == ()
+    assert path.read_bytes() == b"new"
 
 
 def test_what_is_used_again_while_it_waits_to_be_pruned_is_new(folder: StoreFolder) -> None:

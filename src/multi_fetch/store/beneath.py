@@ -1,15 +1,16 @@
 """Folders and files of a store, of which none is reached by a link. All here blocks.
 
 A store may have been unpacked from anywhere, or be others' to write: what a symbolic link in it
-leads to is not the store's, and is never removed. Nor does anybody wait for who writes to a FIFO.
+leads to is not the store's, and is never written or removed. Nor does anybody wait for who writes
+to a FIFO.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
-from errno import EINVAL
+from contextlib import contextmanager, suppress
+from errno import EINVAL, ENOTDIR
 from typing import TYPE_CHECKING
 
 from multi_fetch.layout.part import OPEN_FLAGS
@@ -30,12 +31,31 @@ def folder_beneath(path: Path, *names: str) -> Iterator[int]:
     folder = os.open(path, OPEN_FLAGS | os.O_DIRECTORY)
     try:
         for name in names:
-            inner = os.open(name, OPEN_FLAGS | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            inner = _opened(folder, name)
             os.close(folder)
             folder = inner
         yield folder
     finally:
         os.close(folder)
+
+
+def _opened(folder: int, name: str) -> int:
+    try:
+        return os.open(name, OPEN_FLAGS | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+    except NotADirectoryError as error:
+        words = f"{name} in it is a symbolic link or a file, and should be a folder"
+        raise NotADirectoryError(ENOTDIR, words) from error
+
+
+def make_beneath(path: Path, *names: str) -> None:
+    """Makes what is missing of the folders on the way; arguments as for ``folder_beneath``.
+
+    Raises:
+        OSError: the system does not let it.
+    """
+    for depth, name in enumerate(names):
+        with folder_beneath(path, *names[:depth]) as folder, suppress(FileExistsError):
+            os.mkdir(name, dir_fd=folder)
 
 
 def regular_file(fd: int, name: str) -> os.stat_result | None:

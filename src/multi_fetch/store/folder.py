@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.oci.layout import BLOBS_FOLDER, INDEX_FILE, MARKER_FILE, blob_name
-from multi_fetch.store.beneath import remove_beneath
+from multi_fetch.store.beneath import folder_beneath, remove_beneath
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from multi_fetch.oci.digest import Digest
 
 INGEST_FOLDER: Final = "ingest"
@@ -133,13 +136,15 @@ class StoreFolder:
         Raises:
             OSError: the system does not let it.
         """
-        new = self.private_ingest(path.name)
-        try:
-            write_out(new, content)
-            new.replace(path)
-        except BaseException:
-            new.unlink(missing_ok=True)
-            raise
+        new = self.private_ingest(path.name).name
+        with self._opened() as (root, ingests):
+            try:
+                write_out(new, content, ingests)
+                os.replace(new, path.name, src_dir_fd=ingests, dst_dir_fd=root)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    os.unlink(new, dir_fd=ingests)
+                raise
 
     def sync(self, folder: Path) -> None:
         """Writes to the disk which files a folder has.
@@ -154,29 +159,38 @@ class StoreFolder:
             os.close(fd)
 
     def _write_first_index(self) -> None:
-        new = self.private_ingest(INDEX_FILE)
-        write_out(new, EMPTY_INDEX)
-        try:
-            self.index.hardlink_to(new)
-        except FileExistsError:
-            if not _has_content(self.index):  # of a tool that was stopped, and writes in place
-                new.replace(self.index)
-        except OSError:  # without links: nobody is that fast
-            new.replace(self.index)
-        finally:
-            new.unlink(missing_ok=True)
+        new = self.private_ingest(INDEX_FILE).name
+        with self._opened() as (root, ingests):
+            write_out(new, EMPTY_INDEX, ingests)
+            try:
+                os.link(new, INDEX_FILE, src_dir_fd=ingests, dst_dir_fd=root)
+            except FileExistsError:
+                if not _has_content(self.index):  # of a tool that was stopped, and writes in place
+                    os.replace(new, INDEX_FILE, src_dir_fd=ingests, dst_dir_fd=root)
+            except OSError:  # without links: nobody is that fast
+                os.replace(new, INDEX_FILE, src_dir_fd=ingests, dst_dir_fd=root)
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(new, dir_fd=ingests)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[int, int]]:
+        """The folder, and that of what is unfinished."""
+        with folder_beneath(self.path) as root, folder_beneath(self.path, INGEST_FOLDER) as ingests:
+            yield root, ingests
 
     def _ingest(self, name: str) -> Path:
         return self.ingests / name
 
 
-def write_out(path: Path, content: bytes) -> None:
-    """Writes a file, and to the disk.
+def write_out(name: str, content: bytes, folder: int) -> None:
+    """Writes a new file in an open folder, and to the disk.
 
     Raises:
         OSError: the system does not let it.
     """
-    with path.open("wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

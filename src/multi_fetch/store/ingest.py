@@ -7,21 +7,24 @@ the disk. Of a shared one a rest may stay, for who goes on with it; the lock say
 from __future__ import annotations
 
 import os
-from errno import EBADF
+import stat
+from contextlib import suppress
+from errno import EBADF, ESTALE
 from threading import RLock
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from multi_fetch.store.lock import Lock, is_at, try_lock
+from multi_fetch.store.beneath import folder_beneath, make_beneath
+from multi_fetch.store.lock import FLAGS, Lock, is_at, try_lock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from multi_fetch.oci.digest import Chunk, Digest
     from multi_fetch.store.folder import StoreFolder
-
-FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 # How often a file may turn out to be another's by now, before one takes a name of one's own.
 MAX_TRIES: Final = 8
@@ -58,22 +61,25 @@ class Ingest:
         self._fd = fd
         self._path = path
         self._target = target
-        # A task that is cancelled lets go of it while a thread may still commit it.
+        self._root = path.parent.parent
+        # A task that is cancelled lets go of it while a thread may still write or commit it. What
+        # is closed then must not be used: another file may have its number.
         self._lock = RLock()
 
     def write(self, chunk: Chunk) -> None:
         """Appends; after a failure, which is kept, nothing."""
-        if self.failure is not None or self._fd < 0:
-            return
-        view, offset = memoryview(chunk), self.length
-        try:
-            while view:
-                count = os.pwrite(self._fd, view, offset)
-                view, offset = view[count:], offset + count
-        except OSError as error:
-            self.failure = error
-            return
-        self.length = offset
+        with self._lock:
+            if self.failure is not None or self._fd < 0:
+                return
+            view, offset = memoryview(chunk), self.length
+            try:
+                while view:
+                    count = os.pwrite(self._fd, view, offset)
+                    view, offset = view[count:], offset + count
+            except OSError as error:
+                self.failure = error
+                return
+            self.length = offset
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Reads what was there before; returns how much, 0 at its end.
@@ -81,7 +87,9 @@ class Ingest:
         Raises:
             OSError: the system cannot.
         """
-        return os.preadv(self._fd, [buffer], offset)
+        with self._lock:
+            self._require_ours()
+            return os.preadv(self._fd, [buffer], offset)
 
     def cut(self, length: int) -> None:
         """Throws away what is beyond.
@@ -89,8 +97,10 @@ class Ingest:
         Raises:
             OSError: the system cannot.
         """
-        os.ftruncate(self._fd, length)
-        self.length = length
+        with self._lock:
+            self._require_ours()
+            os.ftruncate(self._fd, length)
+            self.length = length
 
     def commit(self) -> Path:
         """Gives verified content its digest's name; the ingest is over then, also by a failure.
@@ -108,16 +118,33 @@ class Ingest:
             return self._target
 
     def _name_it(self) -> None:
-        if self._fd < 0:
-            raise OSError(EBADF, "it was let go of")
+        self._require_ours()
         if self.failure is not None:
             raise self.failure
         os.fsync(self._fd)
+        if os.fstat(self._fd).st_size != self.length:
+            raise OSError(ESTALE, "somebody else has written to it")
+        *folders, _ = self._target.relative_to(self._root).parts
         try:
-            self._path.rename(self._target)
+            self._rename(folders)
         except FileNotFoundError:
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            self._path.rename(self._target)
+            make_beneath(self._root, *folders)
+            self._rename(folders)
+
+    def _rename(self, folders: Sequence[str]) -> None:
+        name = self._path.name
+        with self._ingests() as ingests, folder_beneath(self._root, *folders) as blobs:
+            # Somebody may have removed it, and another have begun a file of that name.
+            if not is_at(self._fd, name, ingests):
+                raise OSError(ESTALE, "another file has its name by now")
+            os.rename(name, self._target.name, src_dir_fd=ingests, dst_dir_fd=blobs)
+
+    def _ingests(self) -> AbstractContextManager[int]:
+        return folder_beneath(self._root, self._path.parent.name)
+
+    def _require_ours(self) -> None:
+        if self._fd < 0:
+            raise OSError(EBADF, "it was let go of")
 
     def discard(self) -> None:
         """Removes it.
@@ -128,7 +155,7 @@ class Ingest:
         with self._lock:
             try:
                 if self._fd >= 0:
-                    self._path.unlink(missing_ok=True)
+                    self._remove()
             finally:
                 self._close()
 
@@ -145,9 +172,16 @@ class Ingest:
                 self.discard()
                 return
             try:
-                os.ftruncate(self._fd, length)
+                # Where it was cut meanwhile, there is no more of it.
+                os.ftruncate(self._fd, min(length, self.length))
             finally:
                 self._close()
+
+    def _remove(self) -> None:
+        name = self._path.name
+        with suppress(FileNotFoundError), self._ingests() as ingests:
+            if is_at(self._fd, name, ingests):
+                os.unlink(name, dir_fd=ingests)
 
     def _close(self) -> None:
         if self._fd >= 0:
@@ -166,10 +200,15 @@ def claim(folder: StoreFolder, digest: Digest, *, is_patient: bool) -> Ingest | 
     Raises:
         OSError: the system does not let it.
     """
+    with folder_beneath(folder.path, folder.ingests.name) as ingests:
+        return _claim(folder, digest, ingests, is_patient=is_patient)
+
+
+def _claim(folder: StoreFolder, digest: Digest, ingests: int, *, is_patient: bool) -> Ingest | Busy:
     path = folder.shared_ingest(digest)
     for _ in range(MAX_TRIES):
-        fd = os.open(path, FLAGS, 0o666)
-        lock, size = _lock_of(fd, path)
+        fd = os.open(path.name, FLAGS, 0o666, dir_fd=ingests)
+        lock, size = _lock_of(fd, path.name, ingests)
         if lock is Lock.HELD:
             ingest = Ingest(fd, path, folder.blob(digest), is_shared=True)
             if is_patient and folder.blob(digest).exists():
@@ -180,24 +219,29 @@ def claim(folder: StoreFolder, digest: Digest, *, is_patient: bool) -> Ingest | 
         if lock is Lock.TAKEN and is_patient:
             return Busy(size)
         if lock is Lock.UNKNOWN:
-            path.unlink(missing_ok=True)  # opened, and never written by anybody here
+            with suppress(FileNotFoundError):  # opened, and never written by anybody here
+                os.unlink(path.name, dir_fd=ingests)
             break
     path = folder.private_ingest(digest)
-    fd = os.open(path, FLAGS | os.O_EXCL, 0o666)
+    fd = os.open(path.name, FLAGS | os.O_EXCL, 0o666, dir_fd=ingests)
     try_lock(fd)  # for who tidies up
     return Ingest(fd, path, folder.blob(digest), is_shared=False)
 
 
-def _lock_of(fd: int, path: Path) -> tuple[Lock, int]:
+def _lock_of(fd: int, name: str, ingests: int) -> tuple[Lock, int]:
     """What became of an attempt, and the file's size; the file is closed if that fails.
 
-    A file that was moved or removed meanwhile is another's.
+    A file that was moved or removed meanwhile is another's. So is one that has another name too, in
+    the store or outside, which loses the one here.
     """
     try:
-        lock, size = try_lock(fd), os.fstat(fd).st_size
-        if lock is Lock.HELD and not is_at(fd, path):
-            return Lock.MOVED, size
+        lock, status = try_lock(fd), os.fstat(fd)
+        if lock is Lock.HELD and not is_at(fd, name, ingests):
+            return Lock.MOVED, status.st_size
+        if lock is Lock.HELD and (status.st_nlink > 1 or not stat.S_ISREG(status.st_mode)):
+            os.unlink(name, dir_fd=ingests)
+            return Lock.MOVED, status.st_size
     except BaseException:
         os.close(fd)
         raise
-    return lock, size
+    return lock, status.st_size

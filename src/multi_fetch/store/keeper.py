@@ -72,6 +72,7 @@ class Keeper:
         self._writes = writes
         self._is_required = is_required
         self._troubles = troubles
+        self._is_prepared = False
         # Who wants what, in the order in which they came.
         self.queues: dict[Digest, deque[Slot]] = {}
 
@@ -201,9 +202,12 @@ class Keeper:
         )
 
     def _claim(self, digest: Digest, *, is_patient: bool) -> Ingest | Busy:
+        if not self._is_prepared:  # who began to may have been killed, and have left a half
+            self._folder.prepare()
+            self._is_prepared = True
         try:
             return claim(self._folder, digest, is_patient=is_patient)
-        except FileNotFoundError:  # the first ever, or somebody has removed the folder
+        except FileNotFoundError:  # somebody has removed the folder
             self._folder.prepare()
             return claim(self._folder, digest, is_patient=is_patient)
 

@@ -13,6 +13,8 @@ from enum import Enum
 from errno import EACCES, EAGAIN, EINVAL, ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP, EWOULDBLOCK
 from typing import TYPE_CHECKING, Final
 
+from multi_fetch.store.beneath import folder_beneath
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -22,6 +24,8 @@ TAKEN: Final = frozenset({EWOULDBLOCK, EAGAIN, EACCES})
 UNKNOWN: Final = frozenset({ENOLCK, ENOTSUP, EOPNOTSUPP, EINVAL, ENOSYS})
 
 POLL_SECONDS: Final = 0.01
+
+FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Lock(Enum):
@@ -50,10 +54,13 @@ def try_lock(fd: int) -> Lock:
     return Lock.HELD
 
 
-def is_at(fd: int, path: Path) -> bool:
-    """Whether an open file is still the one of that name: it may have been moved or removed."""
+def is_at(fd: int, name: str, folder: int) -> bool:
+    """Whether an open file is still the one of that name in an open folder.
+
+    It may have been moved or removed, and another may be there by now.
+    """
     try:
-        there = path.stat(follow_symlinks=False)
+        there = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         return False
     own = os.fstat(fd)
@@ -64,13 +71,15 @@ def is_at(fd: int, path: Path) -> bool:
 def locked(path: Path, seconds: float) -> Iterator[None]:
     """Holds the lock of a file that is never removed, if it can be had in time. This blocks.
 
-    Where there are no locks, it goes on without.
+    Neither the file nor its folder may be a symbolic link. Where there are no locks, it goes on
+    without.
 
     Raises:
         TimeoutError: another process holds it all the time.
         OSError: the file cannot be opened.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    with folder_beneath(path.parent.parent, path.parent.name) as folder:
+        fd = os.open(path.name, FLAGS, 0o666, dir_fd=folder)
     try:
         end = time.monotonic() + seconds
         while try_lock(fd) is Lock.TAKEN:

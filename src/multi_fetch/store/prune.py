@@ -17,7 +17,7 @@ import msgspec
 from multi_fetch.durations import STORE_LOCK_SECONDS
 from multi_fetch.store.beneath import folder_beneath, regular_file
 from multi_fetch.store.folder import INDEX_LOCK, INGEST_FOLDER, machine
-from multi_fetch.store.lock import Lock, locked, try_lock
+from multi_fetch.store.lock import Lock, is_at, locked, try_lock
 from multi_fetch.store.survey import Kept, Root, kept_in, roots_in
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _remove_rest(ingests: int, name: str) -> bool:
     except FileNotFoundError:
         return False
     try:
-        if try_lock(fd) is Lock.TAKEN:
+        if try_lock(fd) is Lock.TAKEN or not is_at(fd, name, ingests):
             return False
         with suppress(FileNotFoundError):  # somebody was faster
             os.unlink(name, dir_fd=ingests)
