@@ -12,6 +12,7 @@ import json
 import logging
 import pkgutil
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_plus
@@ -22,18 +23,24 @@ import pytest
 
 import multi_fetch
 from multi_fetch.errors import MultiFetchError, RegistryError
+from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.reference import Reference
+from multi_fetch.protocol.request import ByteRange
+from multi_fetch.registry import open_registry
 from multi_fetch.registry.credentials import Credential, Keychain
 from multi_fetch.registry.exchange import Exchange
 from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.httpx_lane import HttpxLane
 from multi_fetch.registry.session import Session
-from tests.registry.conftest import ONCE
+from tests.registry.conftest import ONCE, raw_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.registry.conftest import Install
+    from trio import SocketStream
+
+    from tests.registry.conftest import Install, StartServer
 
 REGISTRY: Final = "https://registry.example"
 PATH: Final = "/v2/a/blobs/x"
@@ -315,6 +322,55 @@ def echoes(request: httpx.Request) -> httpx.Response:
     return httpx.Response(
         400, content=refusal, headers={"ratelimit-limit": said, "www-authenticate": said}
     )
+
+
+@pytest.mark.usefixtures("lane")
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Docker-Content-Digest: {}",
+        "Content-Type: a/{}",
+        "Content-Range: bytes {}",
+        "Content-Encoding: {}",
+        "Transfer-Encoding: {}",
+        "Link: {}",
+        "Link: <http://[{}>",
+        "Link: </v2/{}>; rel=next",
+    ],
+)
+async def test_what_a_header_repeats_is_in_no_log_error_or_descriptor(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
+    caplog.set_level(logging.DEBUG, "multi_fetch")
+
+    async def reply(stream: SocketStream, head: str) -> bool:
+        login = head.partition("Authorization: Basic ")[2].partition("\r\n")[0].strip("=")
+        name, _, value = line.format(login).partition(": ")
+        status = "206 Part" if "Range:" in head else "200 OK"
+        if login:
+            await stream.send_all(raw_answer(status, b"{}", **{name.replace("-", "_"): value}))
+        else:
+            await stream.send_all(raw_answer("401 No", WWW_Authenticate=BASIC))
+        return True
+
+    server = await start_server(reply)
+    ref = Reference(server.repository.locator, f"@{digest_of(b'{}')}")
+    shown: list[object] = []
+    async with open_registry(ref, username="alice", password=PASSWORD, patience=ONCE) as remote:
+        for byte_range in (None, ByteRange(0, 1)):
+            with suppress(MultiFetchError):
+                shown.append(await remote.resolve(ref))
+            try:
+                async with remote.open(ref, byte_range=byte_range) as opened:
+                    shown.append(opened.descriptor)
+            except MultiFetchError as error:
+                shown.append(error.message)
+        with suppress(MultiFetchError):
+            shown += [page async for page in remote.tags(ref)]
+    records = " ".join(str(vars(record)) for record in caplog.records)
+    assert any(LOGIN in head for head in server.heads)
+    assert LOGIN.strip("=") not in f"{shown} {records}"
+    assert LOGIN.strip("=").lower() not in f"{shown} {records}"
 
 
 def echoes_in_challenge(request: httpx.Request) -> httpx.Response:

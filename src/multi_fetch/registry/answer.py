@@ -14,7 +14,12 @@ from multi_fetch.durations import ERROR_BODY_SECONDS
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError
 from multi_fetch.limits import MAX_ERROR_BODY_BYTES
 from multi_fetch.registry.api import content_length, redacted
-from multi_fetch.registry.concealment import LONG_SECRET_CHARACTERS, conceal, secrets_of
+from multi_fetch.registry.concealment import (
+    LONG_SECRET_CHARACTERS,
+    conceal,
+    long_secrets_of,
+    secrets_of,
+)
 from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.url import Url
@@ -54,6 +59,23 @@ class Answer:
         self.headers = headers
         self.sent: Mapping[str, str] = {}
         self.form = ""
+
+    def was_asked(self, sent: Mapping[str, str], form: str) -> None:
+        """Takes note of the request, and takes out of the headers what they repeat of its secrets.
+
+        They get into messages in many places. Only Location is left, which is judged by it.
+
+        Args:
+            sent: the headers of the request.
+            form: its body.
+        """
+        self.sent, self.form = sent, form
+        secrets = long_secrets_of(sent)
+        if any(secret in text for secret in secrets for text in self.headers.values()):
+            self.headers = {
+                name.lower(): text if name.lower() == "location" else conceal(text, secrets)
+                for name, text in self.headers.items()
+            }
 
     @property
     def what(self) -> str:

@@ -45,6 +45,14 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
     return sorted(found - {""}, key=len, reverse=True)
 
 
+def long_secrets_of(headers: Mapping[str, str]) -> list[str]:
+    """Those that are in the headers as they stand, and too long to be anywhere by chance."""
+    values = [value for name, value in headers.items() if name.lower() not in PLAIN_HEADERS]
+    # without the padding of base64, which not everybody repeats
+    secrets = ((value.partition(" ")[2] or value).rstrip("=") for value in values)
+    return [secret for secret in secrets if len(secret) >= LONG_SECRET_CHARACTERS]
+
+
 def conceal(text: str, secrets: Iterable[str]) -> str:
     """The text without them."""
     for secret in secrets:

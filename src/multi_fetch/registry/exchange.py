@@ -124,7 +124,6 @@ class Exchange:
             own = authorization if target.origin == url.origin else ""
             sent = self._headers(target.origin, headers, own)
             answer = await self._send_in_turn(method, target, sent, form, attempt, there)
-            answer.sent, answer.form = sent | self._proxies.login(target.origin), form or ""
             if answer.status not in REDIRECTS or form:
                 return answer
             try:
@@ -166,7 +165,7 @@ class Exchange:
         self,
         method: str,
         url: Url,
-        headers: Mapping[str, str],
+        headers: dict[str, str],
         form: str | None,
         attempt: int,
         place: Place,
@@ -187,6 +186,7 @@ class Exchange:
                 answer = await lane.send(method, url, headers, form, place)
             finally:
                 pace.done()
+        answer.was_asked(headers | self._proxies.login(url.origin), form or "")
         if logger.isEnabledFor(logging.DEBUG):
             _log(answer)
         if answer.status == 429:

@@ -13,6 +13,7 @@ import httptools
 
 from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import RegistryError
+from multi_fetch.registry.concealment import LONG_SECRET_CHARACTERS
 
 if TYPE_CHECKING:
     from multi_fetch.registry.answer import Asked
@@ -90,13 +91,18 @@ def parse_head(data: memoryview, what: Asked | str) -> Head:
         head.is_chunked = coding.strip().lower() == "chunked"
         if not head.is_chunked:
             raise RegistryError(
-                f"{what}: the answer has a transfer coding, {coding[:40]!r}{TELL_OPERATOR}"
+                f"{what}: the answer has a transfer coding, {_short(coding)!r}{TELL_OPERATOR}"
             )
         return head
     length = head.headers.get("content-length")
     if length is not None:
         head.length = int(length)
     return head
+
+
+def _short(coding: str) -> str:
+    """A coding's name; what is longer is none, and may repeat a token."""
+    return coding if len(coding) < LONG_SECRET_CHARACTERS else "..."
 
 
 def _may_persist(version: str, headers: dict[str, str]) -> bool:
