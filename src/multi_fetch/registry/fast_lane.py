@@ -16,7 +16,7 @@ import trio
 
 from multi_fetch.advice import with_advice
 from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS
-from multi_fetch.errors import RegistryError, UnavailableError
+from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.buffers import Buffers
@@ -206,6 +206,9 @@ class FastLane:
         try:
             secure = SecureSocket(sock, self._context(origin), origin.host)
             await secure.handshake()
+        except HostsError:  # a ValueError too
+            sock.close()
+            raise
         except (OSError, ValueError) as error:
             sock.close()
             raise UnavailableError(f"{asked}: no TLS: {with_advice(_words(error))}") from error
