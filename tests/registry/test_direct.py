@@ -359,6 +359,31 @@ async def test_what_takes_long_is_left_and_waited_for_with_deadlines(
     assert len(server.heads) == 1
 
 
+async def test_what_takes_long_is_left_however_much_else_comes(start_server: StartServer) -> None:
+    silent_digest = digest_of(b"never sent")
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        if silent_digest in head:
+            await trio.sleep_forever()
+        await stream.send_all(raw_answer("200 OK", BODY))
+        return True
+
+    server = await start_server(reply)
+    async with opened(server, replace(ONCE, stall_seconds=0.2)) as (remote, lane):
+        await open_idle(remote)
+        silent = asked(lane, silent_digest, TYPES, None)
+        arrived: list[SentRequest] = []
+        with trio.fail_after(5):
+            while silent not in arrived:
+                other = asked(lane, DIGEST, TYPES, None)
+                await wait_all_tasks_blocked()  # so that there is always one that has come
+                arrived = await lane.wait()
+                assert other in arrived
+                lane.take(other)
+        assert silent is not None
+        lane.drop(silent)
+
+
 async def test_what_was_dropped_is_closed_and_waits_for_nobody(start_server: StartServer) -> None:
     closed = trio.Event()
 

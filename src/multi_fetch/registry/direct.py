@@ -192,13 +192,13 @@ class RegistryDirectLane:
                 for descriptor, _ in ready
                 if (sent := self._sent.get(descriptor)) is not None and self._has_come(sent)
             ]
+            # However much else comes meanwhile.
+            late = trio.current_time() - longest
+            if self._sent and self._oldest().sent_at <= late:
+                arrived += [sent for sent in self._sent.values() if sent.sent_at <= late]
+                arrived = list(dict.fromkeys(arrived))
             if arrived:
                 return arrived
-            if self._sent and not ready:
-                late = trio.current_time() - longest
-                arrived = [sent for sent in self._sent.values() if sent.sent_at <= late]
-                if arrived:
-                    return arrived
 
     def take(self, sent: SentRequest) -> None:
         """Says that the content was used; see ``lanes.DirectLane``."""
