@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import threading
 from typing import TYPE_CHECKING, Any
@@ -168,3 +169,25 @@ def test_a_file_that_cannot_be_read_is_wrong_usage(tmp_path: Path, name: str, wo
     )
     assert (done.returncode, done.stdout) == (2, b"")
     assert words in done.stderr.decode()
+
+
+def test_settings_that_hang_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    """A hosts.toml that is a FIFO without a writer stands for a folder on a dead server."""
+    folder = tmp_path / "registry.example"
+    folder.mkdir()
+    os.mkfifo(folder / "hosts.toml")
+    worker = subprocess.Popen(
+        [MULTI_FETCH, "--hosts-dir", str(tmp_path), "--format", "jsonl", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    with worker, worker.stdin, worker.stdout:
+        assert b"hello" in worker.stdout.readline()
+        worker.stdin.write(b"registry.example/a:b\n!nonsense\n")
+        worker.stdin.flush()
+        assert b"invalid-request" in worker.stdout.readline()  # so the first is under way
+        worker.send_signal(signal.SIGTERM)
+        assert b"cancelled" in worker.stdout.readline()
+        assert worker.wait(20) == 128 + signal.SIGTERM

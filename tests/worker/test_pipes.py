@@ -261,3 +261,16 @@ async def test_a_regular_file_is_read_and_written(tmp_path: Path) -> None:
             while piece := await reader.read():
                 received += piece
     assert received == CONTENT + b"end"
+
+
+async def test_a_file_is_read_and_written_while_all_other_threads_hang(tmp_path: Path) -> None:
+    """As those do in which names are looked up that nobody answers for."""
+    others = trio.to_thread.current_default_thread_limiter()
+    for _ in range(int(others.available_tokens)):
+        others.acquire_on_behalf_of_nowait(object())
+    with (tmp_path / "file").open("w+b") as file, trio.fail_after(5):
+        with open_writer(file.fileno()) as writer:
+            await writer.write([b"content"])
+        file.seek(0)
+        with open_reader(file.fileno()) as reader:
+            assert await reader.read() == b"content"

@@ -11,6 +11,7 @@ from multi_fetch.anywhere import open_anywhere
 from multi_fetch.cli.credentials import PASSWORD_VARIABLE, USERNAME_VARIABLE
 from multi_fetch.cli.hosts import reach
 from multi_fetch.errors import InvalidRequestError
+from multi_fetch.limits import MAX_READ_THREADS
 from multi_fetch.registry.shared import Shared
 from multi_fetch.remotes import open_remote
 
@@ -56,11 +57,14 @@ def open_everywhere(
 async def _open(
     arguments: argparse.Namespace, borne: Patience, held: Credentials
 ) -> AsyncIterator[Remote]:
-    shared = Shared()
+    shared, threads = Shared(), trio.CapacityLimiter(MAX_READ_THREADS)
 
     @asynccontextmanager
     async def open_one(ref: Reference) -> AsyncIterator[Remote]:
-        reached = await trio.to_thread.run_sync(reach, arguments, ref)  # it reads files
+        # It reads files, and one of those may hang.
+        reached = await trio.to_thread.run_sync(
+            reach, arguments, ref, abandon_on_cancel=True, limiter=threads
+        )
         async with open_remote(
             ref, jobs=arguments.jobs, patience=borne, shared=shared, **held, **reached
         ) as remote:

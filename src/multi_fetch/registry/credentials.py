@@ -87,6 +87,8 @@ class Keychain:
     def __init__(self, paths: Iterable[str | os.PathLike[str]]) -> None:
         self.paths = tuple(Path(path) for path in paths)
         self._files: dict[Path, tuple[Signature, CredentialFile]] = {}
+        # Its own, which names that nobody resolves do not fill.
+        self._threads = trio.CapacityLimiter(1)
 
     @classmethod
     def load(cls, paths: Iterable[str | os.PathLike[str]] | None = None) -> Self:
@@ -137,7 +139,9 @@ class Keychain:
         from multi_fetch.registry.credential_program import ask
 
         for path in self.paths:
-            file = await trio.to_thread.run_sync(self._read, path, abandon_on_cancel=True)
+            file = await trio.to_thread.run_sync(
+                self._read, path, abandon_on_cancel=True, limiter=self._threads
+            )
             if file is None:
                 continue
             program = program_for(file, registry)

@@ -137,15 +137,21 @@ class PollReader:
 
 
 class ThreadReader:
-    """Reads anything, in a thread; one that hangs is left behind when the read is cancelled."""
+    """Reads anything, in a thread; one that hangs is left behind when the read is cancelled.
+
+    Such threads, and those of names that are looked up, take no room from it.
+    """
 
     def __init__(self, fd: int, name: str = STDIN_NAME) -> None:
         self._fd = fd
         self._name = name
+        self._limiter = trio.CapacityLimiter(1)
 
     async def read(self) -> bytes:
         """The next bytes; none at the end."""
-        return await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(
+            self._read, abandon_on_cancel=True, limiter=self._limiter
+        )
 
     def _read(self) -> bytes:
         while True:
@@ -196,7 +202,7 @@ class PollWriter:
 
 
 class ThreadWriter:
-    """Writes anything, in a thread.
+    """Writes anything, in a thread that has room whatever else waits in threads.
 
     Args:
         fd: what is written.
@@ -206,10 +212,13 @@ class ThreadWriter:
     def __init__(self, fd: int, name: str = STDOUT_NAME) -> None:
         self._fd = fd
         self._name = name
+        self._limiter = trio.CapacityLimiter(1)
 
     async def write(self, buffers: Sequence[Chunk]) -> None:
         """Writes all of the buffers."""
-        await trio.to_thread.run_sync(self._write_all, buffers, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(
+            self._write_all, buffers, abandon_on_cancel=True, limiter=self._limiter
+        )
 
     def _write_all(self, buffers: Sequence[Chunk]) -> None:
         for buffer in buffers:
