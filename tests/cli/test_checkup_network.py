@@ -100,6 +100,14 @@ async def test_behind_a_proxy_it_is_the_proxy_that_is_looked_at() -> None:
     assert proxy.heads == []
 
 
+async def test_a_proxy_whose_name_cannot_be_is_a_finding() -> None:
+    found: list[Finding] = []
+    host, proxies = Host("https", "registry.example"), Proxies(all="http://me:s3cret@xn--0:1")
+    assert not await check_network(Checkup(found.append), host, proxies)
+    assert (found[0].step, found[0].code) == ("proxy", "invalid-request")
+    assert "s3cret" not in repr(found)
+
+
 async def test_a_hosts_own_proxy_comes_first() -> None:
     found: list[Finding] = []
     async with running_proxy({}) as proxy:

@@ -47,6 +47,7 @@ def said(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         (["/a/layout"], "a layout in a folder is oci:/a/layout"),
         ([""], "remote"),
         (["https://user:open-sesame@host/a"], "remote"),
+        (["//user:open-sesame@host/a"], "remote"),
         (["localhost:5000/UPPER"], "UPPER"),
     ],
 )

@@ -103,6 +103,8 @@ def test_a_proxys_scheme_may_be_left_out(text: str, url: str) -> None:
         "http://[me:s3cret@proxy",
         "http://me:s3cret@pröxy",
         "http://proxy\n",
+        "http://me:s3cret@xn--0",
+        f"http://me:s3cret@{'a' * 64}é.example",
     ],
 )
 def test_what_is_no_proxy_is_an_error_without_its_password(text: str) -> None:
@@ -110,6 +112,12 @@ def test_what_is_no_proxy_is_an_error_without_its_password(text: str) -> None:
         parse_proxy(text)
     assert "s3cret" not in str(caught.value)
     assert "me" not in str(caught.value).partition("proxy")[0]
+
+
+@pytest.mark.parametrize("text", ["http://me:s3cret", "me:s3cret"])
+def test_a_login_whose_proxy_was_forgotten_is_not_shown(text: str) -> None:
+    with pytest.raises(HostsError, match=r"me:\.\.\.' is no proxy"):
+        parse_proxy(text)
 
 
 @given(st.text(max_size=40), st.text(max_size=40))

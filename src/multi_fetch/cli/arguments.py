@@ -124,5 +124,7 @@ def reference(text: str) -> Reference:
         return parse_remote(text)
     except InvalidReferenceError as error:
         # ./x, ../x and /x: no registry is called so.
-        advice = f"; a layout in a folder is oci:{text}" if text.startswith((".", "/")) else ""
+        # What has an "@" may be a URL with a password.
+        is_path = text.startswith((".", "/")) and "@" not in text
+        advice = f"; a layout in a folder is oci:{text}" if is_path else ""
         raise argparse.ArgumentTypeError(f"{error.message}{advice}") from error

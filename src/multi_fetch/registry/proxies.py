@@ -14,8 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-from multi_fetch.errors import HostsError
+from multi_fetch.errors import HostsError, RegistryError
 from multi_fetch.registry.hosts import is_loopback
+from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
     from multi_fetch.registry.url import Origin
@@ -86,7 +87,7 @@ def parse_proxy(text: str) -> str:
         HostsError: it is none that can be used. The message has no password.
     """
     url = text if "://" in text else f"http://{text}"
-    shown = text.rpartition("@")[2][:200]
+    shown = _shown(text)
     try:
         parts = urlsplit(url)
         is_good = bool(parts.hostname) and parts.port != 0 and url.isascii() and url.isprintable()
@@ -99,7 +100,20 @@ def parse_proxy(text: str) -> str:
             f"the proxy {shown!r} cannot be used: {parts.scheme} is not known here, http and https"
             " are: use one of these"
         )
+    try:
+        parse_url(url)
+    except RegistryError as error:
+        raise HostsError(f"the proxy {shown!r} cannot be used: {error.message}") from error
     return url
+
+
+def _shown(text: str) -> str:
+    """A proxy's URL for messages: without its login, even where that has no host behind it."""
+    _, at, place = text.rpartition("@")
+    before, colon, port = place.rpartition(":")
+    if not at and colon and not port.isdigit() and not port.startswith("//"):
+        place = f"{before}:..."
+    return place[:200]
 
 
 def _matches(pattern: str, origin: Origin) -> bool:
