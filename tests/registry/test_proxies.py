@@ -44,6 +44,7 @@ def test_this_machine_is_asked_through_no_proxy_unless_that_is_said_of_it(host: 
         (".example", "r.example"),
         ("*.example", "r.example"),
         ("other, r.example ,x", "r.example"),
+        ("other r.example\tx", "r.example"),  # as curl reads it
         ("r.example:443", "r.example"),
         ("10.0.0.1", "10.0.0.1"),
         ("10.0.0.1:443", "10.0.0.1"),

@@ -32,7 +32,7 @@ class Proxies(msgspec.Struct, frozen=True, kw_only=True):
         https: for https.
         all: for both, where they have none of their own.
         loopback: whether this machine is asked through them too.
-        no_proxy: hosts that are asked directly, separated by commas: ``*`` for all; names, with
+        no_proxy: hosts that are asked directly, by commas or blanks: ``*`` for all; names, with
             those below them (with a dot in front these alone); addresses and networks (CIDR); each
             with a port, if only that is meant.
     """
@@ -71,7 +71,8 @@ class Proxies(msgspec.Struct, frozen=True, kw_only=True):
         return {"Proxy-Authorization": f"Basic {encoded}"}
 
     def _is_excepted(self, origin: Origin) -> bool:
-        return any(_matches(each.strip().lower(), origin) for each in self.no_proxy.split(","))
+        patterns = self.no_proxy.replace(",", " ").lower().split()
+        return any(_matches(each, origin) for each in patterns)
 
     def __repr__(self) -> str:  # they may hold passwords
         return "Proxies(***)"
