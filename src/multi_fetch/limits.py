@@ -128,6 +128,8 @@ MAX_MARKER_BYTES: Final = 4 * 1024
 # An index.json, and what it names. A mirror of a list has an entry of some 300 bytes for each tag.
 MAX_LAYOUT_INDEX_BYTES: Final = 32 * 1024 * 1024
 MAX_LAYOUT_ENTRIES: Final = 65_536
+# What is written of one: a name and a platform, which a registry may make as long as it likes.
+MAX_LAYOUT_ENTRY_BYTES: Final = 4 * 1024
 
 # What an index.json may take in memory, and what each field or element of a list there does.
 MAX_LAYOUT_INDEX_MEMORY: Final = 112 * 1024 * 1024

@@ -10,12 +10,14 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec.structs import replace
 
 from multi_fetch.errors import RegistryError, TooLargeError
+from multi_fetch.limits import MAX_LAYOUT_ENTRY_BYTES
 from multi_fetch.oci.descriptor import Descriptor, Platform
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.layout import REF_NAME, parse_layout_index
-from multi_fetch.oci.media_types import OCI_MANIFEST
+from multi_fetch.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from multi_fetch.oci.reference import Reference
 from multi_fetch.store import names as names_module
 from multi_fetch.store.folder import StoreFolder
@@ -112,6 +114,59 @@ def test_of_too_many_names_the_oldest_are_forgotten_and_no_tag_of_others(
     names.flush()
     kept = [entry["annotations"][REF_NAME] for entry in entries(folder)]
     assert kept == ["latest", *(f"a.example/a:{number}" for number in (4, 5, 6))]
+
+
+def test_what_another_has_written_wrong_is_replaced(folder: StoreFolder) -> None:
+    """Or the name would be said to be entered, and lead to nothing that can be read."""
+    right = described("one")
+    for wrong in ({"size": 4}, {"mediaType": OCI_INDEX}):
+        for name in ("a.example/a:1", ""):
+            entry = {"mediaType": OCI_MANIFEST, "digest": right.digest, "size": 3, **wrong}
+            entry |= {"annotations": {REF_NAME: name}} if name else {}
+            folder.index.write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+            Names(folder).enter([(name, right)])
+            (entered,) = entries(folder)
+            assert (entered["size"], entered["mediaType"]) == (3, OCI_MANIFEST)
+    wrong_named = {"mediaType": OCI_MANIFEST, "digest": right.digest, "size": 4}
+    wrong_named |= {"annotations": {REF_NAME: "a.example/a:1"}}
+    folder.index.write_text(json.dumps({"schemaVersion": 2, "manifests": [wrong_named]}))
+    names = Names(folder)
+    names.add("a.example/a:1", right)
+    names.flush()
+    assert Names(folder).find("a.example/a:1") == replace(
+        right, platform=None, annotations={REF_NAME: "a.example/a:1"}
+    )
+
+
+def test_a_size_that_nobody_told_is_that_of_the_file(folder: StoreFolder) -> None:
+    """An entry without one cannot be read, nor the index that it is in."""
+    unsized = replace(described("one"), size=None)
+    folder.blob(unsized.digest).parent.mkdir()
+    folder.blob(unsized.digest).write_bytes(b"one")
+    names = Names(folder)
+    names.enter([("1", unsized)])
+    names.add("a.example/a:1", unsized)
+    names.flush()
+    found = parse_layout_index(folder.index.read_bytes())
+    assert [each.size for each in found.manifests] == [3, 3]
+
+
+def test_a_platform_of_any_length_is_left_out(folder: StoreFolder) -> None:
+    platform = Platform(os="linux", architecture="arm64", os_version="x" * MAX_LAYOUT_ENTRY_BYTES)
+    long = replace(described("one"), platform=platform)
+    Names(folder).enter([("1", long), ("2", described("two"))])
+    found = parse_layout_index(folder.index.read_bytes()).tags
+    assert [found[name].platform for name in "12"] == [None, described("two").platform]
+
+
+def test_an_index_that_could_not_be_read_again_is_not_written(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folder.index.read_bytes()
+    monkeypatch.setattr(names_module, "MAX_LAYOUT_INDEX_BYTES", len(before) + 100)
+    with pytest.raises(TooLargeError, match="too large"):
+        Names(folder).enter([("1", described("one"))])
+    assert folder.index.read_bytes() == before
 
 
 def add_some(path: str, worker: int) -> None:

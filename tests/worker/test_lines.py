@@ -95,6 +95,14 @@ def test_a_blob_has_its_line_at_once(session: Session) -> None:
     assert not session.entered
 
 
+def test_a_size_that_was_not_told_beforehand_is_that_of_what_came(session: Session) -> None:
+    session.ask(1, "sha256:blob")
+    digest = digest_of(b"sha256:blob")
+    found = Descriptor(media_type=OCTET_STREAM, digest=digest, size=None)
+    session.wire.frame(Begin(1, "sha256:blob", found, f"{LOCATOR}@{digest}", None))
+    assert json.loads(session.wire.frame(End(1, 3, digest, 0)))["size"] == 3
+
+
 def test_a_descriptor_alone_has_no_path_and_is_not_entered(session: Session) -> None:
     session.ask(1, "latest")
     (line,) = session.end(1, is_kept=False)

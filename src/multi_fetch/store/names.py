@@ -17,7 +17,12 @@ from msgspec.structs import replace
 
 from multi_fetch.durations import STORE_LOCK_SECONDS
 from multi_fetch.errors import RegistryError, TooLargeError
-from multi_fetch.limits import MAX_LAYOUT_ENTRIES, MAX_LAYOUT_INDEX_BYTES, MAX_STORE_NAMES
+from multi_fetch.limits import (
+    MAX_LAYOUT_ENTRIES,
+    MAX_LAYOUT_ENTRY_BYTES,
+    MAX_LAYOUT_INDEX_BYTES,
+    MAX_STORE_NAMES,
+)
 from multi_fetch.oci.descriptor import Descriptor, encode_hook
 from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, check_memory, parse_layout_index
 from multi_fetch.oci.reference import TAG
@@ -121,14 +126,10 @@ class Names:
         """
         known = self.find(name)
         with self._lock:
-            if known is None or known.digest != descriptor.digest:
-                # What an index says of it, its platform above all, is not the name's.
-                self._new[name] = Descriptor(
-                    media_type=descriptor.media_type,
-                    digest=descriptor.digest,
-                    size=descriptor.size,
-                    annotations={REF_NAME: name},
-                )
+            # What an index says of it, its platform above all, is not the name's.
+            bare = self._sized(descriptor).bare()
+            if known is None or _key(known) != _key(bare):
+                self._new[name] = replace(bare, annotations={REF_NAME: name})
             return bool(self._new)
 
     def flush(self) -> None:
@@ -149,26 +150,27 @@ class Names:
 
         Args:
             entries: names, and descriptors of content that is in the store. What has an empty name
-                is entered without one, if its digest is in no entry; one that has no name yet
+                is entered without one, if no entry stands for it; one that has no name yet
                 gives way to a name.
 
         Raises:
             TimeoutError: another process writes all the time.
             TooLargeError: index.json would be beyond the limits of a layout.
-            MultiFetchError, OSError: as for ``flush``.
+            MultiFetchError, OSError: as for ``flush``. What was there stays as it was.
         """
         with self._lock:
             self._folder.prepare()
             self._read()
-            there = {each.digest for each in self._index.manifests}
+            there = {_key(each) for each in self._index.manifests}
             new: dict[str, Descriptor] = {}
-            for name, descriptor in sorted(entries, key=lambda each: not each[0]):
+            for name, unsized in sorted(entries, key=lambda each: not each[0]):
+                descriptor = self._sized(unsized)
                 known = self._index.tags.get(name)
-                if name and (known is None or known.digest != descriptor.digest):
-                    new[name] = replace(descriptor, annotations={REF_NAME: name})
-                elif not name and descriptor.digest not in there:
-                    new[descriptor.digest] = descriptor
-                there.add(descriptor.digest)
+                if name and (known is None or _key(known) != _key(descriptor)):
+                    new[name] = _entry(descriptor, {REF_NAME: name})
+                elif not name and _key(descriptor) not in there:
+                    new[descriptor.digest] = _entry(descriptor, {})
+                there.add(_key(descriptor))
             if not new:
                 return
             self._write(new, nameless={each.digest for each in new.values()})
@@ -189,6 +191,12 @@ class Names:
                 self._folder.index, _encoder.encode({**document, "manifests": kept})
             )
 
+    def _sized(self, descriptor: Descriptor) -> Descriptor:
+        """With the size of its content, which a registry may not have told."""
+        if descriptor.size is not None:
+            return descriptor
+        return replace(descriptor, size=self._folder.blob(descriptor.digest).stat().st_size)
+
     def _read(self) -> None:
         try:
             status = self._folder.index.stat()
@@ -201,9 +209,12 @@ class Names:
 
     def _content(self) -> bytes:
         content = read_at_most(self._folder.index, MAX_LAYOUT_INDEX_BYTES)
+        self._check_length(content)
+        return content
+
+    def _check_length(self, content: bytes) -> None:
         if len(content) > MAX_LAYOUT_INDEX_BYTES:
             raise TooLargeError(f"index.json of {self._folder.name} is too large")
-        return content
 
     def _write(
         self,
@@ -231,6 +242,8 @@ class Names:
                 )
             entries = [*(entry for _, entry in kept), *new.values()]
             content = _encoder.encode({**document, "manifests": entries})
+            self._check_length(content)  # or nobody could read it again
+            check_memory(content)
             self._folder.replace(self._folder.index, content)
 
     def _others(
@@ -260,6 +273,19 @@ class Names:
         """So that no name is on the disk before what it stands for."""
         for folder in (self._folder.path / BLOBS_FOLDER).iterdir():
             self._folder.sync(folder)
+
+
+def _key(descriptor: Descriptor) -> tuple[str, Digest, int | None]:
+    """What an entry must have to stand for the same: others may have written a wrong one."""
+    return descriptor.media_type, descriptor.digest, descriptor.size
+
+
+def _entry(descriptor: Descriptor, annotations: dict[str, str]) -> Descriptor:
+    """As it is written: a platform of any length would fill index.json."""
+    entry = replace(descriptor, annotations=annotations)
+    if len(_encoder.encode(entry)) <= MAX_LAYOUT_ENTRY_BYTES:
+        return entry
+    return replace(descriptor.bare(), annotations=annotations)
 
 
 def _forget_oldest(kept: list[tuple[str, msgspec.Raw]], count: int, most: int) -> None:

@@ -219,7 +219,7 @@ def _line_of(begin: Begin, end: End) -> Line:
         name=begin.name,
         media_type=found.media_type,
         digest=found.digest,
-        size=found.size,
+        size=found.size if end.digest is None else end.size,
         platform=found.platform,
         children=end.children,
         parent=begin.parent,
