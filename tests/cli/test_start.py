@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import signal
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,3 +52,16 @@ def test_what_was_imported_is_not_looked_through_for_cycles(command: Callable[[]
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0
     assert gc.get_threshold()[0] == start.YOUNG_OBJECTS
+
+
+@pytest.mark.parametrize("name", ["multi-fetch", "fetch-object"])
+def test_what_stands_in_for_stderr_is_not_taken_for_stdout(name: str) -> None:
+    """Both are closed: then nothing can be said, but the exit status says that nothing came."""
+    words = ["oci:examples/layout", *(["latest"] if name == "fetch-object" else [])]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&- 2>&-', "sh", Path(sys.executable).with_name(name), *words],
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from contextlib import asynccontextmanager
+from errno import EMFILE
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -512,6 +513,19 @@ async def test_after_an_answer_that_was_not_plain_some_go_the_general_way_then_o
 
 async def test_a_system_without_epoll_has_no_lane(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(select, "epoll")
+    async with open_registry(Reference("127.0.0.1:1/a")) as remote:
+        assert isinstance(remote, Direct)
+        with remote.direct_lane() as lane:
+            assert lane is None
+
+
+async def test_where_no_more_files_can_be_opened_there_is_no_lane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse() -> None:
+        raise OSError(EMFILE, "Too many open files")
+
+    monkeypatch.setattr(select, "epoll", refuse)
     async with open_registry(Reference("127.0.0.1:1/a")) as remote:
         assert isinstance(remote, Direct)
         with remote.direct_lane() as lane:

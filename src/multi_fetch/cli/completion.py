@@ -5,12 +5,12 @@ The script is made of the parsers themselves, so it knows every flag that --help
 
 from __future__ import annotations
 
-import sys
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from multi_fetch.cli.commands import COMMANDS, parser_of, words_behind
 from multi_fetch.cli.help import CommandParser, Shown, Texts
+from multi_fetch.cli.printing import print_text
 
 if TYPE_CHECKING:
     import argparse
@@ -109,8 +109,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "zsh": completion_scripts.zsh,
         "fish": completion_scripts.fish,
     }[shell]
-    sys.stdout.write(write([describe(name) for name in COMMANDS]))
-    return 0
+    return print_text("multi-fetch completion", write([describe(name) for name in COMMANDS]))
 
 
 def make_parser() -> CommandParser:

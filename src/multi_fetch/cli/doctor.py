@@ -117,6 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = STDOUT_CLOSED_STATUS
     except* OSError as group:
         complain("multi-fetch doctor", stream_failure(group))
+        status = FAILURE
     return status
 
 

@@ -14,6 +14,7 @@ import sys
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from multi_fetch import __version__
+from multi_fetch.cli.printing import print_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -170,8 +171,7 @@ class BriefHelp(argparse.Action):
     ) -> None:
         """Prints it, and ends the process."""
         assert isinstance(parser, CommandParser)
-        sys.stdout.write(parser.format_brief())
-        parser.exit()
+        parser.exit(print_text(parser.prog, parser.format_brief()))
 
 
 def software() -> str:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+STDERR: Final = 2
+
 # Objects that are made before cycles are looked for: Python's 700 are a few dozen requests, and
 # requests leave no cycles behind. Measured: beyond this nothing is won.
 YOUNG_OBJECTS: Final = 10_000
@@ -76,9 +78,17 @@ def _collecting_nothing() -> Iterator[None]:
 
 
 def _have_stderr() -> None:
-    """Where stderr is closed, Python has none, and not every argparse bears that."""
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - kept open
+    """Where stderr is closed, Python has none, and not every argparse bears that.
+
+    What stands in for it has its number: with stdout's, a closed stdout would not be found.
+    """
+    if sys.stderr is not None:
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    if nothing != STDERR:
+        os.dup2(nothing, STDERR)
+        os.close(nothing)
+    sys.stderr = open(STDERR, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115 - kept
 
 
 def _let_sigint_end_it() -> None:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 STDOUT: Final = 1
 
+# As worker/pipes.py has it, which would import trio.
+STDOUT_NAME: Final = "stdout"
+
 # What a pipe takes at once, where somebody has widened it.
 FLUSH_BYTES: Final = 1024 * 1024
 
@@ -147,10 +150,18 @@ def path_of(begin: Begin, digest: Digest | None, by: NameBy) -> list[str]:
 
 
 def write_all(fd: int, content: Chunk) -> None:
-    """Writes everything, to a descriptor that may have come to us non-blocking too."""
+    """Writes everything, to a descriptor that may have come to us non-blocking too.
+
+    Raises:
+        OSError: it takes no more; of stdout, with that as its ``filename``.
+    """
     rest = memoryview(content)
     while rest:
         try:
             rest = rest[os.write(fd, rest) :]
         except BlockingIOError:
             select.select([], [fd], [])
+        except OSError as error:
+            if fd == STDOUT:
+                error.filename = STDOUT_NAME
+            raise

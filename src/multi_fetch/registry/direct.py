@@ -331,10 +331,12 @@ def open_direct_lane(
     session: Session, repository: str, is_blob: Callable[[Sequence[str]], bool]
 ) -> Iterator[RegistryDirectLane | None]:
     """A direct lane; None where the system has no epoll. Arguments as for the lane."""
-    if not hasattr(select, "epoll"):
+    try:
+        epoll = select.epoll()
+    except (AttributeError, OSError):  # no such system, or no more open files
         yield None
         return
-    with select.epoll() as epoll:
+    with epoll:
         lane = RegistryDirectLane(session, repository, is_blob, epoll)
         try:
             yield lane
