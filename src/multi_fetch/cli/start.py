@@ -88,7 +88,7 @@ def _have_stderr() -> None:
     if nothing != STDERR:
         os.dup2(nothing, STDERR)
         os.close(nothing)
-    sys.stderr = open(STDERR, "w", encoding="utf-8", closefd=False)  # noqa: PTH123, SIM115 - kept
+    sys.stderr = open(STDERR, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - kept
 
 
 def _let_sigint_end_it() -> None:
