@@ -93,6 +93,17 @@ def test_content_in_a_file_is_verified_like_what_was_sent(tmp_path: Path) -> Non
     assert Taken(*told(str(path))).sink.errors() == [(1, "size-mismatch")]
 
 
+def test_a_file_of_which_nothing_is_proved_is_not_taken(tmp_path: Path) -> None:
+    """A stream from elsewhere might name any file that is here."""
+    path = tmp_path / "private"
+    path.write_bytes(b"secret")
+    done = Taken(HELLO, begin(1, b"x"), File(1, str(path), 6))
+    with pytest.raises(MalformedFrameError, match="has no digest"):
+        done.unpacker.take(End(1, 6, None, 0))
+    done.unpacker.cut()
+    assert done.sink.kept == {}
+
+
 def test_a_file_that_is_none_costs_its_object_alone(tmp_path: Path) -> None:
     """And a stream that names a FIFO or a device holds nobody up."""
     os.mkfifo(tmp_path / "fifo")

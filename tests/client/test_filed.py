@@ -174,6 +174,14 @@ def test_an_end_has_the_size_of_the_file(size: int) -> None:
         talk.say(begin(1), File(1, "/store/xyz", 3), end(1, size))
 
 
+def test_a_file_of_which_nothing_is_proved_is_no_content() -> None:
+    talk = Talk()
+    talk.ask("a")
+    talk.written()
+    with pytest.raises(MalformedFrameError, match="without a digest"):
+        talk.say(begin(1), File(1, "/etc/passwd", 3), End(1, 3, None, 0))
+
+
 def test_a_worker_names_the_files_and_they_can_be_read(
     repository: Repository, tmp_path: Path
 ) -> None:

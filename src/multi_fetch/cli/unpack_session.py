@@ -87,16 +87,18 @@ class Answer:
         digest: what it shall have.
         packed: its begin frame; as values, one of 64 KiB may take ten times as much.
         received: bytes of content so far.
+        is_filed: whether they are those of a file that the worker named.
         is_lost: whether it has failed here, though the worker goes on sending it.
     """
 
-    __slots__ = ("_verifier", "digest", "id", "is_lost", "packed", "received")
+    __slots__ = ("_verifier", "digest", "id", "is_filed", "is_lost", "packed", "received")
 
     def __init__(self, begin: Begin) -> None:
         self.id = begin.id
         self.digest = begin.descriptor.digest
         self.packed = encode(begin)
         self.received = 0
+        self.is_filed = False
         self.is_lost = False
         # A digest that nobody can compute matters only if the end claims that it was.
         self._verifier: Verifier | UnsupportedError
@@ -238,6 +240,7 @@ class Unpacker:
     def _file(self, frame: File) -> None:
         """Takes the content of a file of the worker's store, as if it had been sent."""
         answer = self._open[frame.id]
+        answer.is_filed = True
         if answer.is_lost:
             return
         try:
@@ -251,6 +254,8 @@ class Unpacker:
         answer = self._close(frame.id)
         if answer is None or answer.is_lost:
             return
+        if answer.is_filed and frame.digest is None:  # it might be any file of this machine
+            raise MalformedFrameError(f"the end of {frame.id} has no digest, but it has a file")
         try:
             answer.finish(frame)
             self._sink.keep(answer, frame)

@@ -319,6 +319,8 @@ class Exchange:
                 f"end of request {frame.id} with {frame.size} bytes,"
                 f" where {self.received_bytes} had come"
             )
+        if frame.digest is None and self.filed is not None:
+            raise MalformedFrameError(f"end of request {frame.id} without a digest, behind a file")
         if frame.digest is not None and frame.digest != self.begin.descriptor.digest:
             raise MalformedFrameError(
                 f"end of request {frame.id} with the digest {frame.digest},"
