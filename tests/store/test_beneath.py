@@ -64,6 +64,25 @@ def test_what_a_linked_folder_has_is_not_removed(tmp_path: Path) -> None:
     assert list((tmp_path / "a").iterdir()) == []
 
 
+def test_what_has_taken_a_files_place_is_not_removed_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    with path.open("rb") as old:
+        status = os.fstat(old.fileno())
+        inode = (status.st_dev, status.st_ino)
+        (tmp_path / "new").write_bytes(b"new")
+        (tmp_path / "new").rename(path)
+        remove_beneath(tmp_path, "file", inode=inode)
+        assert path.read_bytes() == b"new"
+        path.unlink()
+        remove_beneath(tmp_path, "file", inode=inode)
+    (tmp_path / "kept").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("kept")
+    status = (tmp_path / "link").stat()
+    remove_beneath(tmp_path, "link", inode=(status.st_dev, status.st_ino))
+    assert [each.name for each in tmp_path.iterdir()] == ["kept"]
+
+
 def test_a_file_is_read_as_far_as_it_is_wanted_and_a_fifo_not_at_all(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"12345")
     os.mkfifo(tmp_path / "fifo")

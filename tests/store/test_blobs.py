@@ -128,6 +128,29 @@ def test_only_what_is_damaged_is_removed(folder: StoreFolder) -> None:
     assert blobs.remove_if_damaged(digest_of(SMALL))
 
 
+def test_what_another_has_fetched_anew_meanwhile_stays(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parent was told of it by now, and a tag may lead to it."""
+    path = put(folder, LARGE)
+    path.write_bytes(LARGE[:-1] + b"x")
+    real = os.preadv
+
+    def late(fd: int, buffers: list[memoryview], offset: int) -> int:
+        count = real(fd, buffers, offset)
+        if not count:  # all was looked at
+            (folder.path / "new").write_bytes(LARGE)
+            (folder.path / "new").rename(path)
+        return count
+
+    blobs = Blobs(folder, is_checked=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", late)
+        assert blobs.remove_if_damaged(digest_of(LARGE))
+    assert path.read_bytes() == LARGE
+    assert not blobs.remove_if_damaged(digest_of(LARGE))
+
+
 def test_a_use_is_stamped_once_an_hour(folder: StoreFolder) -> None:
     path, blobs = put(folder, SMALL), Blobs(folder, is_checked=False)
     now = time.time()

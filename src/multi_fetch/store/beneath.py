@@ -71,17 +71,24 @@ def regular_file(fd: int, name: str) -> os.stat_result | None:
     return status if stat.S_ISREG(status.st_mode) else None
 
 
-def remove_beneath(path: Path, *names: str) -> None:
-    """Removes a file, if it is there; arguments as for ``folder_beneath``.
+def remove_beneath(path: Path, *names: str, inode: tuple[int, int] | None = None) -> None:
+    """Removes a file, if it is there; the other arguments as for ``folder_beneath``.
+
+    Args:
+        path: where the first name is.
+        names: of folders, then of the file.
+        inode: device and inode of the file that is meant, while it is open somewhere: one that has
+            taken its name since then stays. None for any.
 
     Raises:
         OSError: the system does not let it.
     """
-    with folder_beneath(path, *names[:-1]) as folder:
-        try:
-            os.unlink(names[-1], dir_fd=folder)
-        except FileNotFoundError:
-            return
+    with folder_beneath(path, *names[:-1]) as folder, suppress(FileNotFoundError):
+        if inode is not None:
+            there = os.stat(names[-1], dir_fd=folder)
+            if (there.st_dev, there.st_ino) != inode:
+                return
+        os.unlink(names[-1], dir_fd=folder)
 
 
 def read_at_most(path: Path, limit: int) -> bytes:

@@ -97,10 +97,10 @@ class Blobs:
         try:
             with translated(digest):
                 is_damaged = not is_intact(digest, part)
+            if is_damaged:
+                self._remove(digest, part)
         finally:
             part.close()
-        if is_damaged:
-            self._remove(digest)
         return is_damaged
 
     def path(self, digest: Digest) -> Path | None:
@@ -136,17 +136,18 @@ class Blobs:
         with translated(digest):
             is_damaged = not is_intact(digest, found.part)
         if is_damaged:
-            self._remove(digest)
+            self._remove(digest, found.part)
             raise NotFoundError(f"{self._folder.name} had {digest} damaged")
 
     def _recheck(self, digest: Digest) -> None:
         if self.remove_if_damaged(digest):
             raise NotFoundError(f"{self._folder.name} had {digest} damaged")
 
-    def _remove(self, digest: Digest) -> None:
+    def _remove(self, digest: Digest, part: Part) -> None:
+        """Removes what was looked at, and not what another has put in its place since then."""
         facts = {"digest": digest}
         try:
-            self._folder.remove(digest)
+            self._folder.remove(digest, inode=part.stamp[:2])
         except OSError as error:
             log.warning(
                 "content in the store is damaged, and cannot be removed",

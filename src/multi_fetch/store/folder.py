@@ -55,13 +55,17 @@ class StoreFolder:
         """Where the content of a digest is, once it is whole and verified."""
         return self.path / blob_name(digest)
 
-    def remove(self, digest: Digest) -> None:
+    def remove(self, digest: Digest, inode: tuple[int, int] | None = None) -> None:
         """Removes content, if it is there; but nothing that a symbolic link leads to.
+
+        Args:
+            digest: of the content.
+            inode: as for ``remove_beneath``.
 
         Raises:
             OSError: the system does not let it.
         """
-        remove_beneath(self.path, *blob_name(digest).split("/"))
+        remove_beneath(self.path, *blob_name(digest).split("/"), inode=inode)
 
     def shared_ingest(self, digest: Digest) -> Path:
         """Where it grows: to be written by who holds the file's lock, and by one machine alone.
