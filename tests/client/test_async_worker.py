@@ -249,6 +249,17 @@ while True:
     run_async(main)
 
 
+def test_a_worker_that_says_bye_and_stays_is_over_all_the_same(run_async: RunAsync) -> None:
+    script = "hello(); line(); bye(); signal.pause()"
+
+    async def main() -> None:
+        async with AsyncWorker("app", command=fake(script), grace_seconds=0.1) as worker:
+            with anyio.fail_after(20), pytest.raises(WorkerDiedError):
+                await worker.submit("latest").read()
+
+    run_async(main)
+
+
 def test_a_worker_that_has_much_to_say_is_ended_all_the_same(run_async: RunAsync) -> None:
     script = """
 import itertools

@@ -328,6 +328,14 @@ while True:
     assert not is_alive(pid)
 
 
+def test_a_worker_that_says_bye_and_stays_is_over_all_the_same() -> None:
+    script = "hello(); line(); bye(); signal.pause()"
+    with Worker("app", command=fake(script), grace_seconds=0.1) as worker:
+        answer = worker.submit("latest")
+        with pytest.raises(WorkerDiedError):
+            answer.read()
+
+
 def test_leaving_wakes_a_thread_that_waits_for_an_answer() -> None:
     failures: list[MultiFetchError] = []
 

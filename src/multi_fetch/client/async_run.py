@@ -161,6 +161,9 @@ class AsyncRun:
         except (MalformedFrameError, UnknownVersionError) as error:
             self._broken = error
             self._is_ending.set()
+        if self.session.bye is not None:  # behind it nothing comes, whether or not the worker ends
+            self._is_eof = True
+            self._is_ending.set()
         # There may be room in the window now, or it was hello.
         self._has_lines.set()
 

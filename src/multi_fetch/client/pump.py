@@ -173,8 +173,9 @@ class Pump:
             try:
                 for exchange, chunk in self.session.receive(data):
                     self._keep(exchange, chunk)
+                # Behind bye nothing comes, whether or not the worker then ends.
+                self._is_eof = not data or self.session.bye is not None
                 if not data:
-                    self._is_eof = True
                     self.session.receive_eof()
             except (MalformedFrameError, UnknownVersionError) as error:
                 self._broken = error
