@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from bench.content import FULL, QUICK, REPOSITORY, Storage
 from bench.nginx import nginx
+from multi_fetch.store.folder import RECORDS_FOLDER
 
 if TYPE_CHECKING:
     from bench.content import Workload
@@ -29,11 +30,12 @@ ROUNDS: Final = 3
 
 
 class Way(NamedTuple):
-    """One way to fetch; ``is_warm`` says whether the store is full before."""
+    """One way to fetch; whether the store is full before, and has records of what was verified."""
 
     name: str
     flags: tuple[str, ...]
     is_warm: bool
+    has_records: bool = True
 
 
 WAYS: Final = (
@@ -43,6 +45,12 @@ WAYS: Final = (
     Way("store, full, checked", ("--store", "{store}", "--verify-store"), is_warm=True),
     Way("paths, empty", ("--store", "{store}", "--answers", "paths"), is_warm=False),
     Way("paths, full", ("--store", "{store}", "--answers", "paths"), is_warm=True),
+    Way(
+        "paths, full, unknown",
+        ("--store", "{store}", "--answers", "paths"),
+        is_warm=True,
+        has_records=False,
+    ),
 )
 
 
@@ -84,6 +92,8 @@ def measure(address: str, workload: Workload, folder: Path, rounds: int) -> None
             if not way.is_warm:
                 shutil.rmtree(store, ignore_errors=True)
                 os.sync()
+            if not way.has_records:
+                shutil.rmtree(store / RECORDS_FOLDER, ignore_errors=True)
             flags = [flag.format(store=store) for flag in way.flags]
             found = run(address, workload, flags)
             best[way.name] = min(best.get(way.name, found), found)

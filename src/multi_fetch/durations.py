@@ -75,6 +75,10 @@ STORE_STALL_SECONDS: Final = 5.0
 # The same for the lock of index.json, which is held for some milliseconds.
 STORE_LOCK_SECONDS: Final = 5.0
 
+# The clock that stamps files goes in steps of 1 to 10 ms on Linux: a step is waited for, so that
+# what is done behind it has another time. FAT's of 2 s are not: there a file is hashed again.
+CLOCK_STEP_SECONDS: Final = 0.05
+
 # New names are written at most this often, all at once, and at the end of a run.
 STORE_FLUSH_SECONDS: Final = 1.0
 

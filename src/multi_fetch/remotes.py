@@ -126,7 +126,7 @@ class Opened(msgspec.Struct, frozen=True):
         keep: where not None, to be called once by whoever has verified all of the content, and
             by nobody else, while the object is open: then the content is kept. Gives the file
             that has it, or None where it could not be kept.
-        kept: the file that has the content already, verified when that was written.
+        kept: the file that has the content already, verified, by whoever opened this too.
     """
 
     name: str

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from multi_fetch.cli.into import into_settings, with_into
 from multi_fetch.cli.multi_fetch import make_parser
@@ -15,6 +16,7 @@ from multi_fetch.errors import InvalidRequestError
 from multi_fetch.keeping import Gathering
 from multi_fetch.oci.reference import Reference, parse_remote
 from multi_fetch.store import Naming, StoreSettings
+from multi_fetch.store.blobs import Check
 from tests.worker.memory_remote import MemoryRemote
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def test_without_the_flag_there_is_none() -> None:
 
 def test_a_layout_keeps_all_and_has_bare_tags_or_whole_references_of_many() -> None:
     asked = parsed("--into", "d", "--verify-store")
-    want = StoreSettings(path="d", naming=Naming.LAYOUT, is_required=True, is_checked=True)
+    want = StoreSettings(path="d", naming=Naming.LAYOUT, is_required=True, check=Check.ALWAYS)
     assert into_settings(asked, REGISTRY) == want
     everywhere = into_settings(parsed("--into", "d"), Reference("-"))
     assert everywhere is not None
@@ -53,7 +55,9 @@ def test_offline_the_layout_is_the_store_where_no_other_is_named() -> None:
     asked = parsed("--into", "d", "--offline")
     into = into_settings(asked, REGISTRY)
     store = store_settings(asked, REGISTRY, into)
-    assert store == StoreSettings(path="d", naming=Naming.LAYOUT, is_required=True, is_offline=True)
+    layout = StoreSettings(path="d", naming=Naming.LAYOUT, is_required=True, check=Check.ONCE)
+    assert into == layout
+    assert store == replace(layout, is_offline=True)
     Path("s").mkdir()
     asked = parsed("--into", "d", "--offline", "--store", "s")
     assert store_settings(asked, REGISTRY, into) == StoreSettings(path="s", is_offline=True)

@@ -19,6 +19,7 @@ from multi_fetch.errors import InvalidRequestError, NotFoundError
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.reference import Reference, parse_remote
 from multi_fetch.store import StoreSettings
+from multi_fetch.store.blobs import Check
 from tests.worker.memory_remote import MemoryRemote
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def test_the_flags_are_the_settings(tmp_path: Path) -> None:
     store = str(tmp_path)
     assert settings("--store", store) == StoreSettings(path=store)
     assert settings("--store", store, "--store-only", "--verify-store") == StoreSettings(
-        path=store, is_required=True, is_checked=True
+        path=store, is_required=True, check=Check.ALWAYS
     )
     offline = settings("--store", store, "--offline")
     assert offline == StoreSettings(path=store, is_offline=True)
@@ -85,8 +86,10 @@ def test_what_makes_no_sense_is_told(
 
 
 def test_files_can_be_named_in_a_store_whose_path_is_text() -> None:
-    store = StoreSettings(path="x", is_checked=True)
-    assert with_files(store) == StoreSettings(path="x", is_checked=True, is_required=True)
+    store = StoreSettings(path="x", check=Check.ALWAYS)
+    assert with_files(store) == StoreSettings(path="x", check=Check.ALWAYS, is_required=True)
+    plain = with_files(StoreSettings(path="x"))
+    assert plain == StoreSettings(path="x", check=Check.ONCE, is_required=True)
     with pytest.raises(InvalidRequestError, match="--answers paths needs a store"):
         with_files(None)
     with pytest.raises(InvalidRequestError, match="UTF-8"):

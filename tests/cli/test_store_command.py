@@ -12,6 +12,8 @@ import pytest
 
 from multi_fetch.cli.store_command import age, main
 from multi_fetch.oci.digest import digest_of
+from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.records import Records
 from multi_fetch.testing.builder import LayoutBuilder
 from tests.end_to_end.conftest import MULTI_FETCH
 
@@ -76,6 +78,19 @@ def test_verify_names_what_is_damaged_and_removes_it_if_told(
     assert (status, sorted(verdicts)) == (1, ["damaged", "sound", "sound", "sound"])
     assert not path.exists()
     assert run("verify", str(store), capfd=capfd) == (0, [], "")
+
+
+def test_what_verify_finds_damaged_is_no_longer_known_as_verified(
+    store: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As where a disk has damaged it, and nothing tells."""
+    path, folder = path_of(store, b"layer"), StoreFolder(str(store))
+    path.write_bytes(b"Layer")
+    with path.open("rb") as file:
+        Records(folder).note(digest_of(b"layer"), file.fileno())
+        assert Records(folder).vouch_for(digest_of(b"layer"), file.fileno())
+        assert run("verify", str(store), capfd=capfd)[0] == 1
+        assert not Records(folder).vouch_for(digest_of(b"layer"), file.fileno())
 
 
 def test_verify_misses_what_a_tag_stands_for(

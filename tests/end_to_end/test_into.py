@@ -228,13 +228,16 @@ def test_offline_it_says_what_is_there(sample: Sample, tmp_path: Path) -> None:
     assert {line["id"] for line in lines} == {1, 2, -1, -2, -3}
 
 
-def test_damage_is_found_and_mended_where_one_asks_for_that(sample: Sample, tmp_path: Path) -> None:
+@pytest.mark.parametrize("flags", [(), ("--verify-store",)])
+def test_what_was_altered_is_found_and_mended(
+    sample: Sample, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
     with loopback(sample.layout) as registry:
         remote = f"{registry.address}/demo/app"
         gather(tmp_path, remote, "latest children:all")
         large = tmp_path / "blobs" / "sha256" / digest_of(LARGE).encoded
         large.write_bytes(LARGE[:-1] + b"!")
-        status, _ = gather(tmp_path, remote, "latest children:all", flags=("--verify-store",))
+        status, _ = gather(tmp_path, remote, "latest children:all", flags=flags)
         assert status == 0
     assert large.read_bytes() == LARGE
 

@@ -78,6 +78,32 @@ def test_the_same_lines_in_order_wait_for_nobody_that_comes_later(
     assert len(fetched) == 5
 
 
+@pytest.mark.parametrize("is_kept_open", [False, True])
+def test_a_file_that_was_altered_behind_its_frame_is_fetched_again_before_it_is_named(
+    sample: Sample, tmp_path: Path, is_kept_open: bool
+) -> None:
+    """By its name or by a descriptor of before, and with its times set back."""
+    path = tmp_path / "store" / "blobs" / "sha256" / digest_of(LARGE).encoded
+    flags = ["--store", str(tmp_path / "store"), "--answers", "paths"]
+    line = f"{sample.large}\n".encode()
+    with loopback(sample.layout) as registry:
+        command = [MULTI_FETCH, *flags, f"{registry.address}/demo/app"]
+        assert run(command, line).session.answers[1].is_verified
+        for _ in range(3):
+            with path.open("r+b", buffering=0) as file:
+                if is_kept_open:
+                    assert run(command, line).session.answers[1].is_verified
+                before = path.stat()
+                file.write(bytes([LARGE[0] ^ 1]))
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            done = run(command, line)
+            assert (done.status, done.session.answers[1].is_verified) == (0, True)
+            assert "damaged, and was removed" in done.stderr
+            assert run(command, line).stderr == ""
+        fetched = [each for each in registry.requests if each.status == 200]
+    assert len(fetched) == 4
+
+
 def test_json_lines_name_files_too(
     registry: LoopbackRegistry, sample: Sample, tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from multi_fetch.oci.digest import Digest, digest_of
 from multi_fetch.oci.reference import Reference, parse_familiar
 from multi_fetch.remotes import Patience, open_remote
 from multi_fetch.store import StoreSettings, open_store
+from multi_fetch.store.blobs import Check
 from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.registry import serve_layout
 from multi_fetch.verify import Verifier
@@ -60,11 +61,13 @@ class Place:
 
     @asynccontextmanager
     async def stored(
-        self, *, is_required: bool = False, is_checked: bool = False, foreign_urls: bool = False
+        self,
+        *,
+        is_required: bool = False,
+        check: Check = Check.BY_READER,
+        foreign_urls: bool = False,
     ) -> AsyncIterator[StoredRemote]:
-        settings = StoreSettings(
-            path=str(self.folder), is_required=is_required, is_checked=is_checked
-        )
+        settings = StoreSettings(path=str(self.folder), is_required=is_required, check=check)
         ref = self.ref("")
         async with (
             open_remote(ref, patience=IMPATIENT, foreign_urls=foreign_urls) as remote,

@@ -9,7 +9,7 @@ import pytest
 
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.oci.digest import digest_of
-from multi_fetch.store.folder import EMPTY_INDEX, StoreFolder, machine
+from multi_fetch.store.folder import EMPTY_INDEX, RECORDS_FOLDER, StoreFolder, machine
 from multi_fetch.testing.layout import read_layout
 
 if TYPE_CHECKING:
@@ -87,3 +87,17 @@ def test_nothing_is_written_where_a_link_leads(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
         folder.replace(folder.index, b"new")
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_what_is_known_of_content_goes_with_it_or_alone(tmp_path: Path) -> None:
+    folder, digest = StoreFolder(str(tmp_path)), digest_of(b"")
+    record = tmp_path / RECORDS_FOLDER / "sha256" / digest.encoded
+    for path in (folder.blob(digest), record):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    folder.forget(digest)
+    assert (folder.blob(digest).exists(), record.exists()) == (True, False)
+    folder.forget(digest)
+    record.touch()
+    folder.remove(digest)
+    assert (folder.blob(digest).exists(), record.exists()) == (False, False)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from multi_fetch.oci.digest import digest_of
-from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.folder import RECORDS_FOLDER, StoreFolder
 from multi_fetch.store.ingest import Busy, Ingest, claim
+from multi_fetch.store.records import Records
+from tests.store.conftest import LARGE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -280,3 +282,65 @@ def test_a_rest_that_was_cut_meanwhile_has_no_hole(folder: StoreFolder) -> None:
     ingest.cut(2)
     ingest.leave(length)
     assert mine(folder).length == 2
+
+
+def test_large_content_is_known_as_verified_from_then_on_and_small_content_is_not(
+    folder: StoreFolder,
+) -> None:
+    for content in (CONTENT, LARGE):
+        digest = digest_of(content)
+        ingest = claim(folder, digest, is_patient=True)
+        assert isinstance(ingest, Ingest)
+        ingest.write(content)
+        with ingest.commit().open("r+b") as file:
+            assert Records(folder).vouch_for(digest, file.fileno()) == (content == LARGE)
+            file.write(b"x")
+            file.flush()
+            assert not Records(folder).vouch_for(digest, file.fileno())
+
+
+def test_who_kept_an_unfinished_file_open_alters_nothing_unseen(folder: StoreFolder) -> None:
+    digest = digest_of(LARGE)
+    for _ in range(20):
+        ingest = claim(folder, digest, is_patient=False)
+        assert isinstance(ingest, Ingest)
+        (path,) = folder.ingests.iterdir()
+        with path.open("r+b", buffering=0) as kept:
+            ingest.write(LARGE)
+            ingest.commit()
+            before = os.fstat(kept.fileno())
+            kept.write(b"x")
+            os.utime(kept.fileno(), ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert not Records(folder).vouch_for(digest, kept.fileno())
+
+
+def test_others_may_write_large_content_while_it_grows_and_not_behind(folder: StoreFolder) -> None:
+    digest = digest_of(LARGE)
+    before = os.umask(0o002)
+    try:
+        ingest = claim(folder, digest, is_patient=True)
+    finally:
+        os.umask(before)
+    assert isinstance(ingest, Ingest)
+    assert folder.shared_ingest(digest).stat().st_mode & 0o777 == 0o664
+    ingest.write(LARGE)
+    with ingest.commit().open("rb") as file:
+        assert os.fstat(file.fileno()).st_mode & 0o777 == 0o644
+        assert Records(folder).vouch_for(digest, file.fileno())
+
+
+def test_what_cannot_be_recorded_is_kept_all_the_same(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int, mode: int) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    ingest = claim(folder, digest_of(LARGE), is_patient=True)
+    assert isinstance(ingest, Ingest)
+    ingest.write(LARGE)
+    folder.shared_ingest(digest_of(LARGE)).chmod(0o666)
+    (folder.path / RECORDS_FOLDER).touch()
+    monkeypatch.setattr(os, "fchmod", refuse)
+    with ingest.commit().open("rb") as file:
+        assert file.read() == LARGE
+        assert not Records(folder).vouch_for(digest_of(LARGE), file.fileno())

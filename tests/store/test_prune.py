@@ -13,7 +13,7 @@ from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest, digest_of
 from multi_fetch.oci.layout import REF_NAME
 from multi_fetch.oci.media_types import OCI_MANIFEST
-from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.folder import RECORDS_FOLDER, StoreFolder
 from multi_fetch.store.ingest import Ingest, claim
 from multi_fetch.store.names import Names
 from multi_fetch.store.prune import REST_SECONDS, USE_SECONDS, Wanted, plan, prune
@@ -190,7 +190,28 @@ def test_what_is_used_again_while_it_waits_to_be_pruned_is_new(folder: StoreFold
     assert USE_SECONDS > 3600
 
 
-@pytest.mark.parametrize("name", ["blobs", "blobs/x", "blobs/sha256", "ingest"])
+def test_a_use_that_a_record_has_counts_and_records_go_with_their_files(
+    folder: StoreFolder,
+) -> None:
+    records = folder.path / RECORDS_FOLDER / "sha256"
+    records.mkdir(parents=True)
+    for name in ("free", "own", "never there"):
+        (records / digest(name).encoded).touch()
+    done = prune(folder, Names(folder), Wanted(), is_dry=False)
+    assert done.plan.content == ()
+    assert {path.name for path in records.iterdir()} == {
+        digest(name).encoded for name in ("free", "own")
+    }
+    os.utime(records / digest("free").encoded, (NOW, NOW))
+    prune(folder, Names(folder), Wanted(), is_dry=True)
+    done = prune(folder, Names(folder), Wanted(), is_dry=False)
+    assert [each.digest for each in done.plan.content] == [digest("free")]
+    assert {path.name for path in records.iterdir()} == {digest("own").encoded}
+
+
+@pytest.mark.parametrize(
+    "name", ["blobs", "blobs/x", "blobs/sha256", "ingest", "verified", "verified/sha256"]
+)
 def test_nothing_is_removed_where_a_link_leads_out(tmp_path: Path, name: str) -> None:
     store = StoreFolder(str(tmp_path / "store"))
     store.prepare()
@@ -204,6 +225,7 @@ def test_nothing_is_removed_where_a_link_leads_out(tmp_path: Path, name: str) ->
         for each in place.iterdir():
             each.unlink()
         place.rmdir()
+    place.parent.mkdir(exist_ok=True)
     place.symlink_to(tmp_path / "home", target_is_directory=True)
     try:
         prune(store, Names(store), ALL, is_dry=False)

@@ -12,7 +12,7 @@ from multi_fetch.layout.loan import Threads
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
-from multi_fetch.store.blobs import Blobs
+from multi_fetch.store.blobs import Blobs, Check
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.reading import Asked, Reading
 from multi_fetch.store.troubles import Troubles
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> StoreFolder:
 
 @pytest.fixture
 def reading(folder: StoreFolder) -> Reading:
-    return Reading(Blobs(folder, is_checked=False), Threads(), Troubles(folder.name))
+    return Reading(Blobs(folder, Check.BY_READER), Threads(), Troubles(folder.name))
 
 
 def asked(digest: Digest, byte_range: ByteRange | None = None) -> Asked:

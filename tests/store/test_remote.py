@@ -29,6 +29,7 @@ from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
 from multi_fetch.remotes import Foreign
 from multi_fetch.store import StoreSettings, open_offline
+from multi_fetch.store.blobs import Check
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.ingest import Ingest, claim
 from multi_fetch.testing.builder import LayoutBuilder
@@ -50,8 +51,8 @@ async def test_what_was_fetched_once_is_not_asked_for_again(
             assert await consume(stored, place.ref(digest)) == (content, place.path(digest))
         assert place.path(digest).read_bytes() == content
         before = place.asked()
-        for is_checked in (False, True):
-            async with place.stored(is_checked=is_checked) as stored:
+        for check in Check:
+            async with place.stored(check=check) as stored:
                 assert await consume(stored, place.ref(digest)) == (content, place.path(digest))
         assert place.asked() == before
         assert place.unfinished() == []
@@ -251,10 +252,29 @@ async def test_a_large_object_that_is_damaged_is_found_out_by_who_reads_and_then
 
 
 async def test_with_a_check_before_it_is_mended_at_once(sample: Sample, tmp_path: Path) -> None:
-    async with serving(sample, tmp_path) as place, place.stored(is_checked=True) as stored:
+    async with serving(sample, tmp_path) as place, place.stored(check=Check.ALWAYS) as stored:
         place.put(LARGE).write_bytes(LARGE[:-1] + b"x")
         content, path = await consume(stored, place.ref(sample.large))
         assert (content, path) == (LARGE, place.path(sample.large))
+
+
+async def test_what_was_altered_since_it_was_verified_is_mended_before_it_is_named(
+    sample: Sample, tmp_path: Path
+) -> None:
+    async with serving(sample, tmp_path) as place, place.stored(check=Check.ONCE) as stored:
+        path = place.path(sample.large)
+        for _ in range(3):
+            async with stored.open(place.ref(sample.large)) as opened:
+                assert opened.kept is None
+                assert b"".join([bytes(chunk) async for chunk in opened.chunks]) == LARGE
+                assert opened.keep is not None
+                assert await opened.keep() == path
+            async with stored.open(place.ref(sample.large)) as opened:
+                assert opened.kept == path
+            before = path.stat()
+            path.write_bytes(LARGE[:-1] + b"x")
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert place.asked() == [f"GET {sample.large}"] * 3
 
 
 async def test_a_wrong_size_in_the_request_removes_nothing(sample: Sample, tmp_path: Path) -> None:
@@ -463,7 +483,7 @@ async def test_from_a_broken_disk_nothing_is_read_and_the_registry_has_it(
     def refuse(*arguments: object) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    async with serving(sample, tmp_path) as place, place.stored(is_checked=True) as stored:
+    async with serving(sample, tmp_path) as place, place.stored(check=Check.ALWAYS) as stored:
         place.put(content)
         for name in ("preadv", "pread"):
             monkeypatch.setattr(os, name, refuse)

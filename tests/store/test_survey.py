@@ -10,7 +10,7 @@ import pytest
 from multi_fetch.errors import RegistryError
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCI_MANIFEST
-from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.folder import RECORDS_FOLDER, StoreFolder
 from multi_fetch.store.survey import is_sound, kept_in, roots_in
 from multi_fetch.testing.builder import LayoutBuilder
 
@@ -97,3 +97,22 @@ def test_nobody_waits_for_who_writes_to_a_fifo(tmp_path: Path, *, is_index: bool
     os.mkfifo(path)
     with pytest.raises(OSError, match="no regular file"):
         roots_in(folder)
+
+
+def test_content_was_used_when_its_file_or_its_record_says_so_whichever_is_later(
+    tmp_path: Path,
+) -> None:
+    folder = StoreFolder(str(tmp_path))
+    folder.prepare()
+    digests = [digest_of(bytes([number])) for number in range(3)]
+    (folder.path / "blobs" / "sha256").mkdir()
+    (folder.path / RECORDS_FOLDER / "sha256").mkdir(parents=True)
+    for number, digest in enumerate(digests):
+        folder.blob(digest).touch()
+        os.utime(folder.blob(digest), (1000, 1000))
+        if number:
+            record = folder.path / RECORDS_FOLDER / "sha256" / digest.encoded
+            record.touch()
+            os.utime(record, (500 * number + 1, 500 * number + 1))
+    used = {each.digest: each.used for each in kept_in(folder)}
+    assert [used[digest] for digest in digests] == [1000, 1000, 1001]

@@ -44,6 +44,7 @@ def into_settings(arguments: argparse.Namespace, ref: Reference) -> StoreSetting
         return None
     _refuse_others(arguments)
     from multi_fetch.store import Naming, StoreSettings
+    from multi_fetch.store.blobs import Check
     from multi_fetch.store.folder import StoreFolder
     from multi_fetch.store.names import Names
 
@@ -59,7 +60,7 @@ def into_settings(arguments: argparse.Namespace, ref: Reference) -> StoreSetting
         path=arguments.into,
         naming=Naming.LAYOUT_OF_MANY if ref.locator == ANYWHERE else Naming.LAYOUT,
         is_required=True,
-        is_checked=arguments.verify_store,
+        check=Check.ALWAYS if arguments.verify_store else Check.ONCE,
     )
 
 

@@ -52,7 +52,8 @@ def add_store_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_argument(
         "--verify-store",
         action="store_true",
-        help="hash content of the store before it is served, and fetch anew what is damaged",
+        help="hash content of the store before it is served, also what is known to be unchanged,"
+        " and fetch anew what is damaged",
     )
     flags.add_argument(
         "--offline", action="store_true", help="serve from the store alone: no network at all"
@@ -67,7 +68,8 @@ def add_answers_flag(parser: argparse._ActionsContainer) -> None:
         default=DATA,
         metavar="HOW",
         help=f"{DATA}: with content; {PATHS}: with the name of the file in the store that has it,"
-        " which implies --store-only (default: %(default)s)",
+        " which is hashed first unless it is unchanged since it was verified; implies --store-only"
+        " (default: %(default)s)",
     )
 
 
@@ -101,13 +103,14 @@ def store_settings(
             f"--store and --into are the same folder, {path}: leave out --store, or name another"
         )
     from multi_fetch.store import StoreSettings
+    from multi_fetch.store.blobs import Check
     from multi_fetch.store.folder import StoreFolder
 
     StoreFolder(path).check(may_be_new=not arguments.offline)
     return StoreSettings(
         path=path,
         is_required=arguments.store_only,
-        is_checked=arguments.verify_store,
+        check=Check.ALWAYS if arguments.verify_store else Check.BY_READER,
         is_offline=arguments.offline,
     )
 
@@ -126,7 +129,10 @@ def with_files(store: StoreSettings | None) -> StoreSettings:
         raise InvalidRequestError(
             "--answers paths needs a store whose path is UTF-8: name another folder"
         ) from error
-    return replace(store, is_required=True)
+    from multi_fetch.store.blobs import Check
+
+    check = Check.ONCE if store.check is Check.BY_READER else store.check
+    return replace(store, is_required=True, check=check)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -160,6 +161,9 @@ def _verified(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Li
             verdict = "unknown"
         if verdict == "damaged" and arguments.remove:
             folder.remove(each.digest)
+        elif verdict == "damaged":
+            with suppress(OSError):  # of a store that may only be read
+                folder.forget(each.digest)
         if verdict != "sound" or arguments.json:
             yield Line(verdict=verdict, digest=each.digest, size=each.size)
     for root in roots_in(folder):

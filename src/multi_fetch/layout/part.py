@@ -44,6 +44,10 @@ class Part:
         self.stamp = stamp
         self.size = size
 
+    def fileno(self) -> int:
+        """The open file, for what only the system knows of it."""
+        return self._fd
+
     def read_into(self, buffer: memoryview, offset: int) -> int:
         """Fills the buffer from an offset on, as far as one read goes; returns how far, 0 at end.
 

@@ -19,7 +19,7 @@ import trio
 from multi_fetch.durations import STORE_LOCK_SECONDS
 from multi_fetch.layout.loan import Threads
 from multi_fetch.remotes import Foreign
-from multi_fetch.store.blobs import Blobs
+from multi_fetch.store.blobs import Blobs, Check
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.keeper import Keeper
 from multi_fetch.store.names import Names, bare_tag, tag_with_locator, whole_name
@@ -56,7 +56,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
         path: of its folder.
         naming: what its index.json calls what is in it.
         is_required: whether a request fails if its content cannot be kept.
-        is_checked: whether content is hashed as a whole before it is given.
+        check: when content is hashed before it is given.
         is_offline: whether nobody else is asked; for whoever chooses between ``open_store`` and
             ``open_offline``.
     """
@@ -64,7 +64,7 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     naming: Naming = Naming.STORE
     is_required: bool = False
-    is_checked: bool = False
+    check: Check = Check.BY_READER
     is_offline: bool = False
 
 
@@ -129,7 +129,7 @@ def _parts(settings: StoreSettings, writes: WriteThread | None) -> Parts:
             remedy=STORE_REMEDY if is_store else LAYOUT_REMEDY,
         )
     return Parts(
-        reading=Reading(Blobs(folder, is_checked=settings.is_checked), threads, troubles),
+        reading=Reading(Blobs(folder, settings.check), threads, troubles),
         names=Names(folder),
         name_of=NAMES[settings.naming],
         is_gathering=settings.naming is not Naming.STORE,

@@ -2,7 +2,8 @@
 
 Content has its digest's name because it was verified when it was written. What is read whole
 anyway, small objects and manifests, is hashed once more before it is given; larger content is
-hashed by who consumes it. What is found to be damaged is removed, so that it is fetched anew.
+hashed by who consumes it, or here, unless a record says that it need not be (records.py). What is
+found to be damaged is removed, so that it is fetched anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import logging
 import os
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from enum import Enum, auto
+from functools import partial
+from typing import TYPE_CHECKING
 
 from multi_fetch.errors import NotFoundError, SizeMismatchError, UnavailableError
 from multi_fetch.layout.contents import Contents, Found
@@ -21,6 +24,7 @@ from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import new_hasher
 from multi_fetch.oci.media_types import OCTET_STREAM
+from multi_fetch.store.records import STAMP_SECONDS, Records
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +37,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# A file's time of modification says when it was last used, as this is not kept on every system
-# otherwise; it is set again when it is older than this.
-STAMP_SECONDS: Final = 3600.0
+
+class Check(Enum):
+    """When large content is hashed before it is given; small objects and manifests always are.
+
+    Attributes:
+        BY_READER: never: whoever reads it hashes it.
+        ONCE: where it is not known to be as it was when it was last verified. For whoever tells
+            others which file it is in.
+        ALWAYS: each time.
+    """
+
+    BY_READER = auto()
+    ONCE = auto()
+    ALWAYS = auto()
 
 
 class Blobs:
@@ -43,12 +58,13 @@ class Blobs:
 
     Args:
         folder: the store's.
-        is_checked: whether all content is hashed before it is given.
+        check: when it is hashed.
     """
 
-    def __init__(self, folder: StoreFolder, *, is_checked: bool) -> None:
+    def __init__(self, folder: StoreFolder, check: Check) -> None:
         self._folder = folder
-        self._is_checked = is_checked
+        self._check = check
+        self._records = Records(folder)
         self._contents = Contents(Folder(folder.name, str(folder.path)))
 
     def find(self, wanted: Wanted) -> Found:
@@ -67,11 +83,11 @@ class Blobs:
             self._recheck(digest)  # it may have been cut; if not, something else was wanted
             raise
         try:
-            self._check(digest, found)
+            self._require_right(digest, found)
         except BaseException:
             found.part.close()
             raise
-        self._stamp(digest, found.part)
+        self._stamp(digest, found)
         return found
 
     def open(self, descriptor: Descriptor) -> Found:
@@ -105,7 +121,7 @@ class Blobs:
 
     def path(self, digest: Digest) -> Path | None:
         """Where it is; None where it is not there."""
-        path = self.place(digest)
+        path = self._folder.blob(digest)
         return path if path.exists() else None
 
     def sound_path(self, digest: Digest) -> Path | None:
@@ -114,11 +130,13 @@ class Blobs:
         Raises:
             MultiFetchError: as for ``remove_if_damaged``.
         """
-        return None if self.remove_if_damaged(digest) else self.place(digest)
+        return None if self.remove_if_damaged(digest) else self._folder.blob(digest)
 
-    def place(self, digest: Digest) -> Path:
-        """Where it is, if it is there. This does not block."""
-        return self._folder.blob(digest)
+    def verified_path(self, found: Found) -> Path | None:
+        """Where what was found is; None where it is left to its reader to verify; not blocking."""
+        if found.content is None and self._check is Check.BY_READER:
+            return None
+        return self._folder.blob(found.descriptor.digest)
 
     @contextmanager
     def _may_be_new(self) -> Iterator[None]:
@@ -130,14 +148,22 @@ class Blobs:
                 raise NotFoundError(f"{self._folder.name} is not there") from error
             raise
 
-    def _check(self, digest: Digest, found: Found) -> None:
-        if found.content is None and not self._is_checked:
-            return
+    def _require_right(self, digest: Digest, found: Found) -> None:
         with translated(digest):
-            is_damaged = not is_intact(digest, found.part)
-        if is_damaged:
+            is_right = self._is_right(digest, found)
+        if not is_right:
             self._remove(digest, found.part)
             raise NotFoundError(f"{self._folder.name} had {digest} damaged")
+
+    def _is_right(self, digest: Digest, found: Found) -> bool:
+        if found.content is not None:
+            return is_intact(digest, found.part)
+        if self._check is Check.BY_READER:
+            return True
+        fd = found.part.fileno()
+        if self._check is Check.ONCE and self._records.vouch_for(digest, fd):
+            return True
+        return self._records.verify(digest, fd, partial(is_intact, digest, found.part))
 
     def _recheck(self, digest: Digest) -> None:
         if self.remove_if_damaged(digest):
@@ -156,8 +182,11 @@ class Blobs:
         else:
             log.warning("content in the store was damaged, and was removed", extra=facts)
 
-    def _stamp(self, digest: Digest, part: Part) -> None:
-        modified_ns = part.stamp[3]
+    def _stamp(self, digest: Digest, found: Found) -> None:
+        """Notes a use: by the file's time of modification, unless there is a record to say it."""
+        if found.content is None and self._records.stamp(digest):
+            return
+        modified_ns = found.part.stamp[3]
         if time.time() - modified_ns / 1e9 > STAMP_SECONDS:
             with suppress(OSError):  # of a store that may only be read
                 os.utime(self._folder.blob(digest))

@@ -1,7 +1,8 @@
 """Where a store's files are, and how its folder comes to be. All that touches a disk blocks.
 
 A store is an OCI image layout, so other tools read it: ``oci-layout``, ``index.json`` and
-``blobs``. Beside these it has ``ingest`` for what is unfinished, which no other tool looks at.
+``blobs``. Beside these it has ``ingest`` for what is unfinished, and ``verified`` for what is known
+of large content (records.py); no other tool looks at these.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from multi_fetch.oci.digest import Digest
 
 INGEST_FOLDER: Final = "ingest"
+RECORDS_FOLDER: Final = "verified"
 # Within ingest: held by whoever changes index.json.
 INDEX_LOCK: Final = "index.lock"
 
@@ -66,6 +68,16 @@ class StoreFolder:
             OSError: the system does not let it.
         """
         remove_beneath(self.path, *blob_name(digest).split("/"), inode=inode)
+        self.forget(digest)
+
+    def forget(self, digest: Digest) -> None:
+        """Removes what is known of content, if anything is.
+
+        Raises:
+            OSError: the system does not let it.
+        """
+        with suppress(FileNotFoundError, NotADirectoryError):
+            remove_beneath(self.path, RECORDS_FOLDER, digest.algorithm, digest.encoded)
 
     def shared_ingest(self, digest: Digest) -> Path:
         """Where it grows: to be written by who holds the file's lock, and by one machine alone.

@@ -1,7 +1,8 @@
 """Content on its way into the store: one file, written by one task. All here blocks.
 
 A file grows under ``ingest`` and gets its digest's name only when it is whole, verified and on
-the disk. Of a shared one a rest may stay, for who goes on with it; the lock says whose it is.
+the disk; of a large one that is recorded. Of a shared one a rest may stay, for who goes on with it;
+the lock says whose it is.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.limits import MAX_DATA_BYTES
+from multi_fetch.oci.layout import blob_name
 from multi_fetch.store.beneath import folder_beneath, make_beneath
 from multi_fetch.store.lock import FLAGS, Lock, is_at, try_lock
+from multi_fetch.store.records import OTHERS_MAY_WRITE, Records
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +50,8 @@ class Ingest:
     Args:
         fd: open for reading and writing, and locked if it is shared.
         path: its name.
-        target: its name once it is whole.
+        folder: the store's.
+        digest: of the content.
         is_shared: whether others know its name.
 
     Attributes:
@@ -54,14 +59,16 @@ class Ingest:
         failure: why no more can be written, or None.
     """
 
-    def __init__(self, fd: int, path: Path, target: Path, *, is_shared: bool) -> None:
+    def __init__(
+        self, fd: int, path: Path, folder: StoreFolder, digest: Digest, *, is_shared: bool
+    ) -> None:
         self.is_shared = is_shared
         self.length = os.fstat(fd).st_size
         self.failure: OSError | None = None
         self._fd = fd
         self._path = path
-        self._target = target
-        self._root = path.parent.parent
+        self._folder = folder
+        self._digest = digest
         # A task that is cancelled lets go of it while a thread may still write or commit it. What
         # is closed then must not be used: another file may have its number.
         self._lock = RLock()
@@ -115,7 +122,7 @@ class Ingest:
                 self.discard()
                 raise
             self._close()
-            return self._target
+            return self._folder.blob(self._digest)
 
     def _name_it(self) -> None:
         self._require_ours()
@@ -124,23 +131,33 @@ class Ingest:
         os.fsync(self._fd)
         if os.fstat(self._fd).st_size != self.length:
             raise OSError(ESTALE, "somebody else has written to it")
-        *folders, _ = self._target.relative_to(self._root).parts
+        *folders, blob = blob_name(self._digest).split("/")
         try:
-            self._rename(folders)
+            self._rename(folders, blob)
         except FileNotFoundError:
-            make_beneath(self._root, *folders)
-            self._rename(folders)
+            make_beneath(self._folder.path, *folders)
+            self._rename(folders, blob)
+        if self.length > MAX_DATA_BYTES:  # what is smaller is hashed whenever it is read
+            self._record()
 
-    def _rename(self, folders: Sequence[str]) -> None:
+    def _rename(self, folders: Sequence[str], blob: str) -> None:
         name = self._path.name
-        with self._ingests() as ingests, folder_beneath(self._root, *folders) as blobs:
+        with self._ingests() as ingests, folder_beneath(self._folder.path, *folders) as blobs:
             # Somebody may have removed it, and another have begun a file of that name.
             if not is_at(self._fd, name, ingests):
                 raise OSError(ESTALE, "another file has its name by now")
-            os.rename(name, self._target.name, src_dir_fd=ingests, dst_dir_fd=blobs)
+            os.rename(name, blob, src_dir_fd=ingests, dst_dir_fd=blobs)
+
+    def _record(self) -> None:
+        """Has it known as verified, and written by nobody else from now on."""
+        mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
+        if mode & OTHERS_MAY_WRITE:  # as they may while it grows, so that they can go on with it
+            with suppress(OSError):  # it is theirs, or has no mode of its own: hashed each time
+                os.fchmod(self._fd, mode & ~OTHERS_MAY_WRITE)
+        Records(self._folder).note(self._digest, self._fd)
 
     def _ingests(self) -> AbstractContextManager[int]:
-        return folder_beneath(self._root, self._path.parent.name)
+        return folder_beneath(self._folder.path, self._path.parent.name)
 
     def _require_ours(self) -> None:
         if self._fd < 0:
@@ -210,7 +227,7 @@ def _claim(folder: StoreFolder, digest: Digest, ingests: int, *, is_patient: boo
         fd = os.open(path.name, FLAGS, 0o666, dir_fd=ingests)
         lock, size = _lock_of(fd, path.name, ingests)
         if lock is Lock.HELD:
-            ingest = Ingest(fd, path, folder.blob(digest), is_shared=True)
+            ingest = Ingest(fd, path, folder, digest, is_shared=True)
             if is_patient and folder.blob(digest).exists():
                 ingest.discard()
                 return Busy(-1)
@@ -225,7 +242,7 @@ def _claim(folder: StoreFolder, digest: Digest, ingests: int, *, is_patient: boo
     path = folder.private_ingest(digest)
     fd = os.open(path.name, FLAGS | os.O_EXCL, 0o666, dir_fd=ingests)
     try_lock(fd)  # for who tidies up
-    return Ingest(fd, path, folder.blob(digest), is_shared=False)
+    return Ingest(fd, path, folder, digest, is_shared=False)
 
 
 def _lock_of(fd: int, name: str, ingests: int) -> tuple[Lock, int]:

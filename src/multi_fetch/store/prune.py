@@ -18,6 +18,7 @@ from multi_fetch.durations import STORE_LOCK_SECONDS
 from multi_fetch.store.beneath import folder_beneath, regular_file
 from multi_fetch.store.folder import INDEX_LOCK, INGEST_FOLDER, machine
 from multi_fetch.store.lock import Lock, is_at, locked, try_lock
+from multi_fetch.store.records import Records
 from multi_fetch.store.survey import Kept, Root, kept_in, roots_in
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def prune(folder: StoreFolder, names: Names, wanted: Wanted, *, is_dry: bool) ->
                 names.forget({root.descriptor.digest for root in found.roots})
                 for each in found.content:
                     folder.remove(each.digest)
+                Records(folder).tidy()
         rests = [name for name in _rests(ingests, wanted) if is_dry or _remove_rest(ingests, name)]
     return Pruned(found, tuple(rests))
 

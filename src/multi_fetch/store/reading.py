@@ -104,7 +104,7 @@ class Reading:
             chunks,
             whole=found_here.content,
             keep=partial(self.path, digest),
-            kept=self._blobs.place(digest),
+            kept=self._blobs.verified_path(found_here),
         )
 
     async def path(self, digest: Digest) -> Path | None:

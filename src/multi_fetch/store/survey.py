@@ -17,9 +17,10 @@ from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, parse_layout_index
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.store.beneath import folder_beneath, read_at_most
 from multi_fetch.store.blobs import is_intact
+from multi_fetch.store.records import Records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from multi_fetch.store.folder import StoreFolder
 
@@ -65,23 +66,25 @@ def kept_in(folder: StoreFolder) -> Iterator[Kept]:
     """
     with folder_beneath(folder.path, BLOBS_FOLDER) as blobs:
         algorithms = sorted(os.listdir(blobs))  # noqa: PTH208 - of what is open
+    records = Records(folder)
     for algorithm in algorithms:
         try:
             with folder_beneath(folder.path, BLOBS_FOLDER, algorithm) as inner:
-                kept = list(_kept_of(algorithm, inner))
+                kept = list(_kept_of(algorithm, inner, records.uses(algorithm)))
         except (NotADirectoryError, FileNotFoundError):
             continue  # a link, which may lead anywhere; a file; or it was removed in this moment
         yield from kept
 
 
-def _kept_of(algorithm: str, fd: int) -> Iterator[Kept]:
+def _kept_of(algorithm: str, fd: int, uses: Mapping[str, float]) -> Iterator[Kept]:
     for name in sorted(os.listdir(fd)):
         try:
             digest = parse_digest(f"{algorithm}:{name}")
             status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         except (InvalidDigestError, FileNotFoundError):
             continue  # somebody else's file, or it was removed in this moment
-        yield Kept(digest, status.st_size, status.st_mtime)
+        used = max(status.st_mtime, uses.get(name, 0.0))
+        yield Kept(digest, status.st_size, used)
 
 
 def roots_in(folder: StoreFolder) -> list[Root]:
