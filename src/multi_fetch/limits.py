@@ -155,6 +155,12 @@ MAX_READ_THREADS: Final = 16
 # Names that a store's index.json keeps, some 350 bytes each; it is written anew with each batch.
 MAX_STORE_NAMES: Final = 8_192
 
+# What a look at a store keeps of it in memory: more goes to a temporary file. 150,000 blobs fit.
+CATALOGUE_CACHE_BYTES: Final = 16 * 1024 * 1024
+
+# Names of one content that are told, all together; the others are counted.
+MAX_TOLD_NAME_BYTES: Final = 256 * 1024
+
 # --- patience -------------------------------------------------------------------------------
 
 # What so much waiting must bring, or a body has stalled: some 34 bytes a second, which all jobs get

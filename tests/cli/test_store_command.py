@@ -6,19 +6,20 @@ import argparse
 import json
 import os
 import subprocess
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from multi_fetch.cli.store_command import age, main
+from multi_fetch.limits import MAX_CHILDREN
+from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.records import Records
 from multi_fetch.testing.builder import LayoutBuilder
 from tests.end_to_end.conftest import MULTI_FETCH
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 OLD = 1_700_000_000
 
@@ -159,6 +160,46 @@ def test_the_command_is_installed_and_tells_what_goes_wrong(
     )
     assert done.returncode == status
     assert ("No space left" in done.stderr) == bool(status)
+
+
+@pytest.fixture(scope="session")
+def vast_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Thousands of indexes that each lead to as many objects as an index may name."""
+    builder = LayoutBuilder(tmp_path_factory.mktemp("vast") / "store")
+    named = [
+        Descriptor(media_type="a/b", digest=digest_of(b"%d" % number), size=1)
+        for number in range(MAX_CHILDREN)
+    ]
+    shared = builder.add_index(named)
+    for number in range(3_000):
+        own = replace(shared, annotations={"number": str(number)})
+        builder.tag(f"a.example/a:{number}", builder.add_index([own]))
+    builder.finish()
+    return builder.folder
+
+
+PEAK = """\
+import re, sys
+from pathlib import Path
+from multi_fetch.cli.store_command import main
+status = main(sys.argv[1:])
+found = re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())
+sys.stderr.write(f"\\n{found[1]}\\n")
+sys.exit(status)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak so")
+@pytest.mark.parametrize(
+    "words", ["list", "verify", "prune --dry-run", "prune --dry-run --tagged --max-size 0"]
+)
+def test_no_store_takes_much_memory_to_look_after(vast_store: Path, words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *words.split(), str(vast_store)],
+        check=True,
+        capture_output=True,
+    )
+    assert int(done.stderr.split()[-1]) < 150 * 1024
 
 
 def test_ages_have_units() -> None:

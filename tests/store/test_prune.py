@@ -5,23 +5,26 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from multi_fetch.limits import MAX_CHILDREN
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest, digest_of
 from multi_fetch.oci.layout import REF_NAME
-from multi_fetch.oci.media_types import OCI_MANIFEST
+from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
+from multi_fetch.store.catalogue import Catalogue
 from multi_fetch.store.folder import RECORDS_FOLDER, StoreFolder
 from multi_fetch.store.ingest import Ingest, claim
 from multi_fetch.store.names import Names
 from multi_fetch.store.prune import REST_SECONDS, USE_SECONDS, Wanted, plan, prune
-from multi_fetch.store.survey import Kept, Root
+from multi_fetch.store.survey import Kept
 from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.layout import read_layout
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 NOW = 1_000_000.0
@@ -36,17 +39,30 @@ def kept(name: str, age: float, size: int = 10) -> Kept:
     return Kept(digest(name), size, NOW - age)
 
 
+def described(name: str, media_type: str = OCTET_STREAM) -> Descriptor:
+    annotations = {REF_NAME: name}
+    return Descriptor(media_type=media_type, digest=digest(name), size=1, annotations=annotations)
+
+
+class Root(NamedTuple):
+    """An entry by its name, and what is below it."""
+
+    name: str
+    below: Sequence[str]
+
+
 def root(name: str, *below: str) -> Root:
-    descriptor = Descriptor(
-        media_type=OCI_MANIFEST, digest=digest(name), size=1, annotations={REF_NAME: name}
-    )
-    return Root(descriptor, frozenset(map(digest, (name, *below))))
+    return Root(name, below)
 
 
 def gone(found: list[Kept], roots: list[Root], wanted: Wanted) -> tuple[list[str], list[str]]:
     names = {digest(each): each for each in "abcdefgh"}
-    done = plan(found, roots, wanted, NOW)
-    return [names[each.digest] for each in done.content], [each.name for each in done.roots]
+    below = {digest(each.name): [described(name) for name in each.below] for each in roots}
+    entries = [described(each.name, OCI_MANIFEST) for each in roots]
+    with Catalogue(entries, found) as catalogue:
+        plan(catalogue, lambda digest, _: below[digest], wanted, NOW)
+        content = [names[each.digest] for each in catalogue.dropped()]
+        return content, [each.name for each in catalogue.struck()]
 
 
 DAY = 86_400.0
@@ -121,22 +137,66 @@ def there(folder: StoreFolder) -> set[str]:
     return {path.name for path in (folder.path / "blobs" / "sha256").iterdir()}
 
 
+class Done(NamedTuple):
+    """What went."""
+
+    content: list[Digest]
+    names: list[str]
+    rests: list[str]
+    unread: Digest | None
+
+
+def pruned(folder: StoreFolder, wanted: Wanted, *, is_dry: bool = False) -> Done:
+    with prune(folder, Names(folder), wanted, is_dry=is_dry) as done:
+        return Done(
+            [each.digest for each in done.dropped()],
+            [each.name for each in done.struck()],
+            list(done.rests()),
+            done.unread,
+        )
+
+
 def test_a_dry_run_says_the_same_and_removes_nothing(folder: StoreFolder) -> None:
     before, index = there(folder), folder.index.read_bytes()
     wanted = Wanted(unused_seconds=0, may_names_go=True)
-    said = prune(folder, Names(folder), wanted, is_dry=True)
+    said = pruned(folder, wanted, is_dry=True)
     assert (there(folder), folder.index.read_bytes()) == (before, index)
-    assert prune(folder, Names(folder), wanted, is_dry=False) == said
+    assert pruned(folder, wanted) == said
     assert there(folder) == set()
     assert read_layout(folder.path).tags == {}
 
 
 def test_what_is_left_is_a_whole_layout(folder: StoreFolder) -> None:
-    done = prune(folder, Names(folder), Wanted(), is_dry=False)
-    assert [each.digest for each in done.plan.content] == [digest("free")]
+    done = pruned(folder, Wanted())
+    assert done.content == [digest("free")]
     layout = read_layout(folder.path)
     assert set(layout.tags) == {"a.example/a:one", "a.example/a:two"}
     assert len(there(folder)) == 5
+
+
+def test_what_a_manifest_that_names_too_much_may_name_stays_until_its_tag_has_gone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A tag that was used longer ago may go all the same, but nothing below it."""
+    builder = LayoutBuilder(tmp_path)
+    free = builder.add_blob(b"free")
+    named = [described(str(number)) for number in range(MAX_CHILDREN + 1)]
+    builder.tag("a.example/a:vast", builder.add_index(named))
+    builder.tag("a.example/a:old", builder.add_image(builder.add_empty(), []))
+    builder.finish()
+    folder = StoreFolder(str(tmp_path))
+    folder.prepare()
+    vast = builder.add_index(named).digest
+    for path in (tmp_path / "blobs" / "sha256").iterdir():
+        used = NOW + (path.name == vast.encoded)
+        os.utime(path, (used, used))
+    assert pruned(folder, ALL) == Done([], [], [], vast)
+    assert vars(caplog.records[0])["digest"] == vast
+    old = pruned(folder, Wanted(unused_seconds=time.time() - NOW - 0.5, may_names_go=True))
+    assert old == Done([], ["a.example/a:old"], [], vast)
+    everything = pruned(folder, Wanted(unused_seconds=0, may_names_go=True))
+    assert set(everything.content) > {vast, free.digest}
+    assert there(folder) == set()
 
 
 def test_unfinished_files_go_unless_somebody_writes_them_or_may_do_so_elsewhere(
@@ -154,10 +214,10 @@ def test_unfinished_files_go_unless_somebody_writes_them_or_may_do_so_elsewhere(
     old = unfinished(folder.shared_ingest(digest("old")).name, 2 * REST_SECONDS)
     new = unfinished(folder.shared_ingest(digest("new")).name, 60)
     elsewhere = unfinished("sha256-aa.othermachine", 3600)
-    done = prune(folder, Names(folder), Wanted(), is_dry=False)
-    assert done.rests == (old.name,)
-    done = prune(folder, Names(folder), ALL, is_dry=False)
-    assert done.rests == (new.name,)
+    done = pruned(folder, Wanted())
+    assert done.rests == [old.name]
+    done = pruned(folder, ALL)
+    assert done.rests == [new.name]
     assert elsewhere.exists()
     assert folder.shared_ingest(digest("held")).exists()
     assert folder.index_lock.exists()
@@ -179,14 +239,14 @@ def test_a_file_that_another_has_begun_meanwhile_stays(
 
     monkeypatch.setattr(fcntl, "flock", late)
     with path.open("rb") as begun:
-        assert prune(folder, Names(folder), ALL, is_dry=False).rests == ()
+        assert pruned(folder, ALL).rests == []
     assert path.read_bytes() == b"new"
 
 
 def test_what_is_used_again_while_it_waits_to_be_pruned_is_new(folder: StoreFolder) -> None:
     os.utime(folder.blob(digest("free")), None)
-    done = prune(folder, Names(folder), Wanted(most_bytes=0), is_dry=False)
-    assert done.plan.content == ()
+    done = pruned(folder, Wanted(most_bytes=0))
+    assert done.content == []
     assert USE_SECONDS > 3600
 
 
@@ -197,15 +257,13 @@ def test_a_use_that_a_record_has_counts_and_records_go_with_their_files(
     records.mkdir(parents=True)
     for name in ("free", "own", "never there"):
         (records / digest(name).encoded).touch()
-    done = prune(folder, Names(folder), Wanted(), is_dry=False)
-    assert done.plan.content == ()
+    assert pruned(folder, Wanted()).content == []
     assert {path.name for path in records.iterdir()} == {
         digest(name).encoded for name in ("free", "own")
     }
     os.utime(records / digest("free").encoded, (NOW, NOW))
-    prune(folder, Names(folder), Wanted(), is_dry=True)
-    done = prune(folder, Names(folder), Wanted(), is_dry=False)
-    assert [each.digest for each in done.plan.content] == [digest("free")]
+    pruned(folder, Wanted(), is_dry=True)
+    assert pruned(folder, Wanted()).content == [digest("free")]
     assert {path.name for path in records.iterdir()} == {digest("own").encoded}
 
 
@@ -228,7 +286,7 @@ def test_nothing_is_removed_where_a_link_leads_out(tmp_path: Path, name: str) ->
     place.parent.mkdir(exist_ok=True)
     place.symlink_to(tmp_path / "home", target_is_directory=True)
     try:
-        prune(store, Names(store), ALL, is_dry=False)
+        pruned(store, ALL)
     except NotADirectoryError:
         assert name in {"blobs", "ingest"}
     assert all(each.exists() for each in others)

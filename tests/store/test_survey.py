@@ -1,4 +1,4 @@
-"""What there is, and what index.json reaches."""
+"""What there is, what index.json names, and what manifests do."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
-from multi_fetch.errors import RegistryError
+from multi_fetch.errors import RegistryError, TooLargeError
 from multi_fetch.oci.digest import digest_of
+from multi_fetch.oci.layout import REF_NAME
 from multi_fetch.oci.media_types import OCI_MANIFEST
 from multi_fetch.store.folder import RECORDS_FOLDER, StoreFolder
-from multi_fetch.store.survey import is_sound, kept_in, roots_in
+from multi_fetch.store.survey import children_in, is_sound, kept_in, roots_in
 from multi_fetch.testing.builder import LayoutBuilder
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from multi_fetch.oci.descriptor import Descriptor
 
 
 def test_all_content_is_listed_and_what_is_somebody_elses_is_not(tmp_path: Path) -> None:
@@ -28,36 +32,38 @@ def test_all_content_is_listed_and_what_is_somebody_elses_is_not(tmp_path: Path)
     assert found == {each.digest: 1 for each in blobs}
 
 
-def test_an_entry_reaches_all_below_it_at_any_depth(tmp_path: Path) -> None:
+def test_each_entry_is_told_with_its_name_and_nothing_that_takes_room(tmp_path: Path) -> None:
     builder = LayoutBuilder(tmp_path)
-    empty, shared, own = builder.add_empty(), builder.add_blob(b"a"), builder.add_blob(b"b")
-    free = builder.add_blob(b"free")
-    one, two = builder.add_image(empty, [shared]), builder.add_image(empty, [shared, own])
-    inner = builder.add_index([two])
-    outer = builder.add_index([inner])
-    builder.tag("one", one)
-    builder.tag("outer", outer)
+    image = builder.add_image(builder.add_empty(), [])
+    builder.tag("a.example/a:1", replace(image, annotations={"why": "x" * 1_000}))
+    builder.add_manifest(b'{"schemaVersion":2}', OCI_MANIFEST)
     builder.finish()
-    reached = {root.name: root.reached for root in roots_in(StoreFolder(str(tmp_path)))}
-    assert reached["one"] == {each.digest for each in (one, empty, shared)}
-    assert reached["outer"] == {each.digest for each in (outer, inner, two, empty, shared, own)}
-    assert all(free.digest not in each for each in reached.values())
+    named, nameless = roots_in(StoreFolder(str(tmp_path)))
+    assert named == replace(image.bare(), annotations={REF_NAME: "a.example/a:1"})
+    assert not nameless.annotations
 
 
-def test_what_is_missing_or_damaged_reaches_itself(
+def test_what_a_manifest_names_is_told_if_it_is_there_and_is_one(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     builder = LayoutBuilder(tmp_path)
+    layer = builder.add_blob(b"layer")
+    image = builder.add_image(builder.add_empty(), [layer])
     missing = builder.add_manifest(b'{"schemaVersion":2}', OCI_MANIFEST)
     damaged = builder.add_manifest(b"{", OCI_MANIFEST)
     builder.finish()
     folder = StoreFolder(str(tmp_path))
     folder.blob(missing.digest).unlink()
-    assert [root.reached for root in roots_in(folder)] == [{missing.digest}, {damaged.digest}]
-    assert vars(caplog.records[0])["digest"] == damaged.digest
+
+    def children(of: Descriptor) -> list[Descriptor]:
+        return list(children_in(folder, of.digest, of.media_type))
+
+    assert layer.digest in [each.digest for each in children(image)]
+    assert children(missing) == children(damaged) == []
+    assert [vars(record)["digest"] for record in caplog.records] == [damaged.digest]
     folder.index.write_text("{")
     with pytest.raises(RegistryError):
-        roots_in(folder)
+        list(roots_in(folder))
 
 
 def test_content_is_sound_or_not_and_what_has_gone_is_no_fault(tmp_path: Path) -> None:
@@ -83,20 +89,22 @@ def test_what_is_said_to_be_a_manifest_is_not_read_beyond_the_limit(tmp_path: Pa
     builder.finish()
     folder = StoreFolder(str(tmp_path))
     os.truncate(folder.blob(named.digest), 1 << 40)  # sparse; nothing has so much memory
-    assert [root.reached for root in roots_in(folder)] == [{named.digest}]
+    with pytest.raises(TooLargeError):
+        children_in(folder, named.digest, OCI_MANIFEST)
 
 
-@pytest.mark.parametrize("is_index", [True, False])
-def test_nobody_waits_for_who_writes_to_a_fifo(tmp_path: Path, *, is_index: bool) -> None:
+def test_nobody_waits_for_who_writes_to_a_fifo(tmp_path: Path) -> None:
     builder = LayoutBuilder(tmp_path)
     named = builder.add_manifest(b'{"schemaVersion":2}', OCI_MANIFEST)
     builder.finish()
     folder = StoreFolder(str(tmp_path))
-    path = folder.index if is_index else folder.blob(named.digest)
-    path.unlink()
-    os.mkfifo(path)
+    for path in (folder.index, folder.blob(named.digest)):
+        path.unlink()
+        os.mkfifo(path)
     with pytest.raises(OSError, match="no regular file"):
         roots_in(folder)
+    with pytest.raises(OSError, match="no regular file"):
+        children_in(folder, named.digest, OCI_MANIFEST)
 
 
 def test_content_was_used_when_its_file_or_its_record_says_so_whichever_is_later(

@@ -22,9 +22,10 @@ from multi_fetch.cli.visible import visible, visible_json
 from multi_fetch.errors import InvalidRequestError, MultiFetchError, UnsupportedError
 from multi_fetch.oci.digest import Digest
 from multi_fetch.protocol.duration import parse_duration
+from multi_fetch.store.catalogue import Catalogue
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.names import Names
-from multi_fetch.store.prune import Pruned, Wanted, prune
+from multi_fetch.store.prune import Wanted, prune
 from multi_fetch.store.survey import is_sound, kept_in, roots_in
 from multi_fetch.worker.pipes import STDOUT_NAME
 from multi_fetch.worker.serve import STDOUT_CLOSED_STATUS
@@ -84,9 +85,12 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
         size: of it, in bytes.
         used: when it was last used, in seconds since 1970.
         tags: that stand for it.
+        more_tags: how many more there are, of which nothing is said.
         name: that is no longer in index.json.
         file: that is unfinished.
-        verdict: ``sound``, ``damaged``, ``missing``, ``removed``, or ``unknown``.
+        verdict: ``sound``, ``damaged``, ``missing``, ``removed``, ``unknown`` where it cannot be
+            hashed, or ``unread`` where it names too much to look into, so that what it may name
+            stays.
     """
 
     verdict: str = ""
@@ -94,6 +98,7 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     size: int | None = None
     used: int | None = None
     tags: tuple[str, ...] = ()
+    more_tags: int = 0
     name: str = ""
     file: str = ""
 
@@ -101,7 +106,8 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
         """The same for people."""
         used = "" if self.used is None else time.strftime("%FT%TZ", time.gmtime(self.used))
         size = "" if self.size is None else f"{self.size:>12}"
-        parts = (self.verdict, self.digest, size, used, *self.tags, self.name, self.file)
+        more = f"and {self.more_tags} more" if self.more_tags else ""
+        parts = (self.verdict, self.digest, size, used, *self.tags, more, self.name, self.file)
         return "  ".join(str(part) for part in parts if part)
 
 
@@ -135,40 +141,42 @@ def _do(folder: StoreFolder, arguments: argparse.Namespace) -> int:
         # Names are whatever somebody wrote into index.json, or called a file.
         words = visible(line.words()).encode("utf-8", "backslashreplace")
         write_all(STDOUT, (visible_json(line) if arguments.json else words) + b"\n")
-        if line.verdict in {"damaged", "missing"}:
+        if line.verdict in {"damaged", "missing", "unread"}:
             status = FAILURE
     return status
 
 
 def _listed(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Line]:
-    tags: dict[Digest, tuple[str, ...]] = {}
-    for root in roots_in(folder):
-        digest = root.descriptor.digest
-        tags[digest] = (*tags.get(digest, ()), *filter(None, [root.name]))
-    for each in kept_in(folder):
-        found = tags.get(each.digest, ())
-        yield Line(digest=each.digest, size=each.size, used=int(each.used), tags=found)
+    with Catalogue(roots_in(folder), kept_in(folder)) as catalogue:
+        for each in catalogue.listed():
+            kept = each.kept
+            yield Line(
+                digest=kept.digest,
+                size=kept.size,
+                used=int(kept.used),
+                tags=each.names,
+                more_tags=each.more,
+            )
 
 
 def _verified(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Line]:
     """A line for all that is not sound, or with --json for all."""
-    there = set()
-    for each in kept_in(folder):
-        there.add(each.digest)
-        try:
-            verdict = "sound" if is_sound(folder, each.digest) else "damaged"
-        except UnsupportedError:
-            verdict = "unknown"
-        if verdict == "damaged" and arguments.remove:
-            folder.remove(each.digest)
-        elif verdict == "damaged":
-            with suppress(OSError):  # of a store that may only be read
-                folder.forget(each.digest)
-        if verdict != "sound" or arguments.json:
-            yield Line(verdict=verdict, digest=each.digest, size=each.size)
-    for root in roots_in(folder):
-        if root.descriptor.digest not in there:
-            yield Line(verdict="missing", digest=root.descriptor.digest, name=root.name)
+    with Catalogue(roots_in(folder), kept_in(folder)) as catalogue:
+        for each in catalogue.listed():
+            kept = each.kept
+            try:
+                verdict = "sound" if is_sound(folder, kept.digest) else "damaged"
+            except UnsupportedError:
+                verdict = "unknown"
+            if verdict == "damaged" and arguments.remove:
+                folder.remove(kept.digest)
+            elif verdict == "damaged":
+                with suppress(OSError):  # of a store that may only be read
+                    folder.forget(kept.digest)
+            if verdict != "sound" or arguments.json:
+                yield Line(verdict=verdict, digest=kept.digest, size=kept.size)
+        for entry in catalogue.missing():
+            yield Line(verdict="missing", digest=entry.digest, name=entry.name)
 
 
 def _pruned(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Line]:
@@ -178,13 +186,15 @@ def _pruned(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Line
         may_names_go=arguments.tagged,
     )
     folder.prepare()  # for a layout that others made
-    done: Pruned = prune(folder, Names(folder), wanted, is_dry=arguments.dry_run)
-    for each in done.plan.content:
-        yield Line(digest=each.digest, size=each.size, used=int(each.used), verdict="removed")
-    for root in done.plan.roots:
-        yield Line(digest=root.descriptor.digest, name=root.name, verdict="removed")
-    for rest in done.rests:
-        yield Line(file=rest, verdict="removed")
+    with prune(folder, Names(folder), wanted, is_dry=arguments.dry_run) as done:
+        for kept in done.dropped():
+            yield Line(digest=kept.digest, size=kept.size, used=int(kept.used), verdict="removed")
+        for entry in done.struck():
+            yield Line(digest=entry.digest, name=entry.name, verdict="removed")
+        for rest in done.rests():
+            yield Line(file=rest, verdict="removed")
+        if done.unread is not None:
+            yield Line(digest=done.unread, verdict="unread")
 
 
 def _misplaced(arguments: argparse.Namespace) -> str:

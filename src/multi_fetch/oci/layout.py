@@ -20,14 +20,21 @@ from multi_fetch.errors import (
     TooLargeError,
     UnsupportedError,
 )
-from multi_fetch.limits import LAYOUT_FIELD_MEMORY, MAX_LAYOUT_ENTRIES, MAX_LAYOUT_INDEX_MEMORY
-from multi_fetch.oci.descriptor import Descriptor, decode_hook
-from multi_fetch.oci.digest import parse_digest
+from multi_fetch.limits import (
+    LAYOUT_FIELD_MEMORY,
+    MAX_LAYOUT_ENTRIES,
+    MAX_LAYOUT_INDEX_MEMORY,
+    MAX_REFERENCE_CHARACTERS,
+)
+from multi_fetch.oci.descriptor import Descriptor, Int64, decode_hook
+from multi_fetch.oci.digest import Digest, parse_digest
 from multi_fetch.oci.manifest import check_named
 from multi_fetch.oci.quote import quote
 from multi_fetch.oci.reference import TAG, parse_familiar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from multi_fetch.oci.digest import Chunk
 
 # image-layout.md, "oci-layout file" and "index.json file"
@@ -39,6 +46,9 @@ LAYOUT_VERSION: Final = "1.0.0"
 # annotations.md: the tag of a descriptor in index.json
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 
+# RFC 8259, section 7: a character beyond U+FFFF as two escapes of six.
+ESCAPED_BYTES: Final = 12
+
 
 class _Marker(msgspec.Struct, rename="camel"):
     image_layout_version: str
@@ -46,6 +56,23 @@ class _Marker(msgspec.Struct, rename="camel"):
 
 class _Index(msgspec.Struct):
     manifests: tuple[Descriptor, ...] = ()
+
+
+class _Entries(msgspec.Struct):
+    """Each as it is written."""
+
+    manifests: list[msgspec.Raw] = []
+
+
+class _Name(msgspec.Struct):
+    name: msgspec.Raw = msgspec.field(default=msgspec.Raw(b'""'), name=REF_NAME)
+
+
+class _Entry(msgspec.Struct, rename="camel"):
+    media_type: str
+    digest: Digest
+    size: Int64 | None
+    annotations: _Name = msgspec.field(default_factory=_Name)
 
 
 class LayoutIndex(msgspec.Struct, frozen=True):
@@ -83,6 +110,9 @@ class LayoutIndex(msgspec.Struct, frozen=True):
 
 _marker_decoder = msgspec.json.Decoder(_Marker)
 _index_decoder = msgspec.json.Decoder(_Index, dec_hook=decode_hook)
+_entries_decoder = msgspec.json.Decoder(_Entries)
+_name_decoder = msgspec.json.Decoder(str)
+_entry_decoder = msgspec.json.Decoder(_Entry, dec_hook=decode_hook)
 
 
 def check_marker(content: Chunk) -> None:
@@ -115,11 +145,7 @@ def parse_layout_index(content: Chunk, name: str = INDEX_FILE) -> LayoutIndex:
         manifests = _index_decoder.decode(content).manifests
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RegistryError(f"{name} cannot be read: {error}{COPY_AGAIN}") from error
-    if len(manifests) > MAX_LAYOUT_ENTRIES:
-        raise TooLargeError(
-            f"{name} names {len(manifests)} objects, more than {MAX_LAYOUT_ENTRIES}: make"
-            " several layouts of it"
-        )
+    _check_count(len(manifests), name)
     tags: dict[str, Descriptor] = {}
     for each in manifests:
         check_named(each, name)
@@ -127,6 +153,48 @@ def parse_layout_index(content: Chunk, name: str = INDEX_FILE) -> LayoutIndex:
         if tag is not None:
             tags.setdefault(tag, each)
     return LayoutIndex(manifests, tags)
+
+
+def layout_entries(content: Chunk) -> Iterator[Descriptor]:
+    """What index.json names, one after the other: for who could not bear all of it at a time.
+
+    Of each there are the three fields that it must have, and its name, of which one that is longer
+    than any that can be asked for is cut.
+
+    Raises:
+        RegistryError, TooLargeError: as for ``parse_layout_index``; while iterating too.
+    """
+    check_memory(content)
+    try:
+        entries = _entries_decoder.decode(content).manifests
+        _check_count(len(entries), INDEX_FILE)
+        for each in map(_entry_decoder.decode, entries):
+            name = _decoded_name(bytes(each.annotations.name))
+            annotations = {REF_NAME: name} if name else {}
+            found = Descriptor(
+                media_type=each.media_type,
+                digest=each.digest,
+                size=each.size,
+                annotations=annotations,
+            )
+            check_named(found, INDEX_FILE)
+            yield found
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise RegistryError(f"{INDEX_FILE} cannot be read: {error}{COPY_AGAIN}") from error
+
+
+def _decoded_name(written: bytes) -> str:
+    if len(written) <= MAX_REFERENCE_CHARACTERS * ESCAPED_BYTES:
+        return _name_decoder.decode(written)
+    return f"{written[1:MAX_REFERENCE_CHARACTERS].decode('utf-8', 'replace')}..."
+
+
+def _check_count(count: int, name: str) -> None:
+    if count > MAX_LAYOUT_ENTRIES:
+        raise TooLargeError(
+            f"{name} names {count} objects, more than {MAX_LAYOUT_ENTRIES}: make several layouts"
+            " of it"
+        )
 
 
 def check_memory(content: Chunk, name: str = INDEX_FILE) -> None:

@@ -10,7 +10,7 @@ wrote stays as it is.
 from __future__ import annotations
 
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -31,13 +31,15 @@ from multi_fetch.store.folder import EMPTY_INDEX
 from multi_fetch.store.lock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
     from multi_fetch.oci.digest import Digest
     from multi_fetch.oci.layout import LayoutIndex
     from multi_fetch.oci.reference import Reference
     from multi_fetch.store.folder import StoreFolder
+
+T = TypeVar("T")
 
 _document = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _entries = msgspec.json.Decoder(list[msgspec.Raw])
@@ -53,7 +55,12 @@ class _Named(msgspec.Struct):
         return self.annotations.get(REF_NAME, "")
 
 
+class _Digested(msgspec.Struct):
+    digest: str = ""
+
+
 _named = msgspec.json.Decoder(_Named)
+_digested = msgspec.json.Decoder(_Digested)
 
 
 def whole_name(ref: Reference) -> str:
@@ -186,7 +193,8 @@ class Names:
             return
         with self._lock:
             document, entries = self._decoded()
-            kept = [entry for each, entry in entries if each.digest not in digests]
+            named = self._each(_digested, entries)
+            kept = [entry for each, entry in named if each.digest not in digests]
             self._folder.replace(
                 self._folder.index, _encoder.encode({**document, "manifests": kept})
             )
@@ -253,21 +261,30 @@ class Names:
         document, entries = self._decoded()
         return document, [
             (each.name, entry)
-            for each, entry in entries
+            for each, entry in self._each(_named, entries)
             if each.name not in new and (each.annotations or each.digest not in nameless)
         ]
 
-    def _decoded(self) -> tuple[dict[str, msgspec.Raw], list[tuple[_Named, msgspec.Raw]]]:
+    def _decoded(self) -> tuple[dict[str, msgspec.Raw], list[msgspec.Raw]]:
         """index.json as it is now: its fields, and its entries as they are written."""
         try:
             content = self._content()
             check_memory(content)
             document = _document.decode(content)
             entries = _entries.decode(document.get("manifests", msgspec.Raw(b"[]")))
-            named = [_named.decode(each) for each in entries]
         except msgspec.DecodeError as error:
             raise RegistryError(f"index.json of {self._folder.name}: {error}") from error
-        return document, list(zip(named, entries, strict=True))
+        return document, entries
+
+    def _each(
+        self, decoder: msgspec.json.Decoder[T], entries: Iterable[msgspec.Raw]
+    ) -> Iterator[tuple[T, msgspec.Raw]]:
+        """What is in each, one after the other: all of it at a time would take much memory."""
+        try:
+            for each in entries:
+                yield decoder.decode(each), each
+        except msgspec.DecodeError as error:
+            raise RegistryError(f"index.json of {self._folder.name}: {error}") from error
 
     def _sync_blobs(self) -> None:
         """So that no name is on the disk before what it stands for."""

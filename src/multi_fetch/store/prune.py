@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from multi_fetch.durations import STORE_LOCK_SECONDS
 from multi_fetch.store.beneath import folder_beneath, regular_file
+from multi_fetch.store.catalogue import Catalogue
 from multi_fetch.store.folder import INDEX_LOCK, INGEST_FOLDER, machine
 from multi_fetch.store.lock import Lock, is_at, locked, try_lock
+from multi_fetch.store.reach import note_reached
 from multi_fetch.store.records import Records
-from multi_fetch.store.survey import Kept, Root, kept_in, roots_in
+from multi_fetch.store.survey import children_in, kept_in, roots_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator
 
-    from multi_fetch.oci.digest import Digest
     from multi_fetch.store.folder import StoreFolder
     from multi_fetch.store.names import Names
+    from multi_fetch.store.reach import Children
 
 # What was used in this time is not pruned, unless an age says so: a parent may just have been told
 # of it. Twice the step in which uses are noted.
@@ -34,8 +36,6 @@ USE_SECONDS: Final = 2 * 3600.0
 
 # Unfinished files that were not written for so long are pruned: a day, as containerd's leases.
 REST_SECONDS: Final = 24 * 3600.0
-
-NEVER: Final = float("-inf")
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,62 +53,34 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     may_names_go: bool = False
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """What goes, in this order.
-
-    Attributes:
-        content: from the store.
-        roots: from index.json, with their names.
-    """
-
-    content: tuple[Kept, ...]
-    roots: tuple[Root, ...]
-
-
-class Pruned(msgspec.Struct, frozen=True):
-    """What went, or would go.
-
-    Attributes:
-        plan: of content and names.
-        rests: unfinished files that nobody writes.
-    """
-
-    plan: Plan
-    rests: tuple[str, ...]
-
-
-def plan(kept: Iterable[Kept], roots: Sequence[Root], wanted: Wanted, now: float) -> Plan:
-    """Chooses what goes.
+def plan(catalogue: Catalogue, children_of: Children, wanted: Wanted, now: float) -> None:
+    """Chooses what goes, and notes it in the catalogue.
 
     Args:
-        kept: all content.
-        roots: all entries of index.json.
+        catalogue: of the store.
+        children_of: as for ``note_reached``.
         wanted: how much.
         now: in seconds since 1970. What was used a moment ago stays, unless the age says otherwise.
+
+    Raises:
+        OSError: as for ``note_reached``.
     """
-    there = {each.digest: each for each in kept}
-    total = sum(each.size for each in there.values())
-    uses = Counter(digest for root in roots for digest in root.reached)
-    content: list[Kept] = []
-    gone_roots: list[Root] = []
-
-    def drop(each: Kept) -> None:
-        nonlocal total
-        content.append(each)
+    order = catalogue.order()
+    note_reached(catalogue, order, children_of)
+    catalogue.index_ranks()
+    total = catalogue.total_bytes()
+    for each in catalogue.last_reached_by(None):
+        if not _goes(each.used, total, wanted, now):
+            break  # those that follow were used later
+        catalogue.drop(each)
         total -= each.size
-
-    for each in sorted((each for each in there.values() if not uses[each.digest]), key=_by_use):
-        if _goes(each.used, total, wanted, now):
-            drop(each)
-    for root in sorted(roots, key=lambda root: _use_of(root, there)) if wanted.may_names_go else ():
-        if not _goes(_use_of(root, there), total, wanted, now):
-            continue
-        gone_roots.append(root)
-        uses.subtract(root.reached)
-        orphans = (there[each] for each in root.reached if not uses[each] and each in there)
-        for each in sorted(orphans, key=_by_use):
-            drop(each)
-    return Plan(tuple(content), tuple(gone_roots))
+    for rank, number in enumerate(order if wanted.may_names_go else ()):
+        if not _goes(catalogue.entry(number).used, total, wanted, now):
+            break
+        catalogue.strike(number)
+        for each in catalogue.last_reached_by(rank):
+            catalogue.drop(each)
+            total -= each.size
 
 
 def _goes(used: float, total: int, wanted: Wanted, now: float) -> bool:
@@ -121,7 +93,10 @@ def _goes(used: float, total: int, wanted: Wanted, now: float) -> bool:
     return wanted.unused_seconds is None and unused_seconds >= USE_SECONDS
 
 
-def prune(folder: StoreFolder, names: Names, wanted: Wanted, *, is_dry: bool) -> Pruned:
+@contextmanager
+def prune(
+    folder: StoreFolder, names: Names, wanted: Wanted, *, is_dry: bool
+) -> Iterator[Catalogue]:
     """Removes what may go, beside whoever uses the store.
 
     Args:
@@ -130,35 +105,43 @@ def prune(folder: StoreFolder, names: Names, wanted: Wanted, *, is_dry: bool) ->
         wanted: how much.
         is_dry: whether it is only said what would go.
 
+    Yields:
+        The catalogue, which has noted what went.
+
     Raises:
         TimeoutError: index.json is locked all the time.
         MultiFetchError: it cannot be read.
         OSError: the system cannot remove something.
     """
-    with folder_beneath(folder.path, INGEST_FOLDER) as ingests:
+    with ExitStack() as stack:
+        ingests = stack.enter_context(folder_beneath(folder.path, INGEST_FOLDER))
         with locked(folder.index_lock, STORE_LOCK_SECONDS):
-            found = plan(kept_in(folder), roots_in(folder), wanted, time.time())
+            catalogue = stack.enter_context(Catalogue(roots_in(folder), kept_in(folder)))
+            plan(catalogue, partial(children_in, folder), wanted, time.time())
             if not is_dry:
-                names.forget({root.descriptor.digest for root in found.roots})
-                for each in found.content:
+                names.forget({each.digest for each in catalogue.struck()})
+                for each in catalogue.dropped():
                     folder.remove(each.digest)
                 Records(folder).tidy()
-        rests = [name for name in _rests(ingests, wanted) if is_dry or _remove_rest(ingests, name)]
-    return Pruned(found, tuple(rests))
+        for name in _rests(ingests, wanted):
+            if is_dry or _remove_rest(ingests, name):
+                catalogue.leave_rest(name)
+        yield catalogue
 
 
-def _rests(ingests: int, wanted: Wanted) -> Iterable[str]:
+def _rests(ingests: int, wanted: Wanted) -> Iterator[str]:
     """Unfinished files, in an open folder, that were not written for long."""
     age = REST_SECONDS if wanted.unused_seconds is None else wanted.unused_seconds
-    for name in sorted(os.listdir(ingests)):
-        status = regular_file(ingests, name)
-        if name == INDEX_LOCK or status is None:
-            continue
-        is_ours = f".{machine()}" in name
-        # Who writes on another machine holds no lock that is seen here.
-        least = age if is_ours else max(age, REST_SECONDS)
-        if time.time() - status.st_mtime >= least:
-            yield name
+    with os.scandir(ingests) as entries:
+        for entry in entries:
+            status = regular_file(ingests, entry.name)
+            if entry.name == INDEX_LOCK or status is None:
+                continue
+            is_ours = f".{machine()}" in entry.name
+            # Who writes on another machine holds no lock that is seen here.
+            least = age if is_ours else max(age, REST_SECONDS)
+            if time.time() - status.st_mtime >= least:
+                yield entry.name
 
 
 def _remove_rest(ingests: int, name: str) -> bool:
@@ -175,12 +158,3 @@ def _remove_rest(ingests: int, name: str) -> bool:
         return True
     finally:
         os.close(fd)
-
-
-def _by_use(kept: Kept) -> tuple[float, Digest]:
-    return kept.used, kept.digest
-
-
-def _use_of(root: Root, there: dict[Digest, Kept]) -> float:
-    found = there.get(root.descriptor.digest)
-    return NEVER if found is None else found.used

@@ -30,7 +30,7 @@ import msgspec
 from multi_fetch.durations import CLOCK_STEP_SECONDS
 from multi_fetch.layout.part import OPEN_FLAGS
 from multi_fetch.oci.layout import BLOBS_FOLDER
-from multi_fetch.store.beneath import folder_beneath, make_beneath, regular_file, remove_beneath
+from multi_fetch.store.beneath import folder_beneath, make_beneath, regular_file
 from multi_fetch.store.folder import RECORDS_FOLDER
 
 if TYPE_CHECKING:
@@ -123,21 +123,20 @@ class Records:
             return False
         return status is not None
 
-    def uses(self, algorithm: str) -> dict[str, float]:
-        """When each file with a record was last used, in seconds since 1970, by its name.
+    @contextmanager
+    def uses(self, algorithm: str) -> Iterator[Callable[[str], float]]:
+        """Gives when a file was last used, in seconds since 1970, by its name; 0 without a record.
 
         Raises:
-            OSError: the system cannot list them.
+            OSError: the system does not say.
         """
-        found: dict[str, float] = {}
-        with (
-            suppress(FileNotFoundError, NotADirectoryError),
-            folder_beneath(self._path, RECORDS_FOLDER, algorithm) as folder,
-        ):
-            for name in os.listdir(folder):  # noqa: PTH208 - of what is open
-                if status := regular_file(folder, name):
-                    found[name] = status.st_mtime
-        return found
+        with self._folder(RECORDS_FOLDER, algorithm) as folder:
+
+            def used(name: str) -> float:
+                status = None if folder is None else regular_file(folder, name)
+                return 0.0 if status is None else status.st_mtime
+
+            yield used
 
     def tidy(self) -> None:
         """Removes the records of files that are not there, and what became of no record.
@@ -145,19 +144,25 @@ class Records:
         Raises:
             OSError: the system does not let it.
         """
-        # The records first: each comes after its file.
-        for algorithm in self._listed(RECORDS_FOLDER):
-            names = self._listed(RECORDS_FOLDER, algorithm)
-            for name in names - self._listed(BLOBS_FOLDER, algorithm):
-                remove_beneath(self._path, RECORDS_FOLDER, algorithm, name)
+        with self._folder(RECORDS_FOLDER) as folder:
+            algorithms = [] if folder is None else os.listdir(folder)  # noqa: PTH208 - of what is open
+        for algorithm in algorithms:
+            with (
+                self._folder(RECORDS_FOLDER, algorithm) as records,
+                self._folder(BLOBS_FOLDER, algorithm) as blobs,
+            ):
+                if records is not None:
+                    _tidy(records, blobs)
 
-    def _listed(self, *names: str) -> set[str]:
-        """What a folder of the store has; nothing where it is none."""
-        try:
-            with folder_beneath(self._path, *names) as folder:
-                return set(os.listdir(folder))  # noqa: PTH208 - of what is open
-        except (FileNotFoundError, NotADirectoryError):
-            return set()
+    @contextmanager
+    def _folder(self, *names: str) -> Iterator[int | None]:
+        """A folder of the store, open; None where it is none."""
+        with ExitStack() as stack:
+            try:
+                found: int | None = stack.enter_context(folder_beneath(self._path, *names))
+            except (FileNotFoundError, NotADirectoryError):
+                found = None
+            yield found
 
     def _has(self, digest: Digest, content: bytes) -> bool:
         """Whether there is a record of this content, which only we or root may have written."""
@@ -168,6 +173,24 @@ class Records:
                 return is_guarded(os.fstat(fd)) and file.read(len(content) + 1) == content
         except OSError:
             return False
+
+
+def _tidy(records: int, blobs: int | None) -> None:
+    """Each record comes after its file: one whose file is not there now has none."""
+    with os.scandir(records) as entries:
+        for entry in entries:
+            if blobs is not None and _is_there(blobs, entry.name):
+                continue
+            with suppress(FileNotFoundError):  # somebody was faster
+                os.unlink(entry.name, dir_fd=records)
+
+
+def _is_there(folder: int, name: str) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def told_of(digest: Digest, status: os.stat_result) -> bytes:

@@ -1,0 +1,54 @@
+"""What index.json reaches, by way of the manifests that are there. All here blocks.
+
+The most recently used entry is looked at first, so what an entry is the first to reach here would
+be reached by nothing once that entry has gone, and all that were less recently used. Each manifest
+is read once, and what is still to be read waits in the catalogue: so depth, cycles and indexes that
+thousands of others share cost neither memory nor time again.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, TypeAlias
+
+from multi_fetch.errors import TooLargeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from multi_fetch.oci.descriptor import Descriptor
+    from multi_fetch.oci.digest import Digest
+    from multi_fetch.store.catalogue import Catalogue
+
+    Children: TypeAlias = Callable[[Digest, str], Sequence[Descriptor]]
+
+log = logging.getLogger(__name__)
+
+
+def note_reached(catalogue: Catalogue, order: Sequence[int], children_of: Children) -> None:
+    """Notes of all content which entry is the last to reach it.
+
+    An entry that leads to a manifest which cannot be looked into counts as one that reaches all.
+
+    Args:
+        catalogue: of the store.
+        order: numbers of its entries; the last of them is looked at first.
+        children_of: what a manifest of that digest and type names; ``survey.children_in``.
+
+    Raises:
+        OSError: the system cannot read a manifest.
+    """
+    for rank in reversed(range(len(order))):
+        catalogue.reach(rank, [catalogue.entry(order[rank])])
+        while (unread := catalogue.next_unread()) is not None:
+            digest, media_type = unread
+            try:
+                found = children_of(digest, media_type)
+            except TooLargeError as error:
+                log.warning(
+                    "a manifest names too much to look into: nothing goes that it may name",
+                    extra={"digest": digest, "error": error.message},
+                )
+                catalogue.reach_all(rank, digest)
+                return
+            catalogue.reach(rank, found)
