@@ -161,3 +161,12 @@ async def test_a_read_that_fails_is_a_requests_error(sample: Sample, contents: C
         async for _ in loan.chunks(found, 0, 10):
             pass
     loan.give_back()
+
+
+async def test_what_takes_long_learns_when_nobody_waits_for_it(contents: Contents) -> None:
+    loan = Loan(Threads())
+    await loan.take(partial(contents.find, Wanted("latest", None)))
+    loan.require_interest()
+    loan.give_back()
+    with pytest.raises(OSError, match="nobody waits"):
+        loan.require_interest()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from multi_fetch.errors import DigestMismatchError
 from multi_fetch.layout.loan import Threads
+from multi_fetch.limits import MAX_READ_THREADS
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
@@ -66,6 +69,23 @@ async def test_what_is_not_there_is_none(reading: Reading) -> None:
     async with AsyncExitStack() as stack:
         assert await reading.open(stack, asked(digest_of(b"nowhere"))) is None
     assert await reading.path(digest_of(b"nowhere")) is None
+
+
+async def test_a_hash_that_nobody_waits_for_any_more_ends(folder: StoreFolder) -> None:
+    """Otherwise those of a few large files would keep the threads from all that comes later."""
+    digest = digest_of(b"large")
+    path = folder.blob(digest)
+    path.touch()
+    os.truncate(path, 1 << 42)  # sparse: nothing has so much, and it takes half an hour
+    reading = Reading(Blobs(folder, Check.ONCE), Threads(), Troubles(folder.name))
+    for _ in range(4 * MAX_READ_THREADS):  # some are cancelled before their thread begins
+        with trio.move_on_after(0.01) as scope:
+            async with AsyncExitStack() as stack:
+                await reading.open(stack, asked(digest))
+        assert scope.cancelled_caught
+    with trio.fail_after(10):
+        assert await reading.path(digest_of(SMALL)) is not None
+    assert path.exists()
 
 
 @pytest.mark.parametrize("is_damaged", [False, True])

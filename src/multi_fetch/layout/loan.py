@@ -29,6 +29,8 @@ T = TypeVar("T")
 # 128 KiB come at 1 GiB/s, a data frame at 3.5; from there on hashing is what takes the time.
 CHUNK_BYTES: Final = MAX_DATA_BYTES
 
+UNWANTED: Final = "nobody waits for it any more"
+
 
 class Threads:
     """A bound on the threads of one remote."""
@@ -65,6 +67,15 @@ class Loan:
 
         return await self._threads.run(partial(self._hold, keep))
 
+    def require_interest(self) -> None:
+        """Ends what takes long in the thread, once nobody waits for it.
+
+        Raises:
+            OSError: nobody does.
+        """
+        if self._is_over:
+            raise OSError(EBADF, UNWANTED)
+
     async def chunks(self, found: Found, first: int, end: int) -> AsyncGenerator[Chunk, None]:
         """The bytes of what was found from ``first`` to before ``end``, or those that there are.
 
@@ -99,7 +110,7 @@ class Loan:
         """Does something with the file, in a thread."""
         with self._lock:
             if self._is_over:
-                raise OSError(EBADF, "nobody waits for it any more")
+                raise OSError(EBADF, UNWANTED)
             self._is_busy = True
         try:
             return work()

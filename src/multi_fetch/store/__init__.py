@@ -102,7 +102,7 @@ async def open_store(remote: Remote, settings: StoreSettings) -> AsyncIterator[S
 
 @asynccontextmanager
 async def open_offline(settings: StoreSettings) -> AsyncIterator[StoredRemote]:
-    """A store as a remote: nobody else is asked, and nothing is written."""
+    """A store as a remote: nobody else is asked, and no content is written."""
     parts = _parts(settings, None)
     name = _folder(settings).name
     yield StoredRemote(Nobody(name, parts.names, parts.name_of, parts.threads), parts)

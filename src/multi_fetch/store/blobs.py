@@ -27,7 +27,7 @@ from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.store.records import STAMP_SECONDS, Records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from multi_fetch.layout.contents import Wanted
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from multi_fetch.store.folder import StoreFolder
 
 log = logging.getLogger(__name__)
+
+
+def always() -> None:
+    """Goes on."""
 
 
 class Check(Enum):
@@ -67,8 +71,12 @@ class Blobs:
         self._records = Records(folder)
         self._contents = Contents(Folder(folder.name, str(folder.path)))
 
-    def find(self, wanted: Wanted) -> Found:
+    def find(self, wanted: Wanted, go_on: Callable[[], None] = always) -> Found:
         """Opens an object, which has a digest.
+
+        Args:
+            wanted: which one.
+            go_on: is called again and again while it is hashed; to end that, it raises OSError.
 
         Raises:
             NotFoundError: it is not there, or was damaged.
@@ -83,7 +91,7 @@ class Blobs:
             self._recheck(digest)  # it may have been cut; if not, something else was wanted
             raise
         try:
-            self._require_right(digest, found)
+            self._require_right(digest, found, go_on)
         except BaseException:
             found.part.close()
             raise
@@ -148,14 +156,14 @@ class Blobs:
                 raise NotFoundError(f"{self._folder.name} is not there") from error
             raise
 
-    def _require_right(self, digest: Digest, found: Found) -> None:
+    def _require_right(self, digest: Digest, found: Found, go_on: Callable[[], None]) -> None:
         with translated(digest):
-            is_right = self._is_right(digest, found)
+            is_right = self._is_right(digest, found, go_on)
         if not is_right:
             self._remove(digest, found.part)
             raise NotFoundError(f"{self._folder.name} had {digest} damaged")
 
-    def _is_right(self, digest: Digest, found: Found) -> bool:
+    def _is_right(self, digest: Digest, found: Found, go_on: Callable[[], None]) -> bool:
         if found.content is not None:
             return is_intact(digest, found.part)
         if self._check is Check.BY_READER:
@@ -163,7 +171,7 @@ class Blobs:
         fd = found.part.fileno()
         if self._check is Check.ONCE and self._records.vouch_for(digest, fd):
             return True
-        return self._records.verify(digest, fd, partial(is_intact, digest, found.part))
+        return self._records.verify(digest, fd, partial(is_intact, digest, found.part, go_on))
 
     def _recheck(self, digest: Digest) -> None:
         if self.remove_if_damaged(digest):
@@ -192,16 +200,22 @@ class Blobs:
                 os.utime(self._folder.blob(digest))
 
 
-def is_intact(digest: Digest, part: Part) -> bool:
+def is_intact(digest: Digest, part: Part, go_on: Callable[[], None] = always) -> bool:
     """Whether a file has the content that its name says.
+
+    Args:
+        digest: that its name says.
+        part: the file.
+        go_on: as for ``Blobs.find``.
 
     Raises:
         UnsupportedError: nobody can say.
-        OSError: the system cannot read it.
+        OSError: the system cannot read it, or ``go_on`` does not want it to.
     """
     hasher, offset = new_hasher(digest.algorithm), 0
     buffer = memoryview(bytearray(min(part.size, 2 * MAX_DATA_BYTES)))
     while count := part.read_into(buffer, offset):
+        go_on()
         hasher.update(buffer[:count])
         offset += count
     return hasher.hexdigest() == digest.encoded

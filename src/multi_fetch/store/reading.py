@@ -87,7 +87,10 @@ class Reading:
             InvalidRequestError: the range begins at the object's end or beyond.
             MultiFetchError: as ``Contents.find_blob`` does, but for trouble with the disk.
         """
-        found = await self._take(stack, partial(self._blobs.find, asked.wanted()))
+        wanted = asked.wanted()
+        found = await self._take(
+            stack, lambda loan: self._blobs.find(wanted, loan.require_interest)
+        )
         if found is None:
             return None
         loan, found_here = found
@@ -131,7 +134,7 @@ class Reading:
         Raises:
             SizeMismatchError: it has another size.
         """
-        found = await self._take(stack, partial(self._blobs.open, descriptor))
+        found = await self._take(stack, lambda _: self._blobs.open(descriptor))
         if found is None:
             return None
         loan, found_here = found
@@ -140,13 +143,13 @@ class Reading:
         return await stack.enter_async_context(aclosing(chunks))
 
     async def _take(
-        self, stack: AsyncExitStack, find: Callable[[], Found]
+        self, stack: AsyncExitStack, find: Callable[[Loan], Found]
     ) -> tuple[Loan, Found] | None:
         loan = Loan(self._threads)
         with ExitStack() as unless_found:
             unless_found.callback(loan.give_back)
             try:
-                found = await loan.take(find)
+                found = await loan.take(partial(find, loan))
             except NotFoundError:
                 return None
             except (DeniedError, UnavailableError, RegistryError) as error:
