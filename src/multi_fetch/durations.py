@@ -75,6 +75,10 @@ STORE_STALL_SECONDS: Final = 5.0
 # The same for the lock of index.json, which is held for some milliseconds.
 STORE_LOCK_SECONDS: Final = 5.0
 
+# Who waited for that in vain waits so long from then on, until it has had the lock again: or each
+# name of a run would take as long, where its holder was stopped.
+STORE_LOCK_AGAIN_SECONDS: Final = 0.25
+
 # The clock that stamps files goes in steps of 1 to 10 ms on Linux: a step is waited for, so that
 # what is done behind it has another time. FAT's of 2 s are not: there a file is hashed again.
 CLOCK_STEP_SECONDS: Final = 0.05

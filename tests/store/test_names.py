@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -21,6 +22,7 @@ from multi_fetch.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from multi_fetch.oci.reference import Reference
 from multi_fetch.store import names as names_module
 from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.lock import locked
 from multi_fetch.store.names import Names, bare_tag, tag_with_locator, whole_name
 
 if TYPE_CHECKING:
@@ -311,3 +313,26 @@ def test_an_index_that_is_a_fifo_is_waited_for_by_nobody(tmp_path: Path) -> None
     os.mkfifo(folder.index)
     with pytest.raises(OSError, match="no regular file"):
         Names(folder).find("a:1")
+
+
+def test_a_lock_that_is_never_let_go_of_is_waited_for_in_full_once(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its holder may have been stopped: each name of a run would wait as long."""
+    monkeypatch.setattr(names_module, "STORE_LOCK_SECONDS", 0.3)
+    monkeypatch.setattr(names_module, "STORE_LOCK_AGAIN_SECONDS", 0.0)
+    names = Names(folder)
+    names.add("a.example/a:1", described("one"))
+
+    def seconds_in_vain() -> float:
+        began = time.monotonic()
+        with locked(folder.index_lock, 1), pytest.raises(TimeoutError):
+            names.flush()
+        return time.monotonic() - began
+
+    assert seconds_in_vain() >= 0.3
+    assert seconds_in_vain() < 0.3
+    names.flush()
+    assert [entry["annotations"][REF_NAME] for entry in entries(folder)] == ["a.example/a:1"]
+    names.add("a.example/a:2", described("two"))
+    assert seconds_in_vain() >= 0.3

@@ -9,13 +9,14 @@ wrote stays as it is.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from multi_fetch.durations import STORE_LOCK_SECONDS
+from multi_fetch.durations import STORE_LOCK_AGAIN_SECONDS, STORE_LOCK_SECONDS
 from multi_fetch.errors import RegistryError, TooLargeError
 from multi_fetch.limits import (
     MAX_LAYOUT_ENTRIES,
@@ -88,6 +89,7 @@ class Names:
     def __init__(self, folder: StoreFolder) -> None:
         self._folder = folder
         self._lock = Lock()
+        self._patience_seconds = STORE_LOCK_SECONDS
         self._new: dict[str, Descriptor] = {}
         self._stamp: tuple[int, int, int] | None = None
         self._index: LayoutIndex = parse_layout_index(EMPTY_INDEX)
@@ -239,7 +241,7 @@ class Names:
             nameless: digests whose entries without a name go.
         """
         self._sync_blobs()
-        with locked(self._folder.index_lock, STORE_LOCK_SECONDS):
+        with self._index_locked():
             document, kept = self._others(new, nameless)
             if most_names is not None:
                 _forget_oldest(kept, len(new), most_names)
@@ -253,6 +255,13 @@ class Names:
             self._check_length(content)  # or nobody could read it again
             check_memory(content)
             self._folder.replace(self._folder.index, content)
+
+    @contextmanager
+    def _index_locked(self) -> Iterator[None]:
+        seconds, self._patience_seconds = self._patience_seconds, STORE_LOCK_AGAIN_SECONDS
+        with locked(self._folder.index_lock, seconds):
+            self._patience_seconds = STORE_LOCK_SECONDS
+            yield
 
     def _others(
         self, new: Mapping[str, Descriptor], nameless: AbstractSet[Digest]
