@@ -208,6 +208,13 @@ MAX_DISTRUSTED: Final = 4_096
 
 # --- memory ---------------------------------------------------------------------------------
 
+# What jobs hold of small objects, manifests and pages, all together; beyond it they wait.
+MAX_HELD_BYTES: Final = 24 * 1024 * 1024
+
+# What a tag's name takes in memory beside its text, and what a descriptor does.
+NAME_MEMORY: Final = 64
+DESCRIBED_MEMORY: Final = 1_200
+
 # Frames of small objects that wait to be written, before jobs wait too.
 MAX_PENDING_BYTES: Final = 1024 * 1024
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
+from multi_fetch.budget import hold
 from multi_fetch.layout.part import translated
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_READ_THREADS
 
@@ -65,7 +66,10 @@ class Loan:
             self._part = found.part
             return found
 
-        return await self._threads.run(partial(self._hold, keep))
+        found = await self._threads.run(partial(self._hold, keep))
+        if found.content is not None:
+            await hold(len(found.content))
+        return found
 
     def require_interest(self) -> None:
         """Ends what takes long in the thread, once nobody waits for it.
@@ -86,6 +90,7 @@ class Loan:
             if first < end:
                 yield found.content[first:end]
             return
+        await hold(CHUNK_BYTES)
         buffer = memoryview(bytearray(CHUNK_BYTES))
         while first < end:
             read = partial(self._read, found, buffer[: end - first], first)

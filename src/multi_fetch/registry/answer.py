@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from multi_fetch.advice import TELL_OPERATOR
+from multi_fetch.budget import hold, let_go
 from multi_fetch.durations import ERROR_BODY_SECONDS
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError
 from multi_fetch.limits import MAX_ERROR_BODY_BYTES
@@ -147,7 +148,7 @@ class Answer:
         return None
 
     async def read(self, limit: int) -> bytes:
-        """The whole body.
+        """The whole body, which counts as held by this task (``budget``).
 
         Raises:
             TooLargeError: it is longer than ``limit`` bytes.
@@ -159,13 +160,19 @@ class Answer:
         length = content_length(self.headers)
         body = bytearray()
         if length is None or length <= limit:
-            async with aclosing(self.chunks()) as chunks:
-                async for chunk in chunks:
-                    body += chunk
-                    if len(body) > limit:
-                        break
-                else:
-                    return bytes(body)
+            try:
+                async with aclosing(self.chunks()) as chunks:
+                    async for chunk in chunks:
+                        body += chunk
+                        await hold(len(chunk))
+                        if len(body) > limit:
+                            break
+                    else:
+                        return bytes(body)
+            except MultiFetchError:
+                let_go(len(body))
+                raise
+            let_go(len(body))
         raise TooLargeError(
             f"{self.what}: the answer is larger than {limit} bytes{TELL_OPERATOR}",
             status=self.status,

@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from multi_fetch.advice import with_advice
+from multi_fetch.budget import hold
 from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS
 from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import MAX_STALE_CONNECTIONS
@@ -255,7 +256,10 @@ class FastAnswer(Answer):
         """The whole body, if it fits what is received at once; see ``Answer.take_small``."""
         if self.encoding:
             return None
-        return await self._connection.take_small(self._head)
+        body = await self._connection.take_small(self._head)
+        if body is not None:
+            await hold(len(body))
+        return body
 
     async def aclose(self) -> None:
         """Gives the connection back, or closes it if the body was not read to its end."""

@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from multi_fetch.advice import TELL_OPERATOR
+from multi_fetch.budget import hold, let_go
 from multi_fetch.errors import MultiFetchError, NotFoundError, RegistryError, TooLargeError
-from multi_fetch.limits import MAX_LISTING_PAGES, MAX_PAGE_BYTES, TAGS_OF_PAGE
+from multi_fetch.limits import (
+    DESCRIBED_MEMORY,
+    MAX_LISTING_PAGES,
+    MAX_PAGE_BYTES,
+    NAME_MEMORY,
+    TAGS_OF_PAGE,
+)
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.media_types import INDEX_TYPES, OCI_INDEX
 from multi_fetch.oci.reference import Reference
@@ -93,13 +100,13 @@ async def tag_pages(session: Session, repository: str) -> AsyncGenerator[Sequenc
     if page.status == 400:  # some have a lower limit than the spec's clients commonly ask for
         trail.path = tags_path(repository)
         page = await trail.get()
-    names = names_of_page(page.required().body)
+    names, link = await _names(trail, page)
+    del page
     while True:
         yield names
-        if page.link is not None:
-            trail.follow(page.link)
-            page = await trail.get()
-            names = names_of_page(page.required().body)
+        if link is not None:
+            trail.follow(link)
+            names, link = await _names(trail, await trail.get())
             continue
         if len(names) != TAGS_OF_PAGE:
             return
@@ -107,9 +114,22 @@ async def tag_pages(session: Session, repository: str) -> AsyncGenerator[Sequenc
         page = await trail.get()
         if page.status in NO_REFERRERS_API:
             return
-        first, names = names[0], names_of_page(page.required().body)
+        first = names[0]
+        names, link = await _names(trail, page)
+        del page
         if names[:1] == [first]:  # it knows nothing of "last", and that was all
             return
+
+
+async def _names(trail: _Trail, page: Page) -> tuple[list[str], str | None]:
+    """The names on a page, and the next one's Link; the page itself is of no use any more.
+
+    Raises:
+        MultiFetchError: as for ``Page.required`` and ``names_of_page``.
+    """
+    body = page.required().body
+    await trail.hold(NAME_MEMORY * body.count(b","))
+    return names_of_page(body), page.link
 
 
 async def referrer_pages(
@@ -130,12 +150,22 @@ async def referrer_pages(
         yield [each for each in named if artifact_type in {"", each.artifact_type}]
         return
     while True:
-        page.required()
-        yield referrers_of_page(page.body, "" if page.is_filtered else artifact_type)
-        if page.link is None:
+        named, link = await _referrers(trail, page, artifact_type)
+        del page
+        yield named
+        if link is None:
             return
-        trail.follow(page.link)
+        trail.follow(link)
         page = await trail.get()
+
+
+async def _referrers(
+    trail: _Trail, page: Page, artifact_type: str
+) -> tuple[list[Descriptor], str | None]:
+    """The descriptors on a page, and the next one's Link; as ``_names``."""
+    body = page.required().body
+    await trail.hold(DESCRIBED_MEMORY * body.count(b'"digest"') + len(body))
+    return referrers_of_page(body, "" if page.is_filtered else artifact_type), page.link
 
 
 async def none_for_nothing(
@@ -184,6 +214,12 @@ class _Trail:
         self._headers = {"Accept": accept}
         # Hashes, as a registry may make its paths long.
         self._seen = {hash(path)}
+        self._held = 0
+
+    async def hold(self, count: int) -> None:
+        """Counts what the page takes beside its text, until the next one is asked for."""
+        self._held += count
+        await hold(count)
 
     def follow(self, link: str) -> None:
         """Goes where a Link leads."""
@@ -214,12 +250,15 @@ class _Trail:
         Raises:
             MultiFetchError: there is no answer, or its body never comes whole.
         """
+        let_go(self._held)
+        self._held = 0
         for attempt in count(1):
             answer = await self._session.send("GET", self.path, self._headers, attempt=attempt)
             try:
                 if answer.status != 200:
                     return Page(answer.status, error=await answer.error())
                 body = await answer.read(MAX_PAGE_BYTES)
+                self._held = len(body)
                 return Page(
                     200,
                     content_type(answer.headers),

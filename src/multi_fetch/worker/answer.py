@@ -7,13 +7,13 @@ larger content streams, and counts only once its ``end`` has come. A failure of 
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 from msgspec.structs import replace
 
+from multi_fetch.budget import Counted
 from multi_fetch.ceiling import DEFAULT_CEILING
 from multi_fetch.errors import MultiFetchError, UnsupportedError
 from multi_fetch.keeping import Keeping
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
     from multi_fetch.worker.job import Flight, Job
     from multi_fetch.worker.speaker import Speaker
     from multi_fetch.worker.window import Window
-
-log = logging.getLogger(__name__)
 
 
 class Answerer:
@@ -110,7 +108,9 @@ class Answerer:
             Whether that was the last.
         """
         failure: MultiFetchError | None = None
-        with trio.CancelScope() as scope:
+        flight: Flight | None = None
+        share = self._window.budget.share(lambda: flight is not None and flight.has_turn())
+        with trio.CancelScope() as scope, share as held:
             while (flight := await self._window.take()) is not None:
                 if self.direct.start(flight):
                     continue
@@ -119,6 +119,7 @@ class Answerer:
                 if scope.cancel_called:
                     break
                 await self._finish(flight, failure)
+                held.let_go()
             else:
                 return True
         assert flight is not None, "only a flight knows the scope"
@@ -210,7 +211,7 @@ class Answerer:
         )
         async with open_target(self._remote, target) as opened:
             verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
-            content, is_whole = await hold(opened.chunks, verifier, MAX_MANIFEST_BYTES)
+            content, is_whole = await hold(Counted(opened.chunks), verifier, MAX_MANIFEST_BYTES)
             check_held(descriptor, is_whole=is_whole)
             if opened.keep is not None:
                 await opened.keep()
@@ -232,7 +233,7 @@ class Answerer:
             else:
                 limit = held_limit(descriptor, request.byte_range)
                 if limit:
-                    held, is_whole = await hold(opened.chunks, judge, limit)
+                    held, is_whole = await hold(Counted(opened.chunks), judge, limit)
             if request.byte_range is None:
                 check_held(descriptor, is_whole=is_whole)
             if not is_whole:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from multi_fetch.budget import Counted
 from multi_fetch.errors import UnavailableError
 from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.verify import hold
@@ -56,7 +57,7 @@ async def into_file(opened: Opened, judge: Judge, hashes: HashThread, jobs: Sequ
     is_read = is_manifest(descriptor.media_type)
     if opened.kept is not None and descriptor.size is not None and not is_read:
         return Filed(os.fspath(opened.kept), descriptor.size)
-    held, is_whole = await hold(opened.chunks, judge, held_limit(descriptor))
+    held, is_whole = await hold(Counted(opened.chunks), judge, held_limit(descriptor))
     check_held(descriptor, is_whole=is_whole)
     if not is_whole:
         with hashes.follow(judge) as hashing:

@@ -144,6 +144,10 @@ class Flight(msgspec.Struct, eq=False, kw_only=True):
     scope: Running | None = None
     was_left: bool = False
 
+    def has_turn(self) -> bool:
+        """Whether it is the one whose turn it is, where there are turns."""
+        return any(job.turn is not None and job.turn.is_set() for job in self.members)
+
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of the remote: a request's object, or what an index led to from there.

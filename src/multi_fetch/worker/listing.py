@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 TAGS_TYPE: Final = "text/plain"
 REFERRERS_TYPE: Final = "application/x-ndjson"
 
+# A page may have megabytes: its lines are made as they are sent.
+LINES_AT_ONCE: Final = 256
+
 _encoder = msgspec.json.Encoder(enc_hook=encode_hook)
 
 
@@ -54,8 +57,9 @@ async def _tag_lines(remote: Remote, target: Target) -> AsyncGenerator[bytes, No
         async for page in pages:
             tags = [name for name in page if TAG.fullmatch(name)]
             left_out += len(page) - len(tags)
-            if tags:
-                yield "".join(f"{tag}\n" for tag in tags).encode("ascii")
+            for start in range(0, len(tags), LINES_AT_ONCE):
+                some = tags[start : start + LINES_AT_ONCE]
+                yield "".join(f"{tag}\n" for tag in some).encode("ascii")
     if left_out:
         facts = {"ref": str(target.ref), "count": left_out}
         log.warning("names that are no tags were left out of a listing", extra=facts)
@@ -64,5 +68,5 @@ async def _tag_lines(remote: Remote, target: Target) -> AsyncGenerator[bytes, No
 async def _referrer_lines(remote: Remote, target: Target) -> AsyncGenerator[bytes, None]:
     async with aclosing(remote.referrers(target.ref, target.artifact_type)) as pages:
         async for page in pages:
-            if page:
-                yield _encoder.encode_lines(page)
+            for start in range(0, len(page), LINES_AT_ONCE):
+                yield _encoder.encode_lines(page[start : start + LINES_AT_ONCE])

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec import Struct
 
+from multi_fetch.budget import Budget
 from multi_fetch.limits import MAX_BEGUN_IDS, MAX_DATA_BYTES
 from multi_fetch.worker.job import Flight, Job, Key
 
@@ -65,6 +66,7 @@ class Window:
         is_ending: whether no more will be admitted.
         flights: those that run, in the order in which they departed.
         found_memory: what is open and was found takes so much.
+        budget: of what flights hold of contents.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Window:
         self.is_ordered = is_ordered
         self.is_ending = False
         self.found_memory = 0
+        self.budget = Budget()
         self.flights: dict[Flight, None] = {}
         self._size = size
         self._jobs = jobs
@@ -311,6 +314,7 @@ class Window:
             turn = self._turns[0].turn
             assert turn is not None
             turn.set()
+            self.budget.look_again()
 
     def _wake_all_at_end(self) -> None:
         if self.is_ending and not self._open:

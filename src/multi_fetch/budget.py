@@ -1,0 +1,149 @@
+"""What the requests of a run hold in memory, all together: so much, and then they wait.
+
+What is held as a whole (a small object, a manifest, a page of a listing) is counted where it comes,
+by the task that it comes to. Beyond the budget a task waits before it receives more, until others
+have passed on what they hold. One always goes on, the one that has held something for the longest
+time, and so does whoever all others wait for; so no two wait for each other.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Self
+
+import trio
+
+from multi_fetch.limits import MAX_HELD_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from multi_fetch.oci.digest import Chunk
+
+
+class Budget:
+    """What may be held together.
+
+    Args:
+        most: bytes.
+
+    Attributes:
+        held: bytes that are held; more than ``most`` only by what came at once.
+    """
+
+    def __init__(self, most: int = MAX_HELD_BYTES) -> None:
+        self.held = 0
+        self._most = most
+        # Those that hold something, in the order in which they began to.
+        self._holders: dict[Share, None] = {}
+        self._change = trio.Event()
+
+    @contextmanager
+    def share(self, is_awaited: Callable[[], bool]) -> Iterator[Share]:
+        """A task's part of it, for ``hold`` in this task and those that it starts.
+
+        Args:
+            is_awaited: whether the task is one that all others may be waiting for.
+        """
+        share = Share(self, is_awaited)
+        token = _SHARE.set(share)
+        try:
+            yield share
+        finally:
+            _SHARE.reset(token)
+            share.let_go()
+
+    def look_again(self) -> None:
+        """Says that it may be another task that all others wait for."""
+        self._change.set()
+
+    def add(self, share: Share, count: int) -> None:
+        """Counts what a share holds more, or less."""
+        self.held += count
+        if not share.held:
+            self._holders.pop(share, None)
+        else:
+            self._holders.setdefault(share)
+        if count < 0:
+            self._change.set()
+
+    def has_room(self, share: Share) -> bool:
+        """Whether a share may hold more."""
+        return self.held < self._most or next(iter(self._holders)) is share or share.is_awaited()
+
+    async def wait_change(self) -> None:
+        """Waits until there may be room."""
+        if self._change.is_set():
+            self._change = trio.Event()
+        await self._change.wait()
+
+
+class Share:
+    """What one task holds.
+
+    Args:
+        budget: that it is a part of.
+        is_awaited: whether the task is one that all others may be waiting for.
+
+    Attributes:
+        held: bytes.
+    """
+
+    def __init__(self, budget: Budget, is_awaited: Callable[[], bool]) -> None:
+        self.held = 0
+        self.is_awaited = is_awaited
+        self._budget = budget
+
+    async def hold(self, count: int) -> None:
+        """Counts so many bytes more, which are here, and returns when the next may come."""
+        self.held += count
+        self._budget.add(self, count)
+        while not self._budget.has_room(self):
+            await self._budget.wait_change()
+
+    def let_go(self, count: int | None = None) -> None:
+        """Counts so many bytes less; or none any more."""
+        gone = self.held if count is None else min(count, self.held)
+        if gone:
+            self.held -= gone
+            self._budget.add(self, -gone)
+
+
+class Counted:
+    """Chunks of content that is put together: each counts as held once it has come.
+
+    Args:
+        chunks: of one object.
+    """
+
+    def __init__(self, chunks: AsyncIterator[Chunk]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        chunk = await anext(self._chunks)
+        await hold(len(chunk))
+        return chunk
+
+
+_SHARE: ContextVar[Share | None] = ContextVar("_SHARE", default=None)
+
+
+async def hold(count: int) -> None:
+    """Counts bytes that have come as held by this task; returns when the next may come.
+
+    Outside of a run nobody counts.
+    """
+    share = _SHARE.get()
+    if share is not None:
+        await share.hold(count)
+
+
+def let_go(count: int) -> None:
+    """Says that this task does not hold so many bytes any more, before its object is done."""
+    share = _SHARE.get()
+    if share is not None:
+        share.let_go(count)

@@ -1,0 +1,133 @@
+"""What all hold together is bounded, and somebody always goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from multi_fetch.budget import Budget, Counted, hold, let_go
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+MOST = 100
+
+
+def never() -> bool:
+    return False
+
+
+class Table:
+    """Tasks that hold something each, until they are told to end.
+
+    Attributes:
+        served: the names of those that hold all that they wanted.
+        done: by name: lets one go.
+    """
+
+    def __init__(self, budget: Budget, nursery: trio.Nursery) -> None:
+        self.served: list[str] = []
+        self.done: dict[str, trio.Event] = {}
+        self._budget = budget
+        self._nursery = nursery
+
+    async def seat(
+        self, name: str, *counts: int, is_awaited: Callable[[], bool] = never
+    ) -> list[str]:
+        """Begins a task; who is served once nothing moves any more."""
+        self.done[name] = trio.Event()
+        self._nursery.start_soon(self._hold, name, counts, is_awaited)
+        return await self.settle()
+
+    async def settle(self) -> list[str]:
+        await wait_all_tasks_blocked()
+        return self.served
+
+    async def _hold(
+        self, name: str, counts: tuple[int, ...], is_awaited: Callable[[], bool]
+    ) -> None:
+        with self._budget.share(is_awaited):
+            for count in counts:
+                await hold(count)
+            self.served.append(name)
+            await self.done[name].wait()
+
+
+@pytest.fixture
+def budget() -> Budget:
+    return Budget(MOST)
+
+
+async def test_who_comes_beyond_the_budget_waits_until_another_has_let_go(budget: Budget) -> None:
+    async with trio.open_nursery() as nursery:
+        table = Table(budget, nursery)
+        assert await table.seat("first", MOST) == ["first"]
+        assert await table.seat("second", 1) == ["first"]
+        table.done["first"].set()
+        assert await table.settle() == ["first", "second"]
+        assert budget.held == 1
+        nursery.cancel_scope.cancel()
+    assert budget.held == 0
+
+
+async def test_who_has_held_something_for_the_longest_time_goes_on(budget: Budget) -> None:
+    async with trio.open_nursery() as nursery:
+        table = Table(budget, nursery)
+        # all of them want more, and none has all that it wants
+        await table.seat("young", 60, 60)
+        await table.seat("old", 60, 60)
+        assert table.served == ["young"]  # it was first
+        table.done["young"].set()
+        assert await table.settle() == ["young", "old"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_whom_all_others_wait_for_goes_on(budget: Budget) -> None:
+    turns: list[str] = []
+    async with trio.open_nursery() as nursery:
+        table = Table(budget, nursery)
+        await table.seat("later", MOST)
+        await table.seat("now", MOST, MOST, is_awaited=lambda: "now" in turns)
+        assert table.served == ["later"]
+        turns.append("now")
+        budget.look_again()
+        assert await table.settle() == ["later", "now"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_let_go_early_is_counted_no_more(budget: Budget) -> None:
+    with budget.share(never) as share:
+        await hold(70)
+        let_go(30)
+        assert (share.held, budget.held) == (40, 40)
+        let_go(90)  # never below nothing
+        assert budget.held == 0
+
+
+async def test_who_gives_up_waiting_is_counted_no_more(budget: Budget) -> None:
+    with budget.share(never):
+        await hold(MOST)
+        async with trio.open_nursery() as nursery:
+            table = Table(budget, nursery)
+            await table.seat("other", MOST)
+            assert budget.held == 2 * MOST
+            nursery.cancel_scope.cancel()
+        assert budget.held == MOST
+
+
+async def test_chunks_count_as_they_come(budget: Budget) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"some"
+        yield b"more"
+
+    with budget.share(never):
+        seen = [(chunk, budget.held) async for chunk in Counted(chunks())]
+    assert seen == [(b"some", 4), (b"more", 8)]
+
+
+async def test_outside_of_a_run_nobody_counts() -> None:
+    await hold(10**12)
+    let_go(10**12)
