@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 AT_A_TIME = 4
 # The longest life of one that is killed: some more than its work takes, within these bounds.
 LEAST_SECONDS = 0.4
-MOST_SECONDS = 1.2
+MOST_SECONDS = 2.5
 
 
 def start(flag: str, folder: str, remote: str, lines: str) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from multi_fetch.oci.layout import MARKER_FILE
+from multi_fetch.oci.layout import BLOBS_FOLDER, MARKER_FILE
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.survey import is_sound, kept_in
 from multi_fetch.testing.builder import LayoutBuilder
@@ -66,10 +66,10 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 def all_is_sound(store: Path) -> None:
     folder = StoreFolder(str(store))
-    kept = list(kept_in(folder))
+    kept = list(kept_in(folder)) if (store / BLOBS_FOLDER).exists() else []
     for each in kept:
         assert is_sound(folder, each.digest), each
-    # A disk can be so busy that nobody lived to see the marker written; content comes after it.
+    # A machine can be so busy that nobody lived to see the marker written; content comes after it.
     if kept or (store / MARKER_FILE).exists():
         read_layout(store)
 
@@ -95,7 +95,7 @@ def test_workers_that_are_killed_leave_a_sound_store_that_the_next_run_completes
             [sys.executable, KILLER, "--store", store, place.remote, lines, workers, str(seed)],
             capture_output=True,
             check=True,
-            timeout=RUN_SECONDS,
+            timeout=2 * RUN_SECONDS,
         )
         killed, seed = killed + int(done.stdout), seed + 1
         assert seed * WORKERS_OF_A_ROUND <= 8 * KILLS, "some are to be killed while they work"
