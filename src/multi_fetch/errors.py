@@ -44,10 +44,12 @@ class MultiFetchError(Exception):
         registry_code: the registry's own error code (``MANIFEST_UNKNOWN``), or None.
         retry_after: seconds that the registry asked to wait, or None.
         attempts: how many times the request was tried, or None.
+        advice: what to do about it, which the message ends with; empty where only that says it.
     """
 
     code: str = "internal"
     retryable: bool = False
+    advice: str = ""
 
     def __init__(
         self,

@@ -230,7 +230,32 @@ def test_a_wrong_password_makes_the_remote_useless_and_tells_to_log_in(
     assert found.exit_status == 3
     last = found.findings[-1]
     assert (last.verdict, last.code) == (Verdict.FAIL, "unauthorized")
-    assert f"docker login {registry.address}" in last.advice
+    assert last.step in {"token", "tags"}
+    assert f"(auths.{registry.address} in {path}) was sent, and " in last.said
+    assert last.advice.startswith(f"log in anew, with 'docker login {registry.address}'")
+    assert last.advice not in last.said
+    assert "ok" not in {each.verdict for each in found.findings if each.step == "token"}
+
+
+def test_who_has_no_login_is_told_where_it_was_looked_for(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with loopback(read_layout(LAYOUT), Fault(require_basic("alice", SECRET))) as registry:
+        found = diagnosed(capfd, f"{registry.address}/demo/app")
+    last = found.findings[-1]
+    assert (last.step, last.code) == ("token", "unauthorized")
+    assert f"no login for {registry.address} was given, and none was found in " in last.said
+    assert last.advice.startswith(f"log in with 'docker login {registry.address}'")
+
+
+def test_credentials_of_the_environment_that_are_refused_are_to_be_checked(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MULTI_FETCH_USERNAME", "alice")
+    monkeypatch.setenv("MULTI_FETCH_PASSWORD", "wrong")
+    with loopback(read_layout(LAYOUT), Fault(require_basic("alice", SECRET))) as registry:
+        found = diagnosed(capfd, f"{registry.address}/demo/app")
+    assert found.findings[-1].advice.startswith("check MULTI_FETCH_USERNAME")
 
 
 def test_credentials_of_the_environment_come_first(

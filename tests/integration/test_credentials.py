@@ -149,6 +149,43 @@ def test_each_way_comes_before_the_next(
     assert home.fetch("--authfile", str(bad), ref, DOCKER_CONFIG=str(good)).returncode == 3
 
 
+def test_whoever_is_not_let_in_is_told_which_login_was_refused_or_where_none_was_found(
+    home: Home, private_registry: DockerRegistry
+) -> None:
+    address = private_registry.address
+    config = home.login(address, READER.username, STALE)
+    given = {"MULTI_FETCH_USERNAME": READER.username, "MULTI_FETCH_PASSWORD": STALE}
+    refused = "was sent, and the registry refused it"
+    cases: list[tuple[dict[str, str], str]] = [
+        ({}, f"the login for {address} (auths.{address} in {config}) {refused}; log in anew"),
+        (given, f"the login that was given for {address} {refused}; check MULTI_FETCH_USERNAME"),
+    ]
+    for variables, said in cases:
+        assert said in told(home.fetch(f"{address}/a:v1", **variables))
+    home.config(credsStore="test")
+    home.install(f"""echo '{{"Username": "reader", "Secret": "{STALE}"}}'""")
+    said = f"(of docker-credential-test, which {config} names) {refused}; log in anew"
+    assert said in told(home.fetch(f"{address}/a:v1"))
+    home.config(credsStore="test")
+    home.install(f"""echo '{{"Username": "<token>", "Secret": "{IDENTITY}"}}'""")
+    said = "has no user name and password, which the registry asks for"
+    assert said in told(home.fetch(f"{address}/a:v1"))
+    config.unlink()
+    said = told(home.fetch(f"{address}/a:v1"))
+    assert f"no login for {address} was given, and none was found in " in said
+    assert str(config) in said
+    assert f"docker login {address}" in said
+
+
+def told(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The last line of stderr, of a request that was not let in."""
+    assert done.returncode == 3
+    line = done.stderr.decode().splitlines()[-1]
+    assert "code=unauthorized" in line
+    assert READER.username not in line
+    return line
+
+
 def test_a_helper_whose_login_has_grown_stale_is_asked_again(
     home: Home, private_registry: DockerRegistry, private_filled: Filled
 ) -> None:
@@ -266,9 +303,29 @@ def test_a_public_repository_is_pulled_with_an_anonymous_token(
 def test_a_private_repository_is_refused_to_nobody(
     home: Home, server: TokenServer, address: str
 ) -> None:
-    done = home.fetch(f"{address}/closed/app@{DIGEST}")
-    assert done.returncode == 3
-    assert b"code=unauthorized" in done.stderr
+    said = told(home.fetch(f"{address}/closed/app@{DIGEST}"))
+    assert f"no login for {address} was given, and none was found in " in said
+    assert "; the registry refused an anonymous token; log in with 'docker login" in said
+
+
+def test_a_login_that_does_not_suffice_is_told_so(
+    home: Home, server: TokenServer, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = home.login(address, "reader", PASSWORD)
+    sign = server.signer.sign
+    monkeypatch.setattr(server.signer, "sign", lambda user, _: sign(user, []))
+    said = told(home.fetch(f"{address}/closed/app@{DIGEST}"))
+    assert f"(auths.{address} in {config}) was sent, and the token that it got was refused" in said
+    assert "; ask for access" in said
+
+
+def test_a_registry_token_that_is_refused_is_told_so(
+    home: Home, server: TokenServer, address: str
+) -> None:
+    config = home.config(auths={address: {"registrytoken": STALE}})
+    said = told(home.fetch(f"{address}/closed/app@{DIGEST}"))
+    assert f"(auths.{address} in {config}) was sent, and the registry refused it" in said
+    assert asked(server) == [("GET", "", 200)]
 
 
 def test_a_login_gets_a_token_for_a_private_repository(
@@ -326,10 +383,10 @@ def test_a_stale_login_gives_way_on_a_public_repository_with_a_warning(
 def test_a_stale_login_is_the_reason_on_a_private_repository(
     home: Home, server: TokenServer, address: str
 ) -> None:
-    home.login(address, "reader", STALE)
-    done = home.fetch(f"{address}/closed/app@{DIGEST}")
-    assert done.returncode == 3
-    assert b"no such login" in done.stderr.splitlines()[-1]
+    config = home.login(address, "reader", STALE)
+    said = told(home.fetch(f"{address}/closed/app@{DIGEST}"))
+    assert "no such login; the login for" in said
+    assert f"(auths.{address} in {config}) was sent, and the token service refused it" in said
 
 
 @pytest.mark.parametrize("expires_in", ["0.001", 1, "soon", None])

@@ -26,7 +26,7 @@ from multi_fetch.errors import (
 from multi_fetch.limits import MAX_TOKEN_SCOPES
 from multi_fetch.registry.auth import Token
 from multi_fetch.registry.authorizer import Authorizer
-from multi_fetch.registry.credentials import Credential
+from multi_fetch.registry.credentials import Credential, Held
 from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.login import Login
 
@@ -236,10 +236,11 @@ class Shelf:
         self.credentials = list(credentials)
         self.looks = 0
 
-    async def __call__(self) -> Credential | None:
+    async def __call__(self) -> Held | None:
         self.looks += 1
         await trio.lowlevel.checkpoint()
-        return self.credentials.pop(0) if len(self.credentials) > 1 else self.credentials[0]
+        found = self.credentials.pop(0) if len(self.credentials) > 1 else self.credentials[0]
+        return None if found is None else Held("config.json", "auths.r", found)
 
 
 OLD = Credential(username="alice", password="old")
@@ -433,7 +434,7 @@ async def test_a_registry_token_is_sent_and_when_refused_left_for_good(
 
 
 async def test_credentials_that_cannot_be_read_fail_the_request() -> None:
-    async def find() -> Credential | None:
+    async def find() -> Held | None:
         raise CredentialsError("config.json is malformed")
 
     with pytest.raises(CredentialsError, match="malformed"):

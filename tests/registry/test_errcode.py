@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch import errors
-from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
+from multi_fetch.registry.errcode import error_of, parse_retry_after, printable, without_advice
 
 WHAT = "GET https://registry.example/v2/a/manifests/v1"
 
@@ -90,6 +90,13 @@ def test_control_characters_and_floods_stay_out_of_messages() -> None:
 def test_401_and_403_say_what_to_do() -> None:
     assert "give a user name" in refusal(401).message
     assert "credentials" in refusal(403).message
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
+def test_an_advice_can_be_taken_from_the_message(status: int) -> None:
+    without = without_advice(refusal(status, b"no").message)
+    assert without.endswith(": no")
+    assert without_advice(without) == without
 
 
 @pytest.mark.parametrize(

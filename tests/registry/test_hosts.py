@@ -3,7 +3,7 @@
 import pytest
 
 from multi_fetch.errors import InvalidReferenceError
-from multi_fetch.registry.hosts import default_host, is_inside, without_port
+from multi_fetch.registry.hosts import default_host, is_inside, name_of, without_port
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,12 @@ def test_inside_is_what_the_internet_cannot_reach(host: str) -> None:
 )
 def test_all_else_is_outside(host: str) -> None:
     assert not is_inside(host)
+
+
+def test_users_call_docker_hub_by_its_name_and_others_by_theirs() -> None:
+    for hostname in ("docker.io", "index.docker.io", "registry-1.docker.io"):
+        assert name_of(default_host(hostname)) == "docker.io"
+    assert name_of(default_host("r.example:5000")) == "r.example:5000"
 
 
 def test_without_port_leaves_the_host_alone() -> None:

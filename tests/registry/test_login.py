@@ -8,7 +8,7 @@ import trio.testing
 
 from multi_fetch.durations import CREDENTIALS_RETRY_SECONDS
 from multi_fetch.errors import CredentialsError
-from multi_fetch.registry.credentials import Credential
+from multi_fetch.registry.credentials import Credential, Held
 from multi_fetch.registry.login import Login
 
 OLD = Credential(username="alice", password="old")
@@ -22,13 +22,13 @@ class Finder:
         self.found = list(found)
         self.looks = 0
 
-    async def __call__(self) -> Credential | None:
+    async def __call__(self) -> Held | None:
         self.looks += 1
         await trio.sleep(1)
         found = self.found.pop(0) if len(self.found) > 1 else self.found[0]
         if isinstance(found, CredentialsError):
             raise found
-        return found
+        return None if found is None else Held("config.json", "auths.r", found)
 
 
 async def test_a_given_login_has_no_other() -> None:

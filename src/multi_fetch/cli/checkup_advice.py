@@ -35,6 +35,8 @@ def advice_for(error: MultiFetchError, host: str = "") -> str:
         error: what failed.
         host: that was asked, as a URL or by its name.
     """
+    if error.advice:
+        return error.advice
     if isinstance(error, CredentialsError):
         return f"mend or remove {error.path}" if error.path else "run the credential helper by hand"
     if error.status is None and (advice := about_connection(error.message)):

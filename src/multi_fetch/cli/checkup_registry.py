@@ -123,7 +123,11 @@ class _Objects:
         """Tells whether the repository is of use, though perhaps not for the object named."""
         checkup = self._checkup
         tags, failure = await self._tags()
-        if (grant := self._session.grant) is not None:
+        grant = self._session.grant
+        is_refused = failure is not None and failure.code == "unauthorized"
+        # A login goes to the registry itself by Basic: then there is no token to tell of.
+        is_unknown = is_refused and (grant is None or grant.scheme == "Basic")
+        if grant is not None and not is_unknown:
             tell_grant(checkup, grant, self._ref.repository)
         if failure is None:
             checkup.ok("tags", _told(tags))
@@ -132,7 +136,6 @@ class _Objects:
                 "tags", f"no list: {failure.message}", "ask for tags and digests by their names"
             )
         else:
-            is_unknown = failure.code == "unauthorized" and grant is None
             checkup.fail_by("token" if is_unknown else "tags", failure)
             return failure.code not in REMOTE_CODES
         name = self._ref.object or ("latest" if "latest" in tags else "".join(tags[:1]))

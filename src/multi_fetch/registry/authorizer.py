@@ -30,6 +30,14 @@ from multi_fetch.registry.auth import (
     token_requests,
 )
 from multi_fetch.registry.challenge import parse_challenges
+from multi_fetch.registry.refusal import (
+    ANONYMOUS_REFUSED,
+    explained,
+    login_refused,
+    login_unfit,
+    none_found,
+    token_refused,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.credentials import Credential
     from multi_fetch.registry.hosts import Host
     from multi_fetch.registry.login import Login
+    from multi_fetch.registry.refusal import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +160,25 @@ class Authorizer:
             challenge, sent=sent, is_registry_inside=is_registry_inside, is_fresh=is_fresh
         )
 
+    def why_refused(self, header: str, *, sent: str) -> Reason | None:
+        """Why a 401 cannot be answered, after ``answer`` had its say; None where nobody knows.
+
+        Args:
+            header: WWW-Authenticate.
+            sent: the Authorization header that was refused, or empty.
+        """
+        if choose_challenge(parse_challenges(header)) is None:
+            return None
+        host, held = self._host, self._login.held
+        if held is None:
+            more = f"; {ANONYMOUS_REFUSED}" if sent else ""
+            return none_found(host, self._login.places, more)
+        if not sent:
+            return login_unfit(host, held)
+        if sent.startswith("Bearer ") and self._token_credential is not None:
+            return token_refused(host, held)
+        return login_refused(host, held, "the registry")
+
     async def prepare(self, header: str, *, is_registry_inside: bool) -> None:
         """Gets what requests will need, by the 401 to one that was about no repository.
 
@@ -257,7 +285,7 @@ class Authorizer:
             except MultiFetchError as error:
                 if error.status not in REFUSALS:
                     raise
-                refusal = error
+                refusal = self._explained(error, "the token service")
                 credential = await self._login.after_refusal(credential)
             else:
                 self._refusal = None
@@ -265,13 +293,21 @@ class Authorizer:
         try:
             await self._fetch_with(None)
         except MultiFetchError as error:
-            if refusal is not None and error.status in REFUSALS:
-                raise refusal from error
-            raise
+            if error.status not in REFUSALS:
+                raise
+            # A login that is still there is one for the registry itself, which had it before.
+            raise refusal or self._explained(error, "the registry") from error
         self._refusal = refusal
         if refusal is not None:
             facts = {"status": refusal.status, "error": refusal.message}
             logger.warning("the login was refused: going on anonymously", extra=facts)
+
+    def _explained(self, error: MultiFetchError, refused_by: str) -> MultiFetchError:
+        """A token service's refusal, with what was sent, and who refused that."""
+        host, held = self._host, self._login.held
+        if held is None:
+            return explained(error, none_found(host, self._login.places))
+        return explained(error, login_refused(host, held, refused_by))
 
     async def _fetch_with(self, credential: Credential | None) -> None:
         assert self._challenge is not None, "a token that expires came by a challenge"

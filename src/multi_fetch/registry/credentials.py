@@ -63,7 +63,7 @@ class Held(msgspec.Struct, frozen=True):
     """A credential, and where it was found.
 
     Attributes:
-        path: of the file.
+        path: of the file; empty for one that was given.
         entry: in it: ``auths.ghcr.io``, or the credential helper that it names.
         credential: what it holds.
     """

@@ -57,6 +57,8 @@ _ADVICE: Final[Mapping[int, str]] = {
     429: "; wait, ask for less at a time, or log in for a higher limit",
 }
 
+_ALL_ADVICE: Final = (*_ADVICE.values(), TRY_LATER, TELL_OPERATOR)
+
 # What Go's servers and nginx say, with a 400, of a request without TLS on a port that has it.
 _NEEDS_TLS = re.compile(r"HTTPS (server|port)", re.ASCII)
 
@@ -131,6 +133,12 @@ def _advice(status: int, text: str) -> str:
     if status == 400 and _NEEDS_TLS.search(text):
         return NEEDS_TLS
     return _ADVICE.get(status, TRY_LATER if status >= 500 else TELL_OPERATOR)
+
+
+def without_advice(message: str) -> str:
+    """An answer's message, for who knows better what to do about it."""
+    found = next((each for each in _ALL_ADVICE if message.endswith(each)), "")
+    return message.removesuffix(found)
 
 
 def _read(body: bytes, conceal: Callable[[str], str]) -> tuple[str, str]:

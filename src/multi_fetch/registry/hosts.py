@@ -42,8 +42,9 @@ PORT = re.compile(r":([0-9]{1,9})\Z", re.ASCII)
 MAX_PORT: Final = 65_535
 
 # Docker Hub's name is not where it answers (distribution/reference, and moby's registry package).
+HUB: Final = "docker.io"
 _DOCKER_HUB: Final[Mapping[str, str]] = {
-    "docker.io": "registry-1.docker.io",
+    HUB: "registry-1.docker.io",
     "index.docker.io": "registry-1.docker.io",
 }
 
@@ -153,6 +154,11 @@ def default_host(hostname: str) -> Host:
 def where_it_answers(authority: str) -> str:
     """The authority under which a registry answers: Docker Hub's name is another."""
     return _DOCKER_HUB.get(authority.lower(), authority)
+
+
+def name_of(host: Host) -> str:
+    """What users call a host where they log in: ``docker.io``, though that answers elsewhere."""
+    return HUB if host.authority in _DOCKER_HUB.values() else host.authority
 
 
 def without_port(authority: str) -> str:

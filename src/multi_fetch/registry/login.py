@@ -13,9 +13,11 @@ import trio
 
 from multi_fetch.durations import CREDENTIALS_RETRY_SECONDS
 from multi_fetch.errors import CredentialsError
+from multi_fetch.registry.credentials import Held
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
+    from pathlib import Path
 
     from multi_fetch.registry.credentials import Credential
 
@@ -25,13 +27,23 @@ class Login:
 
     Args:
         find: looks for the credential; None where there is none.
+        places: where that looks.
+
+    Attributes:
+        places: the same.
+        held: the credential that is known, and where it was found; None for none.
     """
 
-    def __init__(self, find: Callable[[], Awaitable[Credential | None]] | None = None) -> None:
+    def __init__(
+        self,
+        find: Callable[[], Awaitable[Held | None]] | None = None,
+        places: Sequence[Path] = (),
+    ) -> None:
+        self.places = places
+        self.held: Held | None = None
         self._find = find
         self._lock = trio.Lock()
         self._is_known = find is None
-        self._credential: Credential | None = None
         self._failure: CredentialsError | None = None
         self._rests_until = 0.0
 
@@ -39,8 +51,12 @@ class Login:
     def of(cls, credential: Credential | None) -> Login:
         """A login that is known, and of which there is no other."""
         login = cls()
-        login._credential = credential
+        login.held = None if credential is None else Held("", "", credential)
         return login
+
+    @property
+    def _credential(self) -> Credential | None:
+        return None if self.held is None else self.held.credential
 
     async def credential(self) -> Credential | None:
         """The credential, or None where there is none.
@@ -74,7 +90,7 @@ class Login:
         if self._failure is not None and self._rests():
             raise copy.copy(self._failure) from self._failure
         try:
-            self._credential = await self._find()
+            self.held = await self._find()
         except CredentialsError as error:
             self._failure = error
             self._rests_until = trio.current_time() + CREDENTIALS_RETRY_SECONDS

@@ -20,6 +20,7 @@ from multi_fetch.durations import RETRY_WARNING_SECONDS
 from multi_fetch.errors import MultiFetchError
 from multi_fetch.registry.authorizer import Authorizer
 from multi_fetch.registry.login import Login
+from multi_fetch.registry.refusal import explained
 from multi_fetch.registry.retry import (
     delay_seconds,
     is_passing,
@@ -85,7 +86,7 @@ class Session:
         self._origin = parse_url(host.url).origin
         login = Login.of(credential)
         if credential is None and keychain is not None:
-            login = Login(partial(keychain.find, host.authority, repository))
+            login = Login(partial(keychain.locate, host.authority, repository), keychain.paths)
         self._authorizer = Authorizer(host, login, repository, partial(ask_token_service, exchange))
 
     @property
@@ -291,15 +292,15 @@ class Session:
                 break
             sent = await self._after_401(answer, sent, is_fresh=turn > 0)
             answer = await self._exchange.follow(method, url, headers, sent, attempt=attempt)
+        else:
+            if answer.status == 401 and answer.url.origin == url.origin:
+                raise self._refused(answer, await _error_of(answer), sent)
         self.ratelimit = answer.ratelimit() or self.ratelimit
         return answer
 
     async def _after_401(self, answer: Answer, sent: str, *, is_fresh: bool) -> str:
         is_registry_inside = answer.is_from_inside
-        try:
-            refusal = await answer.error()
-        finally:
-            await answer.aclose()
+        refusal = await _error_of(answer)
         authorization = await self._authorizer.answer(
             _challenge_of(answer),
             sent=sent,
@@ -307,8 +308,21 @@ class Session:
             is_fresh=is_fresh,
         )
         if not authorization:
-            raise refusal
+            raise self._refused(answer, refusal, sent)
         return authorization
+
+    def _refused(self, answer: Answer, error: MultiFetchError, sent: str) -> MultiFetchError:
+        """A 401's error, with what was sent, or where that was looked for."""
+        why = self._authorizer.why_refused(_challenge_of(answer), sent=sent)
+        return explained(error, why)
+
+
+async def _error_of(answer: Answer) -> MultiFetchError:
+    """The error that an answer stands for, which is closed."""
+    try:
+        return await answer.error()
+    finally:
+        await answer.aclose()
 
 
 def _challenge_of(answer: Answer) -> str:
