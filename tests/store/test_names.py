@@ -184,7 +184,18 @@ def test_several_processes_lose_none_of_each_others_names(folder: StoreFolder) -
     assert len(entries(folder)) == 40
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"manifests":[{"annotations":1}]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"manifests":[{"annotations":1}]}',
+        b'{"manifests":[{"annotations":{"\xff":"a"}}]}',
+        b'{"manifests":[{"annotations":{"org.opencontainers.image.ref.name":"\xff"}}]}',
+        b'{"manifests":' + b"[" * 100_000,
+    ],
+)
 def test_a_damaged_index_is_told_and_not_overwritten(folder: StoreFolder, content: bytes) -> None:
     names = Names(folder)
     names.add("a.example/a:1", described("one"))
@@ -193,6 +204,16 @@ def test_a_damaged_index_is_told_and_not_overwritten(folder: StoreFolder, conten
         names.flush()
     with pytest.raises(RegistryError):
         names.find("a.example/a:2")
+    assert folder.index.read_bytes() == content
+
+
+def test_a_field_of_anybodys_that_is_no_text_is_not_lost(folder: StoreFolder) -> None:
+    content = b'{"\xff":1,"manifests":[]}'
+    names = Names(folder)
+    names.add("a.example/a:1", described("one"))
+    folder.index.write_bytes(content)
+    with pytest.raises(RegistryError):
+        names.flush()
     assert folder.index.read_bytes() == content
 
 

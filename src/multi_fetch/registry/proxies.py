@@ -104,7 +104,9 @@ def parse_proxy(text: str) -> str:
     try:
         parse_url(url)
     except RegistryError as error:
-        raise HostsError(f"the proxy {shown!r} cannot be used: {error.message}") from error
+        raise HostsError(
+            f"the proxy {shown!r} cannot be used: {error.message}: check its name"
+        ) from error
     return url
 
 

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# What msgspec raises of bytes that are not the JSON that was hoped for.
+MALFORMED: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 _document = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _entries = msgspec.json.Decoder(list[msgspec.Raw])
 _encoder: Final = msgspec.json.Encoder(enc_hook=encode_hook)
@@ -281,7 +284,7 @@ class Names:
             check_memory(content)
             document = _document.decode(content)
             entries = _entries.decode(document.get("manifests", msgspec.Raw(b"[]")))
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise RegistryError(f"index.json of {self._folder.name}: {error}") from error
         return document, entries
 
@@ -292,7 +295,7 @@ class Names:
         try:
             for each in entries:
                 yield decoder.decode(each), each
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise RegistryError(f"index.json of {self._folder.name}: {error}") from error
 
     def _sync_blobs(self) -> None:
