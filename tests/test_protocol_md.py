@@ -327,6 +327,7 @@ def test_the_flags_are_those_of_the_command() -> None:
 OTHER_FLAGS = {
     *("--help", "--help-all", "--version", "--force", "--log-level", "--log-format"),
     *("--hosts-dir", "--ca-file", "--cert-file", "--key-file", "--insecure", "--plain-http"),
+    "--allow-private",
 }
 
 

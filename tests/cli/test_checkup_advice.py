@@ -40,6 +40,12 @@ def test_the_registrys_answer_leads_on(error: MultiFetchError, part: str) -> Non
     assert part in advice_for(error, "https://registry.example")
 
 
+def test_an_advice_that_an_error_has_itself_comes_first() -> None:
+    error = RegistryError("it leads inside; add this", status=307)
+    error.advice = "add this"
+    assert advice_for(error, "https://registry.example") == "add this"
+
+
 def leaves(kind: type[MultiFetchError]) -> set[str]:
     return {kind.code}.union(*map(leaves, kind.__subclasses__()))
 

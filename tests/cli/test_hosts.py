@@ -17,7 +17,7 @@ from multi_fetch.cli import hosts as hosts_module
 from multi_fetch.cli.hosts import Reach, add_host_flags, reach
 from multi_fetch.errors import HostsError
 from multi_fetch.oci.reference import Reference, parse_familiar, parse_remote
-from multi_fetch.registry.hosts import default_host
+from multi_fetch.registry.hosts import PrivateHost, default_host
 from multi_fetch.registry.proxies import NO_PROXIES, Proxies
 
 if TYPE_CHECKING:
@@ -76,6 +76,38 @@ def pem(tmp_path: Path) -> str:
         str(path)
     )
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("Store.Example", "store.example", None),
+        ("store.example.:9000", "store.example", 9000),
+        ("store.example:80", "store.example", 80),
+        ("10.0.0.1", "10.0.0.1", None),
+        ("[FD00::1]:9000", "fd00::1", 9000),
+        ("[fd00::1]", "fd00::1", None),
+    ],
+)
+def test_who_may_be_inside_is_a_host_with_a_port_or_without(
+    text: str, host: str, port: int | None
+) -> None:
+    assert told("--allow-private", text)["hosts"][0].may_name == (PrivateHost(host, port),)
+
+
+def test_nobody_may_be_inside_by_default_and_several_if_they_are_named() -> None:
+    assert told()["hosts"][0].may_name == ()
+    found = told("--allow-private", "a.example", "--allow-private", "b.example:1")
+    assert found["hosts"][0].may_name == (PrivateHost("a.example"), PrivateHost("b.example", 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "https://a.example", "a.example/x", "a.example/", "me@a.example", "a:b", "a:0", "a:99999"],
+)
+def test_what_is_no_host_may_not_be_inside(text: str) -> None:
+    with pytest.raises(argparse.ArgumentError, match="is no host: as in store"):
+        told("--allow-private", text)
 
 
 def test_without_flags_and_folders_the_registry_is_its_own_host() -> None:

@@ -46,6 +46,14 @@ def test_a_flag_that_is_false_is_left_out_and_a_duration_may_be_text() -> None:
     assert launch.argv == ["w", "--timeout", "1m30s", "--", "app"]
 
 
+def test_what_may_be_given_several_times_is_one_or_many() -> None:
+    for given in ("a.example", ["a.example"], ("a.example", "b.example:9000")):
+        launch = plan_launch("app", {"command": ["w"], "allow_private": given})
+        hosts = [given] if isinstance(given, str) else given
+        flags = [word for host in hosts for word in ("--allow-private", host)]
+        assert launch.argv == ["w", *flags, "--", "app"]
+
+
 def test_every_flag_is_one_of_the_workers() -> None:
     command = [sys.executable, "-m", "multi_fetch", "--help-all"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -6,6 +6,7 @@ it names is asked directly, and looked up as each test says.
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,12 @@ import pytest
 import trio
 
 from multi_fetch.errors import MultiFetchError, NotFoundError, RegistryError
+from multi_fetch.limits import LEAST_SPLIT_BYTES
+from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import open_registry
 from multi_fetch.registry.answer import Asked
-from multi_fetch.registry.hosts import Host
+from multi_fetch.registry.hosts import Host, PrivateHost
 from multi_fetch.registry.place import refuse_inside
 from multi_fetch.registry.proxies import NO_PROXIES, Proxies
 from multi_fetch.registry.tls import DEFAULT_TLS, Tls
@@ -94,14 +97,18 @@ async def inner(start_server: StartServer) -> RawServer:
 
 @asynccontextmanager
 async def behind_proxy(
-    registry: RawServer, *, tls: Tls = DEFAULT_TLS, **more: Any
+    registry: RawServer, *allowed: PrivateHost, tls: Tls = DEFAULT_TLS, **more: Any
 ) -> AsyncIterator[Remote]:
-    """The registry as a public one."""
+    """The registry as a public one, which may name these inside."""
     async with running_proxy({f"{PUBLIC}:80": registry.port, f"{PUBLIC}:443": registry.port}) as it:
         proxies = Proxies(all=f"http://127.0.0.1:{it.port}", no_proxy=INTERNAL)
         ref = Reference(f"{PUBLIC}/a")
         async with open_registry(
-            ref, hosts=[Host("http", PUBLIC, tls=tls)], proxies=proxies, patience=QUICK, **more
+            ref,
+            hosts=[Host("http", PUBLIC, tls=tls, may_name=allowed)],
+            proxies=proxies,
+            patience=QUICK,
+            **more,
         ) as remote:
             yield remote
 
@@ -205,6 +212,142 @@ async def from_elsewhere(remote: Remote, locator: str, url: str) -> bytes:
     ref = Reference(locator, f"@{BLOB_DIGEST}")
     async with remote.open_foreign(ref, [url], size=len(BLOB)) as opened:
         return b"".join([bytes(chunk) async for chunk in opened.chunks])
+
+
+# --- from outside, where the user allows it -------------------------------------------------
+
+
+@pytest.mark.parametrize("is_literal", [False, True])
+async def test_a_store_that_is_allowed_is_asked_without_any_credentials(
+    start_server: StartServer, names: Names, is_literal: bool
+) -> None:
+    inside = await inner(start_server)
+    name = "127.0.0.1" if is_literal else INTERNAL
+    location = f"http://{name}:{inside.port}/x"
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        answer = raw_answer("307 There", Location=location)
+        if "authorization" not in head.lower():
+            answer = raw_answer("401 Who", WWW_Authenticate="Basic realm=x")
+        await stream.send_all(answer)
+        return True
+
+    registry = await start_server(reply)
+    login: dict[str, Any] = {"username": "me", "password": "s3cret"}
+    for allowed in (PrivateHost(name), PrivateHost(name, inside.port)):
+        async with behind_proxy(registry, allowed, **login) as remote:
+            assert await content(remote) == BLOB
+    assert len(inside.heads) == 2
+    assert "authorization" not in "".join(inside.heads).lower()
+
+
+@pytest.mark.parametrize("is_literal", [False, True])
+async def test_the_refusal_names_what_would_allow_it_and_nothing_else_does(
+    start_server: StartServer, names: Names, is_literal: bool
+) -> None:
+    inside = await inner(start_server)
+    name = "127.0.0.1" if is_literal else INTERNAL
+    location = f"http://{name}:{inside.port}/x"
+    registry = await leading_to(start_server, raw_answer("307 There", Location=location))
+    others = PrivateHost(name, 1), PrivateHost(f"x.{name}"), PrivateHost("example")
+    async with behind_proxy(registry, *others) as remote:
+        with pytest.raises(RegistryError) as caught:
+            await content(remote)
+    assert f"; if it is meant to be there, add --allow-private {name}:{inside.port}" in str(
+        caught.value
+    )
+    assert str(caught.value).endswith(caught.value.advice)
+    assert inside.heads == []
+
+
+async def test_a_realm_that_is_allowed_gets_what_any_gets(
+    start_server: StartServer, names: Names
+) -> None:
+    inside = await inner(start_server)
+    realm = f'Bearer realm="http://{INTERNAL}:{inside.port}/token"'
+    registry = await leading_to(start_server, raw_answer("401 Who", WWW_Authenticate=realm))
+    login: dict[str, Any] = {"username": "me", "password": "s3cret"}
+    async with behind_proxy(registry, PrivateHost(INTERNAL), **login) as remote:
+        assert await content(remote) == BLOB
+    (head,) = inside.heads
+    assert "authorization: basic" in head.lower()
+
+
+async def test_who_is_allowed_names_nobody_else_inside(
+    start_server: StartServer, names: Names
+) -> None:
+    names.addresses["other.internal.example"] = "127.0.0.1"
+    hidden = await inner(start_server)
+    onward = f"http://other.{INTERNAL}:{hidden.port}/x"
+    store = await leading_to(start_server, raw_answer("307 There", Location=onward))
+    location = f"http://{INTERNAL}:{store.port}/x"
+    registry = await leading_to(start_server, raw_answer("307 There", Location=location))
+    async with behind_proxy(registry, PrivateHost(INTERNAL)) as remote:
+        with pytest.raises(RegistryError, match=f"--allow-private other.{INTERNAL}:{hidden.port}"):
+            await content(remote)
+    assert (len(store.heads), hidden.heads) == (1, [])
+    both = PrivateHost(INTERNAL), PrivateHost(f"other.{INTERNAL}")
+    async with behind_proxy(registry, *both) as remote:
+        assert await content(remote) == BLOB
+
+
+@pytest.mark.parametrize("is_literal", [False, True])
+async def test_a_foreign_url_that_is_allowed_is_asked(
+    start_server: StartServer, names: Names, tmp_path: Path, is_literal: bool
+) -> None:
+    name = "127.0.0.1" if is_literal else INTERNAL
+    authority, file = Authority(), tmp_path / "ca.pem"
+    authority.ca.cert_pem.write_to_path(str(file))
+    registry = await leading_to(start_server, raw_answer("404 No"))
+    tls = Tls(ca_files=(str(file),))
+
+    async def reply(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
+        await stream.send_all(raw_answer("200 OK", BLOB))
+        return True
+
+    async with tls_server(authority.certified(name), reply) as inside:
+        url = f"https://{name}:{inside.port}/layer"
+        for allowed in ((), (PrivateHost(name, inside.port),)):
+            more: dict[str, Any] = {"tls": tls, "foreign_urls": True}
+            async with behind_proxy(registry, *allowed, **more) as remote:
+                with pytest.raises(NotFoundError):
+                    await content(remote)
+                if allowed:
+                    assert await from_elsewhere(remote, f"{PUBLIC}/a", url) == BLOB
+                else:
+                    with pytest.raises(RegistryError, match=f"--allow-private {name}"):
+                        await from_elsewhere(remote, f"{PUBLIC}/a", url)
+
+
+async def test_a_large_blob_of_a_store_that_is_allowed_comes_over_several_connections(
+    start_server: StartServer, names: Names
+) -> None:
+    """What the store is asked for again, by Range, may lead nowhere else either."""
+    large = bytes(range(256)) * (LEAST_SPLIT_BYTES // 256 + 1)
+    hidden = await inner(start_server)
+
+    async def store_reply(stream: trio.SocketStream, head: str) -> bool:
+        found = re.search(r"(?im)^range: bytes=([0-9]+)-([0-9]*)", head)
+        if found is None:
+            await stream.send_all(raw_answer("200 OK", large, Accept_Ranges="bytes"))
+            return True
+        location = f"http://other.{INTERNAL}:{hidden.port}/x"
+        await stream.send_all(raw_answer("307 There", Location=location))
+        return True
+
+    store = await start_server(store_reply)
+    location = f"http://{INTERNAL}:{store.port}/x"
+    registry = await leading_to(start_server, raw_answer("307 There", Location=location))
+    names.addresses[f"other.{INTERNAL}"] = "127.0.0.1"
+    ref = Reference(f"{PUBLIC}/a", f"@{digest_of(large)}")
+    async with (
+        behind_proxy(registry, PrivateHost(INTERNAL), ranges=2) as remote,
+        remote.open(ref, media_types=BLOB_AS_BLOB.media_types) as opened,
+    ):
+        came = b"".join([bytes(chunk) async for chunk in opened.chunks])
+    assert came == large
+    assert any("range:" in head.lower() for head in store.heads)
+    assert hidden.heads == []
 
 
 # --- from inside ----------------------------------------------------------------------------

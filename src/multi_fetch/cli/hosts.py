@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, TypedDict
 from msgspec.structs import replace
 
 from multi_fetch.cli.numbers import whole_number
-from multi_fetch.errors import HostsError
+from multi_fetch.errors import HostsError, RegistryError
 from multi_fetch.limits import DEFAULT_RANGES, MAX_RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from multi_fetch.oci.reference import Reference
-    from multi_fetch.registry.hosts import Host
+    from multi_fetch.registry.hosts import Host, PrivateHost
     from multi_fetch.registry.proxies import Proxies
 
 HTTP_PROXY_VARIABLE: Final = "HTTP_PROXY"
@@ -50,7 +50,33 @@ class Reach(TypedDict):
 
 
 def add_host_flags(flags: argparse._ActionsContainer) -> None:
-    """--hosts-dir, the certificates, --plain-http, --ranges and --foreign-urls."""
+    """--hosts-dir, the certificates, --plain-http, --ranges, and where others may lead."""
+    _add_own_flags(flags)
+    flags.add_argument(
+        "--ranges",
+        type=whole_number(1, MAX_RANGES),
+        default=DEFAULT_RANGES,
+        metavar="N",
+        help="connections over which a large blob comes (default: %(default)s)",
+    )
+    flags.add_argument(
+        "--foreign-urls",
+        action="store_true",
+        help="fetch what the registry does not have from the URLs that manifests name for it",
+    )
+    flags.add_argument(
+        "--allow-private",
+        type=_private_host,
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="a host that may be in a private network though a registry that is not names it, as"
+        " its store, its token service or in a manifest; may be given several times",
+    )
+
+
+def _add_own_flags(flags: argparse._ActionsContainer) -> None:
+    """How the registry itself is reached."""
     flags.add_argument(
         "--hosts-dir",
         type=_folder,
@@ -74,18 +100,6 @@ def add_host_flags(flags: argparse._ActionsContainer) -> None:
         "--plain-http",
         action="store_true",
         help="speak http with the registry, where it is not on this machine either",
-    )
-    flags.add_argument(
-        "--ranges",
-        type=whole_number(1, MAX_RANGES),
-        default=DEFAULT_RANGES,
-        metavar="N",
-        help="connections over which a large blob comes (default: %(default)s)",
-    )
-    flags.add_argument(
-        "--foreign-urls",
-        action="store_true",
-        help="fetch what the registry does not have from the URLs that manifests name for it",
     )
 
 
@@ -135,8 +149,10 @@ def _as_told(host: Host, arguments: argparse.Namespace) -> Host:
         tls = replace(tls, client_pairs=(*tls.client_pairs, pair))
     if arguments.insecure and is_own:
         tls = replace(tls, is_verified=False)
+    may_name = tuple(arguments.allow_private)
     is_plain = arguments.plain_http and is_own
-    return replace(host, tls=tls, scheme="http" if is_plain else host.scheme)
+    scheme = "http" if is_plain else host.scheme
+    return replace(host, tls=tls, scheme=scheme, may_name=may_name)
 
 
 def _proxies(environment: Mapping[str, str]) -> Proxies:
@@ -153,6 +169,29 @@ def _proxies(environment: Mapping[str, str]) -> Proxies:
         https=value(HTTPS_PROXY_VARIABLE),
         all=value(ALL_PROXY_VARIABLE),
         no_proxy=value(NO_PROXY_VARIABLE),
+    )
+
+
+def _private_host(text: str) -> PrivateHost:
+    """A type of flag: a host as a URL has it, with a port or without."""
+    from urllib.parse import urlsplit
+
+    from multi_fetch.registry.hosts import PrivateHost
+    from multi_fetch.registry.url import parse_url
+
+    try:
+        url = parse_url(f"http://{text}")
+        has_port = urlsplit(f"//{text}").port is not None
+    except (RegistryError, ValueError) as error:
+        raise _no_host(text) from error
+    if url.target != "/" or "@" in text or text.endswith("/") or not url.origin.port:
+        raise _no_host(text)
+    return PrivateHost(url.origin.host.rstrip("."), url.origin.port if has_port else None)
+
+
+def _no_host(text: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(
+        f"{text[:300]!r} is no host: as in store.example, or store.example:9000"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, TypedDict
 
 import msgspec
@@ -16,8 +16,6 @@ from multi_fetch.limits import CLIENT_MEMORY_BYTES, STDERR_LINE_CHARACTERS, STDE
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from multi_fetch.errors import MultiFetchError
     from multi_fetch.protocol.frames import Error
 
@@ -44,6 +42,7 @@ class Flags(TypedDict, total=False):
         key_file: its key.
         insecure: whether anybody's certificate is taken for the registry's.
         plain_http: whether http is spoken with the registry.
+        allow_private: a host, or several, that may be in a private network though others name it.
         store: the folder of a local store; its other flags are store_only, verify_store, offline.
         ranges: connections over which a large blob comes.
         answers: "paths" for answers whose ``path`` is a file in the store.
@@ -66,6 +65,7 @@ class Flags(TypedDict, total=False):
     key_file: str | None
     insecure: bool
     plain_http: bool
+    allow_private: str | Sequence[str] | None
     store: str | None
     store_only: bool
     verify_store: bool
@@ -126,9 +126,13 @@ def plan_launch(remote: str, options: Options) -> Launch:
         value = options.get(name)
         if value is None or value is False:
             continue
-        words.append("--" + name.replace("_", "-"))
-        if value is not True:
-            words.append(_text(name, value))
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(flag)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            words += [word for each in value for word in (flag, str(each))]
+        else:
+            words += [flag, _text(name, value)]
     return Launch(
         argv=[*words, "--", remote],
         env=options.get("env"),

@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from multi_fetch.errors import InvalidReferenceError
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_RANGES
 from multi_fetch.registry.credentials import Credential
@@ -112,7 +114,8 @@ def _foreign(
 
 def _registry(hosts: Sequence[Host], ref: Reference) -> Host:
     """The registry itself, among its mirrors or not."""
-    return next((host for host in hosts if not host.namespace), default_host(ref.hostname))
+    own = replace(default_host(ref.hostname), may_name=hosts[0].may_name)
+    return next((host for host in hosts if not host.namespace), own)
 
 
 def _last(hosts: Sequence[Host], capability: str) -> int:

@@ -23,6 +23,7 @@ from multi_fetch.registry.concealment import (
 )
 from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
 from multi_fetch.registry.hosts import is_inside
+from multi_fetch.registry.place import Place
 from multi_fetch.registry.url import Url
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Answer:
         attempts: how often it was asked for in a row.
         sent: the headers of the request.
         form: its body, or an empty text.
+        place: where the request was allowed to lead.
     """
 
     def __init__(self, method: str, url: Url, status: int, headers: Mapping[str, str]) -> None:
@@ -60,6 +62,7 @@ class Answer:
         self.headers = headers
         self.sent: Mapping[str, str] = {}
         self.form = ""
+        self.place = Place.ANYWHERE
 
     def was_asked(self, sent: Mapping[str, str], form: str) -> None:
         """Takes note of the request, and takes out of the headers what they repeat of its secrets.
@@ -92,6 +95,11 @@ class Answer:
     def is_from_inside(self) -> bool:
         """Whether it came from a loopback, private or link-local address."""
         return is_inside(self.url.origin.host) or is_inside(self.peer)
+
+    @property
+    def may_name_inside(self) -> bool:
+        """Whether what it names may be inside: not where the user has allowed it alone."""
+        return self.is_from_inside and self.place is not Place.ALLOWED
 
     @property
     def encoding(self) -> str:

@@ -21,7 +21,7 @@ from multi_fetch.limits import TOKEN_RENEWAL_SHARE
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
-from multi_fetch.registry.place import Place
+from multi_fetch.registry.place import Place, place_of, refused_inside
 from multi_fetch.registry.url import parse_url, shown
 
 if TYPE_CHECKING:
@@ -244,13 +244,15 @@ def _place_of(realm: str, *, host: Host, is_registry_inside: bool) -> Place:
             f"{host.authority} names a token service without https, {where}: nothing is sent there"
             f"{TELL_OPERATOR}"
         )
-    if is_inside(target.host) and not is_registry_inside:
-        raise RegistryError(
-            f"{host.authority} names a token service in a private network, {where}:"
-            f" nothing is sent there{TELL_OPERATOR}"
-        )
     is_own = target == parse_url(host.url).origin  # which the user has named
-    return Place.ANYWHERE if is_own or is_registry_inside else Place.OUTSIDE
+    place = place_of(target, host.may_name, may_be_inside=is_own or is_registry_inside)
+    if place is Place.OUTSIDE and is_inside(target.host):
+        raise refused_inside(
+            f"{host.authority} names a token service in a private network, {where}: nothing is"
+            " sent there",
+            target,
+        )
+    return place
 
 
 def read_token(body: bytes, *, service: str, asked_at: float) -> Token:

@@ -23,15 +23,16 @@ from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.fast_lane import request_bytes
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.pace import Paces
-from multi_fetch.registry.place import Place
+from multi_fetch.registry.place import Place, place_of, refused_inside
 from multi_fetch.registry.proxies import NO_PROXIES, Proxies
 from multi_fetch.registry.url import join
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.fast_lane import FastLane
+    from multi_fetch.registry.hosts import PrivateHost
     from multi_fetch.registry.url import Origin, Url
     from multi_fetch.remotes import Patience
 
@@ -75,6 +76,7 @@ class Exchange:
         patience: how busy hosts are borne.
         proxies: what goes through one takes the general lane.
         own: an origin, and headers that are for it alone.
+        may_name: who may be inside though others name them.
     """
 
     def __init__(  # noqa: PLR0913 - each can be left out
@@ -86,7 +88,9 @@ class Exchange:
         fast: FastLane | None = None,
         proxies: Proxies = NO_PROXIES,
         own: tuple[Origin, Mapping[str, str]] | None = None,
+        may_name: Sequence[PrivateHost] = (),
     ) -> None:
+        self._may_name = may_name
         self._general = general
         self._fast = fast
         self._proxies = proxies
@@ -124,15 +128,28 @@ class Exchange:
             own = authorization if target.origin == url.origin else ""
             sent = self._headers(target.origin, headers, own)
             answer = await self._send_in_turn(method, target, sent, form, attempt, there)
+            answer.place = there
             if answer.status not in REDIRECTS or form:
                 return answer
             try:
-                target = _next_target(answer, redirects)
-                there = place if target.origin == url.origin else _place_after(answer)
+                target, there = self._next_target(answer, redirects)
+                there = place if target.origin == url.origin else there
                 await answer.first_bytes()  # and no more, so that the connection is used again
             finally:
                 await answer.aclose()
         raise AssertionError("the last redirect is refused")
+
+    def _next_target(self, answer: Answer, redirects: int) -> tuple[Url, Place]:
+        """Where an answer leads to, and where that may be."""
+        target = _target_of(answer, redirects)
+        place = place_of(target.origin, self._may_name, may_be_inside=answer.may_name_inside)
+        if place is Place.OUTSIDE and is_inside(target.origin.host):
+            raise refused_inside(
+                f"{answer.what}: the redirect leads to a private network: {str(target.origin)!r}",
+                target.origin,
+                status=answer.status,
+            )
+        return target, place
 
     def _headers(
         self, origin: Origin, headers: Mapping[str, str], authorization: str
@@ -222,7 +239,7 @@ class Exchange:
         return max(pace.refusals, answer.attempts // ATTEMPTS_OF_BAD_LUCK)
 
 
-def _next_target(answer: Answer, redirects: int) -> Url:
+def _target_of(answer: Answer, redirects: int) -> Url:
     if redirects == MAX_REDIRECTS:
         raise RegistryError(
             f"{answer.what}: more than {MAX_REDIRECTS} redirects{TELL_OPERATOR}",
@@ -237,16 +254,9 @@ def _next_target(answer: Answer, redirects: int) -> Url:
         raise _refused(answer, "no http URL", location) from error
     if answer.url.origin.scheme == "https" and target.origin.scheme == "http":
         raise _refused(answer, "a place without https", location)
-    if is_inside(target.origin.host) and not answer.is_from_inside:
-        raise _refused(answer, "a private network", location)
     if answer.repeats_a_secret(unquote(location)):
         raise _refused(answer, "a place whose name has what we sent in confidence", location)
     return target
-
-
-def _place_after(answer: Answer) -> Place:
-    """Where a redirect may lead: from outside nothing leads inside."""
-    return Place.ANYWHERE if answer.is_from_inside else Place.OUTSIDE
 
 
 def _refused(answer: Answer, where: str, location: str) -> RegistryError:

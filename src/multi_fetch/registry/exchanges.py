@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 from msgspec.structs import replace
@@ -20,9 +21,10 @@ from multi_fetch.registry.tls import Trust
 from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from multi_fetch.registry.hosts import Host
+    from multi_fetch.registry.url import Origin
     from multi_fetch.remotes import Patience
 
 
@@ -56,18 +58,25 @@ async def open_exchange(
     if not is_last:
         connect_seconds = host.connect_seconds or MIRROR_CONNECT_TIMEOUT_SECONDS
         patience = _less(patience)
-    own_proxy = Proxies(all=host.proxy, loopback=True) if host.proxy else None
-    proxies = own_proxy or proxies or NO_PROXIES
+    proxies = _proxies_of(host) or proxies or NO_PROXIES
     trust = Trust(host.tls, origin)
     waits = _Waits(stall_seconds=patience.stall_seconds, connect_seconds=connect_seconds)
     general = GeneralLane(jobs=jobs, trust=trust, proxies=proxies, **waits)
     fast = FastLane(trust.context, jobs=jobs, **waits)
-    own = (origin, dict(host.headers)) if host.headers else None
+    sending = partial(Exchange, own=_own_headers(host, origin), may_name=host.may_name)
     try:
-        yield Exchange(general, jobs=jobs, patience=patience, fast=fast, proxies=proxies, own=own)
+        yield sending(general, jobs=jobs, patience=patience, fast=fast, proxies=proxies)
     finally:
         fast.close()
         await general.aclose()
+
+
+def _proxies_of(host: Host) -> Proxies | None:
+    return Proxies(all=host.proxy, loopback=True) if host.proxy else None
+
+
+def _own_headers(host: Host, origin: Origin) -> tuple[Origin, Mapping[str, str]] | None:
+    return (origin, dict(host.headers)) if host.headers else None
 
 
 def _less(patience: Patience) -> Patience:

@@ -22,7 +22,7 @@ from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.fetcher import first_answer
 from multi_fetch.registry.hosts import NOBODY, Host, is_inside, is_loopback, without_port
 from multi_fetch.registry.mirrors import MirroredRemote
-from multi_fetch.registry.place import Place
+from multi_fetch.registry.place import Place, place_of, refused_inside
 from multi_fetch.registry.resume import Download
 from multi_fetch.registry.session import Session
 from multi_fetch.registry.source import Source
@@ -45,21 +45,21 @@ if TYPE_CHECKING:
 def stranger(host: Host) -> Host:
     """What a registry's settings say of places that have nothing to do with it.
 
-    Its authorities are trusted there too; who is not verified, certificates to show, headers and a
-    proxy of its own are its own matter.
+    Its authorities are trusted there too, and who may be inside may be so; who is not verified,
+    certificates to show, headers and a proxy of its own are its own matter.
     """
     tls = replace(host.tls, client_pairs=(), is_verified=True)
-    return Host(host.scheme, host.authority, tls=tls)
+    return Host(host.scheme, host.authority, tls=tls, may_name=host.may_name)
 
 
 def allowed_url(text: str, registry: Host, place: Place = Place.OUTSIDE) -> Url:
-    """A foreign URL that may be asked: over https, and from outside never inside.
+    """A foreign URL that may be asked: over https, and from outside never inside, unless allowed.
 
     For a registry on this machine that speaks plain http, so may they.
 
     Args:
         text: the URL.
-        registry: whose name may be one inside.
+        registry: whose name may be one inside, and which may name others there.
         place: where its address lets the URL lead.
 
     Raises:
@@ -67,9 +67,11 @@ def allowed_url(text: str, registry: Host, place: Place = Place.OUTSIDE) -> Url:
     """
     url = parse_url(text)
     own, there = without_port(registry.authority), url.origin.host
-    if place is Place.OUTSIDE and is_inside(there) and not is_inside(own):
-        raise RegistryError(
-            f"the foreign URL leads to a private network: {shown(text)!r}: ask who made the image"
+    may_be_inside = place is Place.ANYWHERE or is_inside(own)
+    place = place_of(url.origin, registry.may_name, may_be_inside=may_be_inside)
+    if place is Place.OUTSIDE and is_inside(there):
+        raise refused_inside(
+            f"the foreign URL leads to a private network: {shown(text)!r}", url.origin
         )
     is_local = registry.scheme == "http" and is_loopback(own) and is_loopback(there)
     if url.origin.scheme != "https" and not is_local:
@@ -169,7 +171,12 @@ class ForeignUrl:
     ) -> AsyncIterator[Opened]:
         """Opens what is there, which should be the reference's object; see ``remotes.Remote``."""
         url = allowed_url(self.text, self._registry, self._place)
-        session = ForeignSession(self._exchange, url, self._place)
+        place = place_of(
+            url.origin,
+            self._registry.may_name,
+            may_be_inside=self._place is Place.ANYWHERE,
+        )
+        session = ForeignSession(self._exchange, url, place)
         digest = parse_digest(ref.digest)
         asked = [Candidate(Endpoint.BLOBS, url.target, ANY_TYPE)]
         try:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
+    from multi_fetch.registry.url import Origin
+
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 # RFC 6052, section 2.1, and RFC 8215: IPv6 that a gateway makes IPv4; the latter leads anywhere.
@@ -56,6 +58,22 @@ NAMESPACE = re.compile(r"[?&]ns=")
 API_ROOT: Final = "/v2"
 
 
+class PrivateHost(msgspec.Struct, frozen=True):
+    """A host that the user allows to be inside, whoever names it.
+
+    Attributes:
+        host: as in URLs: in lower case, IPv6 without brackets.
+        port: None for any.
+    """
+
+    host: str
+    port: int | None = None
+
+    def is_at(self, origin: Origin) -> bool:
+        """Whether connections to an origin lead there."""
+        return self.host == origin.host.rstrip(".") and self.port in {None, origin.port}
+
+
 class Host(msgspec.Struct, frozen=True):
     """A registry's endpoint, or a mirror's.
 
@@ -70,6 +88,7 @@ class Host(msgspec.Struct, frozen=True):
         tls: the certificates.
         connect_seconds: how long a connection may take to open; None for the default.
         proxy: the URL of the proxy for it, whatever the environment says; else empty.
+        may_name: who may be in a private network though it, or where it leads, is not.
     """
 
     scheme: str
@@ -82,6 +101,7 @@ class Host(msgspec.Struct, frozen=True):
     tls: Tls = DEFAULT_TLS
     connect_seconds: float | None = None
     proxy: str = ""
+    may_name: tuple[PrivateHost, ...] = ()
 
     @property
     def url(self) -> str:

@@ -121,7 +121,9 @@ class Split:
     def _note_store(self, answer: Answer) -> None:
         """Where the registry has led."""
         self._store = answer.url
-        self._store_place = Place.ANYWHERE if answer.is_from_inside else Place.OUTSIDE
+        self._store_place = answer.place
+        if answer.place is Place.ANYWHERE and not answer.is_from_inside:
+            self._store_place = Place.OUTSIDE
 
     def close(self) -> None:
         """Gives back what was taken."""
