@@ -82,3 +82,18 @@ def test_a_size_mismatch_says_which_way(got: int, word: str) -> None:
     error = SizeMismatchError(want=5, got=got)
     assert error.detail() == {"want": 5, "got": got}
     assert word in error.message
+
+
+def test_an_error_that_is_kept_keeps_nothing_of_where_it_came_from() -> None:
+    def fail() -> None:
+        try:
+            int("inner")
+        except ValueError as inner:
+            raise errors.NotFoundError("outer") from inner
+
+    with pytest.raises(errors.NotFoundError) as caught:
+        fail()
+    error = caught.value
+    assert error.alone() is error
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+    assert error.message == "outer"

@@ -35,6 +35,8 @@ may succeed later. The facts of a failure are attributes, never only words in th
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class MultiFetchError(Exception):
     """The root. The message says what failed, where, and what to do about it.
@@ -76,6 +78,11 @@ class MultiFetchError(Exception):
             "attempts": self.attempts,
         }
         return {name: value for name, value in facts.items() if value is not None}
+
+    def alone(self) -> Self:
+        """The same, without where it came from: that is frames, which keep all that was in them."""
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class InvalidRequestError(MultiFetchError, ValueError):

@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import trio
 
-from multi_fetch.limits import LARGE_BUFFERS, MAX_DATA_BYTES
+from multi_fetch.limits import (
+    LARGE_BUFFERS,
+    LEAST_RECEIVE_BYTES,
+    MAX_DATA_BYTES,
+    MAX_JOBS,
+    RECEIVE_BYTES,
+    RECEIVE_MEMORY,
+)
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import open_registry
-from multi_fetch.registry.buffers import Buffers, Loan
+from multi_fetch.registry.buffers import MOST_FREE, Buffers, Loan, own_bytes_for
 from tests.fakes.consumer import QUICK, Ask, consume_from
 from tests.registry.conftest import raw_answer
 
@@ -48,27 +55,57 @@ def test_what_is_lost_is_never_lent_again_and_another_is_in_its_place() -> None:
 
 
 def test_a_loan_is_for_what_does_not_fit_and_ends_once() -> None:
-    buffers, own = Buffers(1), bytearray(10)
-    loan = Loan(own, buffers)
+    buffers = Buffers(1, own_bytes=10)
+    loan = Loan(buffers)
+    own = loan.own()
     assert loan.enlarge(10) is own
     large = loan.enlarge(11)
     assert large is not own
     assert loan.enlarge(1) is large
-    assert Loan(own, buffers).enlarge(11) is own
+    other = Loan(buffers)
+    assert other.own() is not own
+    assert other.enlarge(11) is other.own()
     assert loan.shrink() is own
     loan.close()
     assert buffers.lend() is large
 
 
 def test_a_loan_that_is_closed_in_the_middle_gives_nothing_back() -> None:
-    buffers, own = Buffers(1), bytearray(10)
-    loan = Loan(own, buffers)
-    large = loan.enlarge(11)
+    buffers = Buffers(1, own_bytes=10)
+    loan = Loan(buffers)
+    own, large = loan.own(), loan.enlarge(11)
     loan.close()
     loan.close()
     assert loan.shrink() is own
     assert buffers.lend() is not large
     assert buffers.lend() is None
+
+
+def test_what_rests_has_no_buffer_and_another_uses_it_again() -> None:
+    buffers = Buffers(own_bytes=10)
+    loan = Loan(buffers)
+    own = loan.own()
+    assert loan.own() is own
+    assert not loan.rest()
+    assert not loan.rest()
+    assert Loan(buffers).own() is own
+    assert loan.own() is not own
+
+
+def test_no_more_buffers_are_kept_than_are_used_again_soon() -> None:
+    buffers = Buffers(own_bytes=10)
+    loans = [Loan(buffers) for _ in range(MOST_FREE + 1)]
+    first = {id(loan.own()): loan.own() for loan in loans}
+    for loan in loans:
+        loan.rest()
+    again = [Loan(buffers).own() for _ in loans]
+    assert sum(id(buffer) in first for buffer in again) == MOST_FREE
+
+
+@pytest.mark.parametrize("jobs", [1, 16, 192, 256, MAX_JOBS])
+def test_the_buffers_of_all_jobs_are_bounded_together(jobs: int) -> None:
+    assert own_bytes_for(jobs) * jobs <= RECEIVE_MEMORY
+    assert LEAST_RECEIVE_BYTES <= own_bytes_for(jobs) <= RECEIVE_BYTES
 
 
 async def test_more_bodies_at_once_than_there_are_buffers_all_come_right(

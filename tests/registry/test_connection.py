@@ -161,10 +161,10 @@ def test_any_body_in_any_chunks_however_cut_is_that_body(body: bytes, sizes: lis
 
 
 async def test_header_fields_of_a_name_are_joined_and_names_are_in_lower_case() -> None:
-    wire = OK + b"WWW-Authenticate: Basic\r\nwww-authenticate: Bearer\r\nX: \xe9\r\n"
+    wire = OK + b"WWW-Authenticate: Basic\r\nwww-authenticate: Bearer\r\nETag: \xe9\r\n"
     head, _, _ = await converse(wire + b"Content-Length: 0\r\n\r\n")
     assert head.headers["www-authenticate"] == "Basic, Bearer"
-    assert head.headers["x"] == "é"
+    assert head.headers["etag"] == "é"
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,9 @@ async def test_what_breaks_http_is_a_registry_error_however_it_is_cut(wire: byte
 
 
 async def test_a_head_as_large_as_allowed_is_read() -> None:
-    filler = OK + b"X: " + b"x" * (MAX_HEAD_BYTES - 100) + b"\r\nContent-Length: 2\r\n\r\n"
+    filler = OK + b"Link: " + b"x" * (MAX_HEAD_BYTES - 100) + b"\r\nContent-Length: 2\r\n\r\n"
     head, body, _ = await converse(filler + b"ab")
-    assert len(head.headers["x"]) == MAX_HEAD_BYTES - 100
+    assert len(head.headers["link"]) == MAX_HEAD_BYTES - 100
     assert body == b"ab"
 
 

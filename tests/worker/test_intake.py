@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,6 +93,28 @@ async def test_a_slip_in_a_hint_is_told_and_does_no_harm(caplog: pytest.LogCaptu
     assert job.failure is None
     (record,) = caplog.records
     assert "'plattform:' is not known" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"mediatype:%b" % (b"m" * 60_000),
+        b" ".join(b"hint%d:%b" % (number, b"x" * 9) for number in range(4_000)),
+        b" ".join(b"%d:" % (10**40 + number) for number in range(1_500)),
+    ],
+)
+async def test_a_long_line_is_not_kept_while_its_request_is_open(line: bytes) -> None:
+    count = 20
+    gc.collect()
+    tracemalloc.start()
+    try:
+        jobs = await jobs_of(b"latest %b\n" % line * count)
+        gc.collect()
+        kept_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(jobs) == count
+    assert kept_bytes < 5 * len(line)
 
 
 async def test_no_line_beyond_the_window_is_read() -> None:

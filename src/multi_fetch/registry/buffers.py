@@ -1,31 +1,58 @@
-"""Large buffers for large bodies: few of them, and used again.
+"""What connections receive into: a buffer for each that is in use, and large ones for large bodies.
 
-What a connection has of its own is enough for heads and small bodies. A large body costs less in
-large chunks; but a large buffer for each of many connections would cost memory that most of them
-have no use for.
+A connection's own buffer is enough for heads and small bodies; while it is idle it has none. Where
+many are used at the same time each has a smaller one. A large body costs less in large chunks; but
+a large buffer for each of many connections would cost memory that most of them have no use for.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from multi_fetch.limits import LARGE_BUFFERS, MAX_DATA_BYTES
+from multi_fetch.limits import (
+    LARGE_BUFFERS,
+    LEAST_RECEIVE_BYTES,
+    MAX_DATA_BYTES,
+    RECEIVE_BYTES,
+    RECEIVE_MEMORY,
+)
 
 # What fills one is one data frame.
 LARGE_BYTES: Final = MAX_DATA_BYTES
 
 
+# Own buffers that are kept for the next connection.
+MOST_FREE: Final = 32
+
+
+def own_bytes_for(jobs: int) -> int:
+    """The size of a connection's own buffer, where so many are used at the same time."""
+    return max(LEAST_RECEIVE_BYTES, min(RECEIVE_BYTES, RECEIVE_MEMORY // jobs))
+
+
 class Buffers:
-    """Lends buffers, so many at the same time.
+    """Lends large buffers, so many at the same time; and each connection its own.
 
     Args:
-        most: how many.
+        most: how many large ones.
+        own_bytes: the size of the others.
     """
 
-    def __init__(self, most: int = LARGE_BUFFERS) -> None:
+    def __init__(self, most: int = LARGE_BUFFERS, *, own_bytes: int = RECEIVE_BYTES) -> None:
+        self.own_bytes = own_bytes
         self._most = most
         self._lent = 0
         self._free: list[bytearray] = []
+        self._free_own: list[bytearray] = []
+
+    def own(self) -> bytearray:
+        """A connection's own buffer, for as long as it is in use."""
+        return self._free_own.pop() if self._free_own else bytearray(self.own_bytes)
+
+    def take_own_back(self, buffer: bytearray) -> None:
+        """Takes one back of which nobody needs anything any more."""
+        if len(self._free_own) < MOST_FREE:
+            self._free_own.append(buffer)
 
     def lend(self) -> bytearray | None:
         """A buffer; None where all are lent."""
@@ -44,18 +71,34 @@ class Buffers:
         self._lent -= 1
 
 
+# Of a connection that is idle.
+NOTHING: Final = bytearray()
+
+
 class Loan:
     """A connection's own buffer, or the large one that it has in its place.
 
     Args:
-        own: the connection's.
-        buffers: where there are large ones.
+        buffers: where they come from.
     """
 
-    def __init__(self, own: bytearray, buffers: Buffers) -> None:
-        self._own = own
+    def __init__(self, buffers: Buffers) -> None:
+        self._own = NOTHING
         self._buffers = buffers
         self._lent: bytearray | None = None
+
+    def own(self) -> bytearray:
+        """The connection's own buffer, which it has until ``rest``."""
+        if self._own is NOTHING:
+            self._own = self._buffers.own()
+        return self._own
+
+    def rest(self) -> bytearray:
+        """Gives back the connection's own buffer; there is none in its place."""
+        if self._own is not NOTHING:
+            self._buffers.take_own_back(self._own)
+            self._own = NOTHING
+        return self._own
 
     def enlarge(self, left: int) -> bytearray:
         """The buffer for so many bytes: a large one, if they are many and there is one."""

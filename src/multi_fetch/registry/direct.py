@@ -23,9 +23,8 @@ from multi_fetch.limits import MAX_DIRECT_BYTES, MAX_HEAD_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.registry.api import ANY_TYPE, Endpoint, candidates_for_digest, content_type
-from multi_fetch.registry.connection import HEAD_END
 from multi_fetch.registry.fast_lane import Begun
-from multi_fetch.registry.head import parse_head
+from multi_fetch.registry.head import HEAD_END, parse_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -20,7 +20,7 @@ from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS
 from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
-from multi_fetch.registry.buffers import Buffers
+from multi_fetch.registry.buffers import Buffers, own_bytes_for
 from multi_fetch.registry.connection import Connection
 from multi_fetch.registry.place import Place, refuse_inside
 from multi_fetch.registry.secure import SecureSocket
@@ -57,6 +57,7 @@ class FastLane:
         jobs: half the idle connections that are kept, for all origins together.
         stall_seconds: between two bytes, at most.
         connect_seconds: until a connection is open, at most.
+        buffers: that its connections share with others; None for its own.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class FastLane:
         jobs: int,
         stall_seconds: float,
         connect_seconds: float = CONNECT_TIMEOUT_SECONDS,
+        buffers: Buffers | None = None,
     ) -> None:
         self._context = context
         # A registry sends on to a store, and each job goes from one to the other and back.
@@ -74,7 +76,7 @@ class FastLane:
         self._connect_seconds = connect_seconds
         self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
         self._idle_count = 0
-        self._buffers = Buffers()
+        self._buffers = buffers or Buffers(own_bytes=own_bytes_for(jobs))
         # Requests that the direct lane has sent, and leaves to this one.
         self._begun: dict[tuple[Origin, bytes], Begun] = {}
 
@@ -153,6 +155,7 @@ class FastLane:
             return
         if self._idle_count >= self._room:
             self._close_oldest()
+        connection.rest()
         self._idle_count += 1
         self._idle.setdefault(origin, []).append((trio.current_time(), connection))
 

@@ -8,6 +8,7 @@ import msgspec
 
 from multi_fetch.leases import Leases
 from multi_fetch.limits import MAX_IDLE_HOSTS
+from multi_fetch.registry.buffers import Buffers, own_bytes_for
 from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.proxies import Proxies
@@ -38,7 +39,8 @@ class Shared:
     """
 
     def __init__(self) -> None:
-        self.exchanges: Leases[_Wanted, Exchange] = Leases(_opening, idle=MAX_IDLE_HOSTS)
+        self.exchanges: Leases[_Wanted, Exchange] = Leases(self._open, idle=MAX_IDLE_HOSTS)
+        self._buffers: Buffers | None = None
         self._ranges: dict[int, Ranges] = {}
 
     def open_exchange(
@@ -57,12 +59,14 @@ class Shared:
         """What blobs share that come over so many connections; the same for all repositories."""
         return self._ranges.setdefault(count, Ranges(count))
 
-
-def _opening(wanted: _Wanted) -> AbstractAsyncContextManager[Exchange]:
-    return open_exchange(
-        wanted.host,
-        jobs=wanted.jobs,
-        patience=wanted.patience,
-        proxies=wanted.proxies,
-        is_last=wanted.is_last,
-    )
+    def _open(self, wanted: _Wanted) -> AbstractAsyncContextManager[Exchange]:
+        if self._buffers is None:
+            self._buffers = Buffers(own_bytes=own_bytes_for(wanted.jobs))
+        return open_exchange(
+            wanted.host,
+            jobs=wanted.jobs,
+            patience=wanted.patience,
+            proxies=wanted.proxies,
+            is_last=wanted.is_last,
+            buffers=self._buffers,
+        )

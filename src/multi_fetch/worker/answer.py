@@ -130,7 +130,7 @@ class Answerer:
         try:
             await self._answer(flight)
         except MultiFetchError as error:
-            return error
+            return error.alone()
         return None
 
     async def _finish(self, flight: Flight, failure: MultiFetchError | None) -> None:

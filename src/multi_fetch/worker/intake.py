@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import MAX_LINE_BYTES
 from multi_fetch.protocol.names import IN_REPOSITORY
@@ -61,11 +63,12 @@ def _job(
             control(asked, number)
             return None
     except InvalidRequestError as error:
-        return Job(id=number, request=None, failure=error)
+        return Job(id=number, request=None, failure=error.alone())
     if asked is None:
         return None
     if asked.ignored:
         misspelt.look_at(asked, number)
+        asked = replace(asked, ignored=())  # which may be as long as the line
     return Job(id=number, request=asked)
 
 
