@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from multi_fetch.budget import Budget, Counted, hold, let_go
+from multi_fetch.budget import Budget, Counted, hold, let_go, uncounted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -116,6 +116,16 @@ async def test_who_gives_up_waiting_is_counted_no_more(budget: Budget) -> None:
             assert budget.held == 2 * MOST
             nursery.cancel_scope.cancel()
         assert budget.held == MOST
+
+
+async def test_what_others_wait_for_needs_no_room(budget: Budget) -> None:
+    async with trio.open_nursery() as nursery:
+        await Table(budget, nursery).seat("other", MOST)
+        with budget.share(never) as share:
+            with uncounted():
+                await hold(MOST)
+            assert (share.held, budget.held) == (0, MOST)
+        nursery.cancel_scope.cancel()
 
 
 async def test_chunks_count_as_they_come(budget: Budget) -> None:

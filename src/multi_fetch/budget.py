@@ -142,6 +142,19 @@ async def hold(count: int) -> None:
         await share.hold(count)
 
 
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """What comes within is nobody's, and waits for no room: others wait for this task to be done.
+
+    It is for what has a bound of its own.
+    """
+    token = _SHARE.set(None)
+    try:
+        yield
+    finally:
+        _SHARE.reset(token)
+
+
 def let_go(count: int) -> None:
     """Says that this task does not hold so many bytes any more, before its object is done."""
     share = _SHARE.get()

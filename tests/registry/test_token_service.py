@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
+import trio
 
+from multi_fetch.budget import Budget, hold
 from multi_fetch.errors import MultiFetchError, RegistryError
 from multi_fetch.limits import MAX_TOKEN_BODY_BYTES
 from multi_fetch.registry.auth import TokenRequest
@@ -14,9 +14,6 @@ from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.token_service import ask_token_service
 from tests.fakes.consumer import QUICK
 from tests.registry.conftest import RawServer, StartServer, raw_answer
-
-if TYPE_CHECKING:
-    import trio
 
 pytestmark = pytest.mark.usefixtures("lane")
 
@@ -68,3 +65,22 @@ async def test_no_token_is_an_error_of_the_service_and_never_of_the_object(
     assert caught.value.code == code
     assert len(server.heads) == 1
     assert code != "registry-error" or isinstance(caught.value, RegistryError)
+
+
+async def test_a_token_waits_for_nobody_who_holds_content(start_server: StartServer) -> None:
+    """Who holds it may be waiting for the token."""
+    server, budget = await answered(start_server, raw_answer("200 OK", b"{}")), Budget(1)
+    is_full = trio.Event()
+
+    async def wait_for_the_token() -> None:
+        with budget.share(lambda: False):
+            await hold(2)
+            is_full.set()
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_for_the_token)
+        await is_full.wait()
+        with trio.fail_after(10), budget.share(lambda: False):
+            assert await ask(server) == b"{}"
+        nursery.cancel_scope.cancel()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from multi_fetch.advice import TRY_LATER
+from multi_fetch.budget import uncounted
 from multi_fetch.durations import TOKEN_BODY_SECONDS
 from multi_fetch.errors import (
     DeadlineExceededError,
@@ -56,7 +57,8 @@ async def ask_token_service(exchange: Exchange, question: TokenRequest) -> bytes
 
 
 async def _whole(answer: Answer) -> bytes:
-    with trio.move_on_after(TOKEN_BODY_SECONDS):
+    # The others of the repository wait for it, also who goes on where there is no room.
+    with trio.move_on_after(TOKEN_BODY_SECONDS), uncounted():
         return await answer.read(MAX_TOKEN_BODY_BYTES)
     raise DeadlineExceededError(
         f"{answer.what}: no whole token in {TOKEN_BODY_SECONDS:g} s{TRY_LATER}"
