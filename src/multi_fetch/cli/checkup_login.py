@@ -76,4 +76,7 @@ def _whose(credential: Credential) -> str:
         return "a registry token"
     if credential.identity_token:
         return "an identity token"
+    # Some services take a token for both: DigitalOcean's registry does.
+    if credential.username == credential.password:
+        return "a user whose name is the password"
     return f"user {credential.username!r}"
