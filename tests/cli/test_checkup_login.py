@@ -84,7 +84,7 @@ async def test_basic_and_registry_tokens_have_no_scopes() -> None:
         (Credential(username="alice", password="pw"), "user 'alice'"),
         (
             Credential(username="dop_v1_s3cret", password="dop_v1_s3cret"),
-            "whose name is the password",
+            "a user whose name is the password",
         ),
         (Credential(identity_token="pw"), "an identity token"),
         (Credential(registry_token="pw"), "a registry token"),
