@@ -60,7 +60,7 @@ def gone(found: list[Kept], roots: list[Root], wanted: Wanted) -> tuple[list[str
     below = {digest(each.name): [described(name) for name in each.below] for each in roots}
     entries = [described(each.name, OCI_MANIFEST) for each in roots]
     with Catalogue(entries, found) as catalogue:
-        plan(catalogue, lambda digest, _: below[digest], wanted, NOW)
+        plan(catalogue, lambda digest: below[digest], wanted, NOW)
         content = [names[each.digest] for each in catalogue.dropped()]
         return content, [each.name for each in catalogue.struck()]
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from multi_fetch.errors import TooLargeError
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest, digest_of
-from multi_fetch.oci.media_types import OCI_INDEX, OCTET_STREAM
+from multi_fetch.oci.media_types import DOCKER_SCHEMA1, OCI_INDEX, OCTET_STREAM
 from multi_fetch.store.catalogue import Catalogue
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.reach import note_reached
@@ -50,6 +51,19 @@ def test_an_entry_reaches_all_below_it_at_any_depth(tmp_path: Path) -> None:
     ]
 
 
+def test_who_calls_a_manifest_something_else_hides_nothing_that_is_below_it(
+    tmp_path: Path,
+) -> None:
+    """Of two that reach it, the one that is wrong about it may be looked at first."""
+    builder = LayoutBuilder(tmp_path)
+    image = builder.add_image(builder.add_empty(), [layer := builder.add_blob(b"layer")])
+    builder.tag("good", image)
+    builder.tag("evil", builder.add_index([replace(image, media_type=DOCKER_SCHEMA1)]))
+    builder.finish()
+    good, evil = reached(StoreFolder(str(tmp_path)))
+    assert layer.digest in good & evil
+
+
 # --- any graph ------------------------------------------------------------------------------
 
 NAMES = "abcdef"
@@ -69,8 +83,7 @@ def noted(
     """By the name of content, the rank of the last entry that reaches it."""
     names = {digest(name): name for name in NAMES}
 
-    def children_of(of: Digest, media_type: str) -> list[Descriptor]:
-        assert media_type == OCI_INDEX
+    def children_of(of: Digest) -> list[Descriptor]:
         if names[of] == vast:
             raise TooLargeError("it names too much")
         return [described(name) for name in below.get(names[of], ())]

@@ -368,6 +368,16 @@ def test_records_of_what_is_gone_go_and_the_others_stay(place: Place) -> None:
     assert not place.record.exists()
 
 
+def test_a_folder_in_the_place_of_a_record_keeps_nothing_from_going(place: Place) -> None:
+    records = place.folder.path / RECORDS_FOLDER / DIGEST.algorithm
+    for name in (DIGEST.encoded, "other"):
+        (records / name / "more").mkdir(parents=True)
+    place.folder.remove(DIGEST)
+    assert not place.path.exists()
+    place.records.tidy()
+    assert len(list(records.iterdir())) == 2
+
+
 def test_a_store_without_records_has_nothing_to_tidy(tmp_path: Path) -> None:
     folder = StoreFolder(str(tmp_path))
     folder.prepare()

@@ -56,7 +56,7 @@ def test_what_a_manifest_names_is_told_if_it_is_there_and_is_one(
     folder.blob(missing.digest).unlink()
 
     def children(of: Descriptor) -> list[Descriptor]:
-        return list(children_in(folder, of.digest, of.media_type))
+        return list(children_in(folder, of.digest))
 
     assert layer.digest in [each.digest for each in children(image)]
     assert children(missing) == children(damaged) == []
@@ -90,7 +90,7 @@ def test_what_is_said_to_be_a_manifest_is_not_read_beyond_the_limit(tmp_path: Pa
     folder = StoreFolder(str(tmp_path))
     os.truncate(folder.blob(named.digest), 1 << 40)  # sparse; nothing has so much memory
     with pytest.raises(TooLargeError):
-        children_in(folder, named.digest, OCI_MANIFEST)
+        children_in(folder, named.digest)
 
 
 def test_nobody_waits_for_who_writes_to_a_fifo(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_nobody_waits_for_who_writes_to_a_fifo(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no regular file"):
         roots_in(folder)
     with pytest.raises(OSError, match="no regular file"):
-        children_in(folder, named.digest, OCI_MANIFEST)
+        children_in(folder, named.digest)
 
 
 def test_content_was_used_when_its_file_or_its_record_says_so_whichever_is_later(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -171,8 +170,7 @@ def _verified(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Li
             if verdict == "damaged" and arguments.remove:
                 folder.remove(kept.digest)
             elif verdict == "damaged":
-                with suppress(OSError):  # of a store that may only be read
-                    folder.forget(kept.digest)
+                folder.forget(kept.digest)
             if verdict != "sound" or arguments.json:
                 yield Line(verdict=verdict, digest=kept.digest, size=kept.size)
         for entry in catalogue.missing():

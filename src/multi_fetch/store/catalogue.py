@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from multi_fetch.oci.descriptor import Descriptor
 
 # ``rank``: of the entries that reach it, the last one in the order in which entries would go.
-# ``unread``: the type of a manifest that was reached, and whose content was not looked at yet;
-# empty once it was.
+# ``unread``: 1 for a manifest that was reached, and whose content was not looked at yet; 0 once it
+# was.
 _TABLES: Final = f"""\
 PRAGMA journal_mode = OFF;
 PRAGMA cache_size = -{CATALOGUE_CACHE_BYTES // 1024};
 CREATE TABLE entry (number INTEGER PRIMARY KEY, digest TEXT, media_type TEXT, name BLOB);
-CREATE TABLE blob (digest TEXT, size INTEGER, used REAL, rank INTEGER, unread TEXT);
+CREATE TABLE blob (digest TEXT, size INTEGER, used REAL, rank INTEGER, unread INTEGER);
 CREATE TABLE gone (number INTEGER PRIMARY KEY, digest TEXT, size INTEGER, used REAL);
 CREATE TABLE struck (number INTEGER);
 CREATE TABLE rest (name BLOB PRIMARY KEY) WITHOUT ROWID;
@@ -43,7 +43,7 @@ CREATE TABLE rest (name BLOB PRIMARY KEY) WITHOUT ROWID;
 _INDEXES: Final = """\
 CREATE UNIQUE INDEX blob_by_digest ON blob (digest);
 CREATE INDEX entry_by_digest ON entry (digest, number);
-CREATE INDEX unread_blob ON blob (unread) WHERE unread > '';
+CREATE INDEX unread_blob ON blob (unread) WHERE unread = 1;
 """
 
 NEVER: Final = float("-inf")
@@ -188,10 +188,7 @@ class Catalogue:
         """
         self._db.executemany(
             "UPDATE blob SET rank = ifnull(rank, ?), unread = ifnull(unread, ?) WHERE digest = ?",
-            (
-                (rank, each.media_type if is_manifest(each.media_type) else None, each.digest)
-                for each in found
-            ),
+            ((rank, 1 if is_manifest(each.media_type) else None, each.digest) for each in found),
         )
 
     def reach_all(self, rank: int, unread: Digest) -> None:
@@ -199,15 +196,13 @@ class Catalogue:
         self.unread = unread
         self._db.execute("UPDATE blob SET rank = ? WHERE rank IS NULL", (rank,))
 
-    def next_unread(self) -> tuple[Digest, str] | None:
-        """A manifest that was reached, and its type; each once, and None at the end."""
-        row = self._db.execute(
-            "SELECT rowid, digest, unread FROM blob WHERE unread > '' LIMIT 1"
-        ).fetchone()
+    def next_unread(self) -> Digest | None:
+        """A manifest that was reached; each once, and None at the end."""
+        row = self._db.execute("SELECT rowid, digest FROM blob WHERE unread = 1 LIMIT 1").fetchone()
         if row is None:
             return None
-        self._db.execute("UPDATE blob SET unread = '' WHERE rowid = ?", row[:1])
-        return parse_digest(row[1]), row[2]
+        self._db.execute("UPDATE blob SET unread = 0 WHERE rowid = ?", row[:1])
+        return parse_digest(row[1])
 
     # --- what goes --------------------------------------------------------------------------
 

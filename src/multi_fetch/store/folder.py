@@ -71,12 +71,8 @@ class StoreFolder:
         self.forget(digest)
 
     def forget(self, digest: Digest) -> None:
-        """Removes what is known of content, if anything is.
-
-        Raises:
-            OSError: the system does not let it.
-        """
-        with suppress(FileNotFoundError, NotADirectoryError):
+        """Removes what is known of content, if anything is and the system lets it."""
+        with suppress(OSError):  # what stays counts for the very file alone that was there
             remove_beneath(self.path, RECORDS_FOLDER, digest.algorithm, digest.encoded)
 
     def shared_ingest(self, digest: Digest) -> Path:

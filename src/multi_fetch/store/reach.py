@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from multi_fetch.oci.digest import Digest
     from multi_fetch.store.catalogue import Catalogue
 
-    Children: TypeAlias = Callable[[Digest, str], Sequence[Descriptor]]
+    Children: TypeAlias = Callable[[Digest], Sequence[Descriptor]]
 
 log = logging.getLogger(__name__)
 
@@ -33,17 +33,16 @@ def note_reached(catalogue: Catalogue, order: Sequence[int], children_of: Childr
     Args:
         catalogue: of the store.
         order: numbers of its entries; the last of them is looked at first.
-        children_of: what a manifest of that digest and type names; ``survey.children_in``.
+        children_of: what a manifest of that digest names; ``survey.children_in``.
 
     Raises:
         OSError: the system cannot read a manifest.
     """
     for rank in reversed(range(len(order))):
         catalogue.reach(rank, [catalogue.entry(order[rank])])
-        while (unread := catalogue.next_unread()) is not None:
-            digest, media_type = unread
+        while (digest := catalogue.next_unread()) is not None:
             try:
-                found = children_of(digest, media_type)
+                found = children_of(digest)
             except TooLargeError as error:
                 log.warning(
                     "a manifest names too much to look into: nothing goes that it may name",

@@ -142,7 +142,7 @@ class Records:
         """Removes the records of files that are not there, and what became of no record.
 
         Raises:
-            OSError: the system does not let it.
+            OSError: the system does not say what there is.
         """
         with self._folder(RECORDS_FOLDER) as folder:
             algorithms = [] if folder is None else os.listdir(folder)  # noqa: PTH208 - of what is open
@@ -181,7 +181,7 @@ def _tidy(records: int, blobs: int | None) -> None:
         for entry in entries:
             if blobs is not None and _is_there(blobs, entry.name):
                 continue
-            with suppress(FileNotFoundError):  # somebody was faster
+            with suppress(OSError):  # somebody was faster, or it is a folder, or others'
                 os.unlink(entry.name, dir_fd=records)
 
 

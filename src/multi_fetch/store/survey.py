@@ -16,7 +16,6 @@ from multi_fetch.errors import (
     MultiFetchError,
     RegistryError,
     TooLargeError,
-    UnsupportedError,
 )
 from multi_fetch.layout.folder import Folder
 from multi_fetch.limits import MAX_LAYOUT_INDEX_BYTES, MAX_MANIFEST_BYTES
@@ -91,8 +90,10 @@ def roots_in(folder: StoreFolder) -> Iterator[Descriptor]:
     return layout_entries(read_at_most(folder.index, MAX_LAYOUT_INDEX_BYTES))
 
 
-def children_in(folder: StoreFolder, digest: Digest, media_type: str) -> Sequence[Descriptor]:
+def children_in(folder: StoreFolder, digest: Digest) -> Sequence[Descriptor]:
     """What a manifest names that is there; nothing, if it is not there or is none.
+
+    Its type is what somebody says that names it, and another may say otherwise: it tells nothing.
 
     Raises:
         TooLargeError: it names too much to look into.
@@ -102,10 +103,10 @@ def children_in(folder: StoreFolder, digest: Digest, media_type: str) -> Sequenc
         content = read_at_most(folder.blob(digest), MAX_MANIFEST_BYTES)
         if len(content) > MAX_MANIFEST_BYTES:
             raise TooLargeError(f"it has more than {MAX_MANIFEST_BYTES} bytes")
-        return parse_manifest(content, media_type).children()
+        return parse_manifest(content, "").children()
     except FileNotFoundError:
         return ()
-    except (RegistryError, UnsupportedError) as error:
+    except RegistryError as error:
         facts = {"digest": digest, "error": error.message}
         log.warning("a manifest in the store cannot be read", extra=facts)
         return ()
