@@ -141,6 +141,10 @@ MAX_KNOWN_MANIFESTS: Final = 65_536
 # Files of an archive that its index keeps, some 300 bytes each. A large image has a few hundred.
 MAX_ARCHIVE_FILES: Final = 131_072
 
+# What that index takes in memory, of all archives of a run, and each file beside its name there.
+MAX_ARCHIVE_MEMORY: Final = 40 * 1024 * 1024
+ARCHIVE_FILE_MEMORY: Final = 180
+
 # A long name or an extended header in an archive. GNU tar and bsdtar write the path and times.
 MAX_TAR_EXTENSION_BYTES: Final = 64 * 1024
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,7 @@ import pytest
 
 from multi_fetch.limits import MAX_MANIFEST_BYTES, MAX_PAGE_BYTES
 from multi_fetch.oci.media_types import OCI_INDEX, OCI_MANIFEST
+from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.faults import Fault
 from multi_fetch.testing.messages import Answer
 from tests.end_to_end.conftest import MULTI_FETCH, Sample
@@ -115,3 +117,16 @@ def test_more_jobs_have_smaller_buffers(sample: Sample) -> None:
     with loopback(sample.layout, Fault(send_blob, path="*/blobs/*")) as registry:
         flags = ("--jobs", "1024", "--window", "2000")
         assert peak_of(registry.address, lines, *flags, code="digest-mismatch") < MOST_BYTES
+
+
+@linux
+def test_indexes_of_many_layouts_are_not_kept_together(tmp_path: Path) -> None:
+    builder = LayoutBuilder(tmp_path / "0")
+    image = builder.add_image(builder.add_empty(), [])
+    for number in range(20_000):
+        builder.tag(f"t{number}", image)
+    layout = builder.finish().folder
+    for number in range(1, 16):
+        shutil.copytree(layout, tmp_path / f"{number}")
+    lines = [f"oci:{tmp_path}/{number}:t7" for number in range(16)]
+    assert peak_of("", lines) < MOST_BYTES

@@ -228,6 +228,26 @@ def test_more_files_than_the_limit_are_refused() -> None:
         index_archive(read, 1 << 40)
 
 
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.SYMTYPE])
+def test_names_beyond_the_memory_for_them_are_refused(kind: bytes) -> None:
+    """Of 4 KiB each; of links it is where they lead."""
+
+    def entry(number: int) -> bytes:
+        long = f"{number:0200}/" * 20 + "x"
+        info = tarfile.TarInfo(long if kind == tarfile.REGTYPE else f"{number}")
+        info.type, info.linkname = kind, long
+        return info.tobuf(tarfile.GNU_FORMAT)
+
+    size = len(entry(0))
+
+    def read(count: int, offset: int) -> bytes:
+        number, start = divmod(offset, size)
+        return entry(number)[start : start + count]
+
+    with pytest.raises(TooLargeError, match=r"names of the archive's [0-9]{4,5} files"):
+        index_archive(read, 1 << 40)
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

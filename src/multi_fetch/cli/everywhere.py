@@ -9,6 +9,7 @@ import trio
 
 from multi_fetch.anywhere import open_anywhere
 from multi_fetch.cli.credentials import PASSWORD_VARIABLE, USERNAME_VARIABLE
+from multi_fetch.cli.heap import share_one_heap
 from multi_fetch.cli.hosts import reach
 from multi_fetch.errors import InvalidRequestError
 from multi_fetch.limits import MAX_READ_THREADS
@@ -57,6 +58,7 @@ def open_everywhere(
 async def _open(
     arguments: argparse.Namespace, borne: Patience, held: Credentials
 ) -> AsyncIterator[Remote]:
+    share_one_heap()  # any number of layouts may be read
     shared, threads = Shared(), trio.CapacityLimiter(MAX_READ_THREADS)
 
     @asynccontextmanager

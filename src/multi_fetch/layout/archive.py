@@ -21,7 +21,9 @@ from multi_fetch.errors import (
     UnsupportedError,
 )
 from multi_fetch.layout.part import OPEN_FLAGS, Part, part_of, translated
-from multi_fetch.layout.tar_index import Kind, Member, index_archive, normal
+from multi_fetch.layout.tar_index import Kind, Member, index_archive, memory_of, normal
+from multi_fetch.limits import MAX_ARCHIVE_MEMORY
+from multi_fetch.shelf import Book, Shelf
 
 if TYPE_CHECKING:
     from multi_fetch.layout.part import Stamp
@@ -36,14 +38,17 @@ class Archive:
     Args:
         name: see ``Source``.
         path: of the file; may be a symbolic link.
+        shelf: where its index is kept beside others; None for one of its own.
     """
 
-    def __init__(self, name: str, path: str) -> None:
+    def __init__(self, name: str, path: str, shelf: Shelf | None = None) -> None:
         self.name = name
         self._path = str(Path(path).absolute())
         self._lock = Lock()
         self._stamp: Stamp | None = None
         self._members: dict[str, Member] = {}
+        self._shelf = shelf or Shelf(MAX_ARCHIVE_MEMORY)
+        self._book = Book(self._forget)
 
     def open(self, name: str) -> Part:
         """A member; see ``Source``.
@@ -55,7 +60,7 @@ class Archive:
         """
         whole = self._open_whole()
         try:
-            with translated(self.name):
+            with translated(self.name), self._shelf.using(self._book):
                 member = self._find(self._index(whole), name)
         except BaseException:
             whole.close()
@@ -78,9 +83,17 @@ class Archive:
     def _index(self, whole: Part) -> dict[str, Member]:
         with self._lock:
             if whole.stamp != self._stamp:
-                self._members = index_archive(whole.read, whole.size)
-                self._stamp = whole.stamp
+                # A header has 512 bytes, and a name as many as it has letters.
+                self._shelf.reserve(self._book, min(whole.size, MAX_ARCHIVE_MEMORY))
+                try:
+                    self._members = index_archive(whole.read, whole.size)
+                    self._stamp = whole.stamp
+                finally:
+                    self._shelf.settle(self._book, memory_of(self._members))
             return self._members
+
+    def _forget(self) -> None:
+        self._stamp, self._members = None, {}
 
     def _find(self, members: dict[str, Member], name: str) -> Member:
         full_name = f"{name} in {self.name}"

@@ -29,6 +29,7 @@ from multi_fetch.limits import (
     MAX_DATA_BYTES,
     MAX_KNOWN_MANIFESTS,
     MAX_LAYOUT_INDEX_BYTES,
+    MAX_LAYOUT_INDEX_MEMORY,
     MAX_MANIFEST_BYTES,
     MAX_MARKER_BYTES,
 )
@@ -40,11 +41,14 @@ from multi_fetch.oci.layout import (
     LayoutIndex,
     blob_name,
     check_marker,
+    memory_of,
+    most_memory,
     parse_layout_index,
 )
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.oci.manifest_type import declared_type, fields_of, schema_version, type_by_shape
 from multi_fetch.oci.media_types import INDEX_TYPES, OCTET_STREAM, SCHEMA1_TYPES
+from multi_fetch.shelf import Book, Shelf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -91,6 +95,7 @@ class _Known(msgspec.Struct):
     """What one version of index.json tells."""
 
     stamp: Stamp
+    memory: int
     index: LayoutIndex
     named: dict[Digest, Descriptor]
     is_walked: bool = False
@@ -101,10 +106,13 @@ class Contents:
 
     Args:
         source: where its files are.
+        shelf: where its index is kept beside others; None for one of its own.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, shelf: Shelf | None = None) -> None:
         self._source = source
+        self._shelf = shelf or Shelf(MAX_LAYOUT_INDEX_MEMORY)
+        self._book = Book(self._forget)
         self._lock = Lock()
         self._known: _Known | None = None
 
@@ -121,7 +129,8 @@ class Contents:
                 the manifest itself.
             DeniedError, UnavailableError: it cannot be read.
         """
-        named = self._named(wanted)
+        with self._shelf.using(self._book):
+            named = self._named(wanted)
         digest = wanted.digest if named is None else named.digest
         assert digest is not None, "a tag is named, or not found"
         return self._find(wanted, named, digest)
@@ -165,13 +174,15 @@ class Contents:
             RegistryError: the layout's own files are damaged.
             MultiFetchError: they cannot be read.
         """
-        return self._read_index().index.names()
+        with self._shelf.using(self._book):
+            return self._read_index().index.names()
 
     def manifests(self) -> list[Descriptor]:
         """All that index.json leads to; raises as ``names`` does."""
-        known = self._read_index()
-        self._walk(known)
-        return list(known.named.values())
+        with self._shelf.using(self._book):
+            known = self._read_index()
+            self._walk(known)
+            return list(known.named.values())
 
     def _open_blob(self, digest: Digest) -> Part:
         name = blob_name(digest)
@@ -201,11 +212,21 @@ class Contents:
             if known is None or known.stamp != part.stamp:
                 with closing(self._open(MARKER_FILE)) as marker:
                     check_marker(self._read(marker, MARKER_FILE, MAX_MARKER_BYTES))
-                content = self._read(part, INDEX_FILE, MAX_LAYOUT_INDEX_BYTES)
-                index = parse_layout_index(content)
-                named = {each.digest: each for each in reversed(index.manifests)}
-                self._known = known = _Known(part.stamp, index, named)
+                self._shelf.reserve(self._book, most_memory(part.size))
+                try:
+                    self._known = known = self._known_from(part)
+                finally:
+                    self._shelf.settle(self._book, 0 if self._known is None else self._known.memory)
             return known
+
+    def _known_from(self, part: Part) -> _Known:
+        content = self._read(part, INDEX_FILE, MAX_LAYOUT_INDEX_BYTES)
+        index = parse_layout_index(content)
+        named = {each.digest: each for each in reversed(index.manifests)}
+        return _Known(part.stamp, memory_of(content), index, named)
+
+    def _forget(self) -> None:
+        self._known = None
 
     def _open(self, name: str) -> Part:
         try:
@@ -237,8 +258,8 @@ class Contents:
                     continue
                 for inner in self._below(outer):
                     if inner.digest not in named and len(named) < MAX_KNOWN_MANIFESTS:
-                        named[inner.digest] = inner
-                        left.append(inner)
+                        named[inner.digest] = bare = inner.bare()
+                        left.append(bare)
             known.named = named
             known.is_walked = True
 

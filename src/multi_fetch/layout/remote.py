@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from multi_fetch.budget import hold
 from multi_fetch.errors import (
     InvalidReferenceError,
     InvalidRequestError,
@@ -15,6 +16,7 @@ from multi_fetch.errors import (
 from multi_fetch.layout.contents import Contents, Wanted
 from multi_fetch.layout.loan import Loan, Threads
 from multi_fetch.layout.referrers import referrers_among
+from multi_fetch.limits import NAME_MEMORY
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.reference import TAG, TAG_FORM
 from multi_fetch.oci.referrer import REFERRER_TYPES
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from multi_fetch.oci.digest import Chunk
     from multi_fetch.oci.reference import Reference
     from multi_fetch.protocol.request import ByteRange
+    from multi_fetch.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +43,12 @@ class LayoutRemote:
 
     Args:
         source: where its files are; its name is the locator of the references to it.
+        shelf: where its index is kept beside others; None for one of its own.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, shelf: Shelf | None = None) -> None:
         self._locator = source.name
-        self._contents = Contents(source)
+        self._contents = Contents(source, shelf)
         self._threads = Threads()
         self._fetcher = LayoutFetcher(self._contents, self._threads)
 
@@ -98,7 +102,9 @@ class LayoutRemote:
         Raises:
             MultiFetchError: the layout's own files cannot be read.
         """
-        yield await self._threads.run(self._contents.names)
+        names = await self._threads.run(self._contents.names)
+        await hold(sum(map(len, names)) + NAME_MEMORY * len(names))
+        yield names
 
     async def referrers(
         self, ref: Reference, artifact_type: str = ""

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from sys import getsizeof
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from multi_fetch.advice import COPY_AGAIN
 from multi_fetch.errors import RegistryError, TooLargeError, UnsupportedError
-from multi_fetch.limits import MAX_ARCHIVE_FILES, MAX_TAR_EXTENSION_BYTES
+from multi_fetch.limits import (
+    ARCHIVE_FILE_MEMORY,
+    MAX_ARCHIVE_FILES,
+    MAX_ARCHIVE_MEMORY,
+    MAX_TAR_EXTENSION_BYTES,
+)
 from multi_fetch.oci.manifest import MAX_SIZE
 
 if TYPE_CHECKING:
@@ -96,11 +102,11 @@ def index_archive(read: Callable[[int, int], bytes], size: int) -> dict[str, Mem
     Raises:
         UnsupportedError: the archive is compressed.
         RegistryError: it is no archive, or a header is damaged.
-        TooLargeError: it has too many files, or too long an extension.
+        TooLargeError: it has too many files, too much of names, or too long an extension.
     """
     _refuse_compressed(read(BLOCK_BYTES, 0))
     members: dict[str, Member] = {}
-    offset = 0
+    offset = memory = 0
     everywhere, following = _Told(), _Told()
     while offset + BLOCK_BYTES <= size:
         header = read(BLOCK_BYTES, offset)
@@ -116,7 +122,8 @@ def index_archive(read: Callable[[int, int], bytes], size: int) -> dict[str, Mem
         else:
             if following.size is not None and flag not in BARE:
                 length = following.size
-            _add(members, header, _Place(content, length), everywhere, following)
+            memory += _add(members, header, _Place(content, length), everywhere, following)
+            _check_memory(memory, len(members))
             following = _Told()
         offset = content + (0 if flag in BARE else -(-length // BLOCK_BYTES) * BLOCK_BYTES)
     if not members and offset == 0:
@@ -214,7 +221,8 @@ def _take_pax(told: _Told, content: bytes) -> None:
 
 def _add(
     members: dict[str, Member], header: bytes, place: _Place, everywhere: _Told, following: _Told
-) -> None:
+) -> int:
+    """Adds a member; what it takes in memory."""
     flag = header[156:157]
     name = _text(header[:100])
     if header[257:263] == b"ustar\0" and (prefix := _text(header[345:500])):
@@ -224,7 +232,7 @@ def _add(
     is_sparse = flag == GNU_SPARSE or following.is_sparse or everywhere.is_sparse
     key = normal(name)
     if flag == FOLDER or name.endswith("/") or key is None:
-        return
+        return 0
     if flag == HARD_LINK:
         member = members.get(normal(target) or "", Member(Kind.OTHER))
     elif flag == SYMBOLIC_LINK:
@@ -239,6 +247,26 @@ def _add(
     if len(members) > MAX_ARCHIVE_FILES:
         raise TooLargeError(
             f"the archive has more than {MAX_ARCHIVE_FILES} files: unpack it, and write"
+            " oci:<folder>"
+        )
+    return _memory(key, member)
+
+
+def memory_of(members: dict[str, Member]) -> int:
+    """What an index takes."""
+    return sum(_memory(name, member) for name, member in members.items())
+
+
+def _memory(name: str, member: Member) -> int:
+    return (
+        ARCHIVE_FILE_MEMORY + getsizeof(name) + (getsizeof(member.target) if member.target else 0)
+    )
+
+
+def _check_memory(memory: int, files: int) -> None:
+    if memory > MAX_ARCHIVE_MEMORY:
+        raise TooLargeError(
+            f"the names of the archive's {files} files are too much: unpack it, and write"
             " oci:<folder>"
         )
 

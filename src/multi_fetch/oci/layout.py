@@ -204,14 +204,27 @@ def check_memory(content: Chunk, name: str = INDEX_FILE) -> None:
         TooLargeError: it might take more than MAX_LAYOUT_INDEX_MEMORY.
     """
     text = bytes(content)
+    if memory_of(text) > MAX_LAYOUT_INDEX_MEMORY:
+        raise TooLargeError(
+            f"{name} has {_fields(text)} fields in {len(text)} bytes, which is too much: split the"
+            " layout"
+        )
+
+
+def memory_of(text: bytes) -> int:
+    """What an index might take in memory, with its text."""
     # Python keeps a text with one rare character in four bytes for each; an escaped one is copied.
     width = 1 if text.isascii() and b"\\u" not in text else 5
-    fields = max(text.count(b":"), text.count(b","))
-    memory = (1 + width) * len(text) + LAYOUT_FIELD_MEMORY * fields
-    if memory > MAX_LAYOUT_INDEX_MEMORY:
-        raise TooLargeError(
-            f"{name} has {fields} fields in {len(text)} bytes, which is too much: split the layout"
-        )
+    return (1 + width) * len(text) + LAYOUT_FIELD_MEMORY * _fields(text)
+
+
+def most_memory(size: int) -> int:
+    """The most that one of so many bytes might take, if it is not refused."""
+    return min(MAX_LAYOUT_INDEX_MEMORY, (6 + LAYOUT_FIELD_MEMORY) * size)
+
+
+def _fields(text: bytes) -> int:
+    return max(text.count(b":"), text.count(b","))
 
 
 def blob_name(digest: str) -> str:

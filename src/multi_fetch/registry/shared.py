@@ -14,6 +14,7 @@ from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.ranges import Ranges
 from multi_fetch.remotes import Patience
+from multi_fetch.shelf import Shelves
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -36,11 +37,13 @@ class Shared:
 
     Attributes:
         exchanges: the context for whose time this can be used.
+        shelves: for layouts among the repositories.
     """
 
     def __init__(self) -> None:
         self.exchanges: Leases[_Wanted, Exchange] = Leases(self._open, idle=MAX_IDLE_HOSTS)
         self._buffers: Buffers | None = None
+        self.shelves = Shelves()
         self._ranges: dict[int, Ranges] = {}
 
     def open_exchange(
