@@ -179,6 +179,9 @@ MAX_RETRIES: Final = 1_000
 MAX_PACED_HOSTS: Final = 64
 MAX_SPLIT_HOSTS: Final = 64
 
+# Names that are looked up at the same time, each in a thread, where there are so many jobs.
+MAX_LOOK_UP_THREADS: Final = 256
+
 # With the remote "-": repositories, and hosts with their connections, that are kept while nobody
 # asks them. Of a repository that is a token above all.
 MAX_IDLE_REPOSITORIES: Final = 64

@@ -40,7 +40,13 @@ from multi_fetch.cli.store import (
     with_store,
 )
 from multi_fetch.errors import InvalidRequestError
-from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_JOBS, MAX_WINDOW
+from multi_fetch.limits import (
+    DEFAULT_JOBS,
+    DEFAULT_WINDOW,
+    MAX_JOBS,
+    MAX_LOOK_UP_THREADS,
+    MAX_WINDOW,
+)
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
 from multi_fetch.protocol.names import ANYWHERE
@@ -203,6 +209,10 @@ async def _run(
     locator: str,
     settings: Settings,
 ) -> int:
+    # A look-up is a thread's, also after its job has given up: a name whose servers are dead holds
+    # one for as long as the system asks them, and no other name is to wait for that.
+    threads = trio.to_thread.current_default_thread_limiter()
+    threads.total_tokens = max(threads.total_tokens, min(2 * settings.jobs, MAX_LOOK_UP_THREADS))
     with source() as reader, open_writer(STDOUT) as writer:
         async with opening as remote:
             return await serve(remote, locator, reader, writer, settings)
