@@ -157,6 +157,10 @@ class Lives:
             raise MalformedFrameError(f"file of {number}, whose content has come as data")
         if frame.size < 0:
             raise MalformedFrameError(f"file of {number} has {frame.size} bytes")
+        if not frame.path.startswith("/") or "\0" in frame.path:
+            raise MalformedFrameError(
+                f"file of {number} has a path that is not absolute, or has a NUL"
+            )
         self._filed.add(number)
 
     def _end(self, frame: End) -> None:
