@@ -190,7 +190,9 @@ def test_what_cannot_be_written_costs_its_object_alone_and_is_told_once() -> Non
     content: list[Frame] = [Data(1, 0, b"ab"), Data(1, 2, b"cd"), End(1, 4, digest_of(b"abcd"), 0)]
     done = Taken(HELLO, begin(1, b"abcd"), *content, *whole(2, b"fine"), BYE, full_for=1)
     assert done.sink.kept == {2: b"fine"}
-    assert done.said == [f"1 ({digest_of(b'abcd')}): internal: No space left on device"]
+    assert done.said == [
+        f"1 ({digest_of(b'abcd')}): internal: No space left on device; make room there"
+    ]
     error = Error(1, "timeout", "late", retryable=True, detail={})
     done = Taken(HELLO, begin(1, b"abcd"), content[0], error, BYE, full_for=1)
     assert done.unpacker.failed == 1

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import msgspec
 from msgspec.structs import replace
 
+from multi_fetch.advice import about_file
 from multi_fetch.errors import (
     DigestMismatchError,
     MalformedFrameError,
@@ -235,7 +236,7 @@ class Unpacker:
         try:
             self._sink.write(answer, frame.content)
         except OSError as error:
-            self._lose(answer, "internal", reason(error))
+            self._lose(answer, "internal", f"{reason(error)}{about_file(error)}")
 
     def _file(self, frame: File) -> None:
         """Takes the content of a file of the worker's store, as if it had been sent."""
@@ -248,7 +249,7 @@ class Unpacker:
                 answer.update(content)
                 self._sink.write(answer, content)
         except OSError as error:
-            self._lose(answer, "internal", reason(error))
+            self._lose(answer, "internal", f"{reason(error)}{about_file(error)}")
 
     def _end(self, frame: End) -> None:
         answer = self._close(frame.id)
@@ -264,7 +265,7 @@ class Unpacker:
         except BrokenPipeError:
             raise
         except OSError as error:
-            self._lose(answer, "internal", reason(error))
+            self._lose(answer, "internal", f"{reason(error)}{about_file(error)}")
 
     def _error(self, frame: Error) -> None:
         answer = self._close(frame.id)
@@ -295,7 +296,7 @@ class Unpacker:
         except BrokenPipeError:
             raise
         except OSError as error:
-            self._complain(f"{what}: {reason(error)}")
+            self._complain(f"{what}: {reason(error)}{about_file(error)}")
 
     def _close(self, request_id: int) -> Answer | None:
         answer = self._open.pop(request_id, None)
@@ -324,5 +325,6 @@ def content_of(path: str, size: int) -> Iterator[bytes]:
 
 
 def reason(error: OSError) -> str:
-    """What the system says, and about which file."""
-    return ": ".join(str(part) for part in (error.filename, error.strerror) if part)
+    """What the system says, and about which file: of two, the one that was to be."""
+    name = error.filename2 or error.filename
+    return ": ".join(str(part) for part in (name, error.strerror) if part)
