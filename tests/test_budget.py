@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from multi_fetch.budget import Budget, Counted, hold, let_go, uncounted
+from multi_fetch.budget import Budget, Counted, hold, let_go, scratch, uncounted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -126,6 +127,20 @@ async def test_what_others_wait_for_needs_no_room(budget: Budget) -> None:
                 await hold(MOST)
             assert (share.held, budget.held) == (0, MOST)
         nursery.cancel_scope.cancel()
+
+
+async def test_behind_a_block_nothing_is_counted_of_what_came_in_it(budget: Budget) -> None:
+    with budget.share(never):
+        await hold(10)
+        with suppress(ValueError), scratch():
+            await hold(30)
+            raise ValueError
+        assert budget.held == 10
+        with scratch():
+            let_go(10)
+        assert budget.held == 0
+    with scratch():
+        await hold(1)
 
 
 async def test_chunks_count_as_they_come(budget: Budget) -> None:

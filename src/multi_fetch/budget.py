@@ -155,6 +155,21 @@ def uncounted() -> Iterator[None]:
         _SHARE.reset(token)
 
 
+@contextmanager
+def scratch() -> Iterator[None]:
+    """For a block behind which nothing is left of what came in it.
+
+    Who then waits for another task must hold nothing: that one may be waiting for room.
+    """
+    share = _SHARE.get()
+    before = 0 if share is None else share.held
+    try:
+        yield
+    finally:
+        if share is not None:
+            share.let_go(max(0, share.held - before))
+
+
 def let_go(count: int) -> None:
     """Says that this task does not hold so many bytes any more, before its object is done."""
     share = _SHARE.get()

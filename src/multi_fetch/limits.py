@@ -73,8 +73,10 @@ MAX_MANIFEST_BYTES: Final = 4 * 1024 * 1024
 # An error's body, for its code and message. oras-go reads 8 KiB.
 MAX_ERROR_BODY_BYTES: Final = 8 * 1024
 
-# A token's answer. Tokens of cloud registries reach some 10 KiB.
-MAX_TOKEN_BODY_BYTES: Final = 1024 * 1024
+# A token, which goes into a header, and its answer, which may have it twice. Tokens of cloud
+# registries reach some 10 KiB; nginx takes heads of 32 KiB.
+MAX_TOKEN_CHARACTERS: Final = 48 * 1024
+MAX_TOKEN_BODY_BYTES: Final = 128 * 1024
 
 # Scopes that one token is asked for: one is usual, a mount has two.
 MAX_TOKEN_SCOPES: Final = 16

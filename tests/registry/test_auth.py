@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch.errors import CredentialsError, RegistryError
+from multi_fetch.limits import MAX_TOKEN_CHARACTERS
 from multi_fetch.registry.auth import (
     TokenRequest,
     basic,
@@ -335,3 +336,11 @@ def test_a_token_of_another_form_says_nothing(authorization: str) -> None:
 @given(st.text())
 def test_no_token_whatever_is_an_error_to_look_at(text: str) -> None:
     granted_by(f"Bearer {text}")
+
+
+def test_a_token_that_no_head_has_room_for_is_refused() -> None:
+    text = "x" * MAX_TOKEN_CHARACTERS
+    token = read_token(json.dumps({"token": text}).encode(), service=REALM, asked_at=0.0)
+    assert token.authorization == f"Bearer {text}"
+    with pytest.raises(RegistryError, match="more than"):
+        read_token(json.dumps({"token": f"{text}x"}).encode(), service=REALM, asked_at=0.0)

@@ -152,7 +152,7 @@ async def test_idle_connections_are_bounded_and_the_oldest_makes_room(
             await fetch(lane, at(server))
         for _ in range(3):
             await fetch(lane, at(busy))
-        assert lane._idle_count == sum(map(len, lane._idle.values())) == 2
+        assert lane._stock.count == sum(map(len, lane._stock._idle.values())) == 2
         await fetch(lane, at(left[-1]))
         await fetch(lane, at(left[0]))
     assert busy.connections == 1
@@ -341,7 +341,7 @@ async def test_a_request_that_is_cancelled_at_any_wait_closes_its_connection(
             nursery.cancel_scope.cancel()
         with trio.fail_after(5):
             await ended.wait()
-        assert not lane._idle_count
+        assert not lane._stock.count
 
 
 # --- TLS --------------------------------------------------------------------------------------

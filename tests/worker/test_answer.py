@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from multi_fetch import budget
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import digest_of, parse_digest
 from multi_fetch.oci.media_types import DOCKER_SCHEMA1_SIGNED, OCI_INDEX, OCI_MANIFEST
@@ -22,6 +23,8 @@ from tests.world import World
 
 if TYPE_CHECKING:
     from trio.testing import MockClock
+
+    from multi_fetch.oci.reference import Reference
 
 SHARED = b"a layer that both have"
 LARGE = random.Random(2).randbytes(MAX_DATA_BYTES + 100_000)
@@ -57,6 +60,26 @@ async def test_platform_follows_an_index_to_its_manifest(remote: MemoryRemote) -
     assert begin.object == "multi"
     assert begin.parent is None
     assert content(frames, 1) == remote.objects["arm64"]
+
+
+class HoldingNothing(MemoryRemote):
+    """Sees to it that whoever asks for something holds nothing: it might have to wait."""
+
+    def _find(self, ref: Reference) -> bytes:
+        share = budget._SHARE.get()
+        assert share is not None
+        assert share.held == 0
+        return super()._find(ref)
+
+
+@pytest.mark.parametrize("hints", [b"", b" content:none", b" content:none children:all"])
+async def test_who_is_led_on_holds_nothing_of_what_led_there(hints: bytes) -> None:
+    remote = HoldingNothing()
+    image = add_image(remote, "image", b"a layer")
+    add_index(remote, "multi", {"linux/amd64": image})
+    _, frames = await answers(remote, b"multi platform:linux/amd64" + hints)
+    assert all(isinstance(last, End) for last in terminals(frames).values())
+    assert len(remote.opened + remote.resolved) > 1
 
 
 async def test_platform_is_ignored_on_a_single_manifest_which_is_asked_for_once(

@@ -17,7 +17,7 @@ import msgspec
 from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.durations import DEFAULT_TOKEN_LIFETIME_SECONDS
 from multi_fetch.errors import CredentialsError, MultiFetchError, RegistryError
-from multi_fetch.limits import TOKEN_RENEWAL_SHARE
+from multi_fetch.limits import MAX_TOKEN_CHARACTERS, TOKEN_RENEWAL_SHARE
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
@@ -264,7 +264,7 @@ def read_token(body: bytes, *, service: str, asked_at: float) -> Token:
         asked_at: seconds on any clock, before the question was sent: ``renew_at`` is on it too.
 
     Raises:
-        RegistryError: there is no token in it.
+        RegistryError: there is no token in it, or one that is too long.
     """
     try:
         answer = msgspec.json.decode(body, type=_Answer)
@@ -276,6 +276,10 @@ def read_token(body: bytes, *, service: str, asked_at: float) -> Token:
     if not TOKEN_TEXT.fullmatch(text):
         raise RegistryError(
             f"the answer of {service} has no token that a header can carry{TELL_OPERATOR}"
+        )
+    if len(text) > MAX_TOKEN_CHARACTERS:
+        raise RegistryError(
+            f"the token of {service} has more than {MAX_TOKEN_CHARACTERS} characters{TELL_OPERATOR}"
         )
     lifetime = _seconds(answer.expires_in)
     return Token(

@@ -23,8 +23,8 @@ from multi_fetch.registry.url import parse_url
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from multi_fetch.registry.buffers import Buffers
     from multi_fetch.registry.hosts import Host
+    from multi_fetch.registry.stock import Stock
     from multi_fetch.registry.url import Origin
     from multi_fetch.remotes import Patience
 
@@ -44,7 +44,7 @@ async def open_exchange(  # noqa: PLR0913 - each can be left out
     patience: Patience,
     proxies: Proxies | None = None,
     is_last: bool = True,
-    buffers: Buffers | None = None,
+    stock: Stock | None = None,
 ) -> AsyncIterator[Exchange]:
     """What sends requests to a host, and to where it leads.
 
@@ -54,7 +54,7 @@ async def open_exchange(  # noqa: PLR0913 - each can be left out
         patience: with it.
         proxies: for it, if it has no proxy of its own, and for where it leads; None for none.
         is_last: whether no other can be asked in its place; else there is less patience with it.
-        buffers: that connections to several hosts share; None for its own.
+        stock: that several hosts share; None for its own.
     """
     origin = parse_url(host.url).origin
     connect_seconds = host.connect_seconds or CONNECT_TIMEOUT_SECONDS
@@ -65,7 +65,7 @@ async def open_exchange(  # noqa: PLR0913 - each can be left out
     trust = Trust(host.tls, origin)
     waits = _Waits(stall_seconds=patience.stall_seconds, connect_seconds=connect_seconds)
     general = GeneralLane(jobs=jobs, trust=trust, proxies=proxies, **waits)
-    fast = FastLane(trust.context, jobs=jobs, buffers=buffers, **waits)
+    fast = FastLane(trust.context, jobs=jobs, stock=stock, **waits)
     sending = partial(Exchange, own=_own_headers(host, origin), may_name=host.may_name)
     try:
         yield sending(general, jobs=jobs, patience=patience, fast=fast, proxies=proxies)

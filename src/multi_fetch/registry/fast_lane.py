@@ -16,14 +16,14 @@ import trio
 
 from multi_fetch.advice import with_advice
 from multi_fetch.budget import hold
-from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS, KEEPALIVE_SECONDS
+from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS
 from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
-from multi_fetch.registry.buffers import Buffers, own_bytes_for
 from multi_fetch.registry.connection import Connection
 from multi_fetch.registry.place import Place, refuse_inside
 from multi_fetch.registry.secure import SecureSocket
+from multi_fetch.registry.stock import Stock
 from multi_fetch.registry.url import Origin
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ class FastLane:
 
     Args:
         context: the TLS context for an origin.
-        jobs: half the idle connections that are kept, for all origins together.
+        jobs: for its own stock.
         stall_seconds: between two bytes, at most.
         connect_seconds: until a connection is open, at most.
-        buffers: that its connections share with others; None for its own.
+        stock: that it shares with others; None for its own.
     """
 
     def __init__(
@@ -67,16 +67,12 @@ class FastLane:
         jobs: int,
         stall_seconds: float,
         connect_seconds: float = CONNECT_TIMEOUT_SECONDS,
-        buffers: Buffers | None = None,
+        stock: Stock | None = None,
     ) -> None:
         self._context = context
-        # A registry sends on to a store, and each job goes from one to the other and back.
-        self._room = 2 * jobs
         self.stall_seconds = stall_seconds
         self._connect_seconds = connect_seconds
-        self._idle: dict[Origin, list[tuple[float, Connection]]] = {}
-        self._idle_count = 0
-        self._buffers = buffers or Buffers(own_bytes=own_bytes_for(jobs))
+        self._stock = stock or Stock(jobs)
         # Requests that the direct lane has sent, and leaves to this one.
         self._begun: dict[tuple[Origin, bytes], Begun] = {}
 
@@ -104,7 +100,7 @@ class FastLane:
         if twin is not None:
             twin.connection.close()
         self._begun[begun.origin, begun.request] = begun
-        if len(self._begun) > self._room:
+        if len(self._begun) > self._stock.room:
             self._begun.pop(next(iter(self._begun))).connection.close()
 
     def has_begun(self, method: str, url: Url, headers: Mapping[str, str]) -> bool:
@@ -153,41 +149,18 @@ class FastLane:
         if not connection.may_persist:
             connection.close()
             return
-        if self._idle_count >= self._room:
-            self._close_oldest()
-        connection.rest()
-        self._idle_count += 1
-        self._idle.setdefault(origin, []).append((trio.current_time(), connection))
+        self._stock.put(self, origin, connection)
 
     def close(self) -> None:
         """Closes what is idle."""
-        for stack in self._idle.values():
-            for _, connection in stack:
-                connection.close()
-        self._idle.clear()
+        self._stock.close(self)
         for begun in self._begun.values():
             begun.connection.close()
         self._begun.clear()
 
-    def _close_oldest(self) -> None:
-        """So that those of an origin that is asked no more are not in the way for ever."""
-        # Nor are the origins: a registry that redirects has a store of any name.
-        self._idle = {origin: stack for origin, stack in self._idle.items() if stack}
-        stack = min(self._idle.values(), key=lambda stack: stack[0][0])
-        _, connection = stack.pop(0)
-        connection.close()
-        self._idle_count -= 1
-
     def take_idle(self, origin: Origin) -> Connection | None:
         """The connection to an origin that was used last, if there is an idle one."""
-        stack = self._idle.get(origin)
-        while stack:
-            since, connection = stack.pop()
-            self._idle_count -= 1
-            if trio.current_time() - since < KEEPALIVE_SECONDS and connection.is_quiet():
-                return connection
-            connection.close()
-        return None
+        return self._stock.take(self, origin)
 
     async def _connect(self, origin: Origin, asked: Asked, place: Place) -> Connection:
         with trio.move_on_after(self._connect_seconds):
@@ -202,7 +175,9 @@ class FastLane:
             channel: Channel = sock
             if origin.scheme == "https":
                 channel = await self._start_tls(origin, sock, asked)
-            return Connection(channel, stall_seconds=self.stall_seconds, buffers=self._buffers)
+            return Connection(
+                channel, stall_seconds=self.stall_seconds, buffers=self._stock.buffers
+            )
         words = with_advice(f"no connection in {self._connect_seconds:g} s")
         raise UnavailableError(f"{asked}: {words}")
 

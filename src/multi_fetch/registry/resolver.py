@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
+from multi_fetch.budget import scratch
 from multi_fetch.errors import (
     DeniedError,
     InvalidReferenceError,
@@ -208,15 +209,16 @@ class RegistryRemote:
             return None
 
     async def _by_get(self, wanted: Wanted, name: str) -> Descriptor:
-        async with Opening(self, wanted, name, None) as opened:
-            descriptor = opened.descriptor
-            if descriptor.size is not None:
-                return descriptor
-            verifier = Verifier(descriptor.digest, None, self._session.ceiling.untold)
-            async for chunk in opened.chunks:
-                verifier.update(chunk)
-            verifier.finish()
-            return replace(descriptor, size=verifier.received)
+        with scratch():
+            async with Opening(self, wanted, name, None) as opened:
+                descriptor = opened.descriptor
+                if descriptor.size is not None:
+                    return descriptor
+                verifier = Verifier(descriptor.digest, None, self._session.ceiling.untold)
+                async for chunk in opened.chunks:
+                    verifier.update(chunk)
+                verifier.finish()
+                return replace(descriptor, size=verifier.received)
 
     def _want(self, ref: Reference, media_types: Sequence[str], size: int | None) -> Wanted:
         if ref.locator != self._locator:

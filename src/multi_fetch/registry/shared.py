@@ -8,11 +8,11 @@ import msgspec
 
 from multi_fetch.leases import Leases
 from multi_fetch.limits import MAX_IDLE_HOSTS
-from multi_fetch.registry.buffers import Buffers, own_bytes_for
 from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.ranges import Ranges
+from multi_fetch.registry.stock import Stock
 from multi_fetch.remotes import Patience
 from multi_fetch.shelf import Shelves
 
@@ -42,7 +42,7 @@ class Shared:
 
     def __init__(self) -> None:
         self.exchanges: Leases[_Wanted, Exchange] = Leases(self._open, idle=MAX_IDLE_HOSTS)
-        self._buffers: Buffers | None = None
+        self._stock: Stock | None = None
         self.shelves = Shelves()
         self._ranges: dict[int, Ranges] = {}
 
@@ -63,13 +63,13 @@ class Shared:
         return self._ranges.setdefault(count, Ranges(count))
 
     def _open(self, wanted: _Wanted) -> AbstractAsyncContextManager[Exchange]:
-        if self._buffers is None:
-            self._buffers = Buffers(own_bytes=own_bytes_for(wanted.jobs))
+        if self._stock is None:
+            self._stock = Stock(wanted.jobs)
         return open_exchange(
             wanted.host,
             jobs=wanted.jobs,
             patience=wanted.patience,
             proxies=wanted.proxies,
             is_last=wanted.is_last,
-            buffers=self._buffers,
+            stock=self._stock,
         )

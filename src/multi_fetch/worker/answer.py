@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec.structs import replace
 
-from multi_fetch.budget import Counted
+from multi_fetch.budget import Counted, scratch
 from multi_fetch.ceiling import DEFAULT_CEILING
 from multi_fetch.errors import MultiFetchError, UnsupportedError
 from multi_fetch.keeping import Keeping
@@ -161,7 +161,8 @@ class Answerer:
             step = self._send if request.is_content_wanted else self._describe
             if step == self._send and self._is_content_in_files and is_provable(request):
                 step = self._send_file
-            further = await step(flight, request, target, is_first=depth == 0)
+            with scratch():
+                further = await step(flight, request, target, is_first=depth == 0)
             if further is None:
                 return
             check_told(request, further, self._ceiling)
