@@ -412,7 +412,7 @@ def test_what_came_of_an_answer_is_given_before_its_worker_dies_and_then_the_err
         "begin(-5, parent=77)",
         "error(98)",
         "begin(1); end(1, children=1)",
-        "bye(); begin(1)",
+        "raw(packed('bye', 0, 0, 0, 0, {}) + packed('end', 1, 0, None, 0))",  # in one piece
         "raw(b'Traceback (most recent call last)')",
         "raw(struct.pack('>I', 3) + b'xyz')",
     ],
