@@ -143,6 +143,20 @@ async def test_behind_a_block_nothing_is_counted_of_what_came_in_it(budget: Budg
         await hold(1)
 
 
+async def test_who_has_let_go_of_all_has_lost_its_place(budget: Budget) -> None:
+    with budget.share(never) as share:
+        await hold(0)  # an empty page holds nothing, and has no place either
+        await hold(1)
+        share.let_go()
+        async with trio.open_nursery() as nursery:
+            table = Table(budget, nursery)
+            assert await table.seat("other", MOST, 1) == ["other"]
+            with trio.move_on_after(0.01):
+                await hold(1)
+                pytest.fail("the other is first by now")
+            nursery.cancel_scope.cancel()
+
+
 async def test_chunks_count_as_they_come(budget: Budget) -> None:
     async def chunks() -> AsyncIterator[bytes]:
         yield b"some"

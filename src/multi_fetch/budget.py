@@ -38,6 +38,7 @@ class Budget:
         # Those that hold something, in the order in which they began to.
         self._holders: dict[Share, None] = {}
         self._change = trio.Event()
+        self._waiting = 0
 
     @contextmanager
     def share(self, is_awaited: Callable[[], bool]) -> Iterator[Share]:
@@ -56,27 +57,39 @@ class Budget:
 
     def look_again(self) -> None:
         """Says that it may be another task that all others wait for."""
-        self._change.set()
+        if self._waiting:
+            self._change.set()
 
     def add(self, share: Share, count: int) -> None:
-        """Counts what a share holds more, or less."""
-        self.held += count
+        """Counts what a share holds more."""
         if not share.held:
-            self._holders.pop(share, None)
-        else:
-            self._holders.setdefault(share)
-        if count < 0:
+            self._holders[share] = None
+        share.held += count
+        self.held += count
+
+    def take(self, share: Share, count: int) -> None:
+        """Counts what a share holds less."""
+        share.held -= count
+        self.held -= count
+        if not share.held:
+            del self._holders[share]
+        if self._waiting:
             self._change.set()
 
     def has_room(self, share: Share) -> bool:
-        """Whether a share may hold more."""
+        """Whether a share that holds something may hold more."""
         return self.held < self._most or next(iter(self._holders)) is share or share.is_awaited()
 
-    async def wait_change(self) -> None:
-        """Waits until there may be room."""
-        if self._change.is_set():
-            self._change = trio.Event()
-        await self._change.wait()
+    async def wait_room(self, share: Share) -> None:
+        """Waits until a share may hold more."""
+        self._waiting += 1
+        try:
+            while not self.has_room(share):
+                if self._change.is_set():
+                    self._change = trio.Event()
+                await self._change.wait()
+        finally:
+            self._waiting -= 1
 
 
 class Share:
@@ -88,26 +101,20 @@ class Share:
 
     Attributes:
         held: bytes.
+        budget: that it is a part of.
+        is_awaited: whether the task is one that all others may be waiting for.
     """
 
     def __init__(self, budget: Budget, is_awaited: Callable[[], bool]) -> None:
         self.held = 0
         self.is_awaited = is_awaited
-        self._budget = budget
-
-    async def hold(self, count: int) -> None:
-        """Counts so many bytes more, which are here, and returns when the next may come."""
-        self.held += count
-        self._budget.add(self, count)
-        while not self._budget.has_room(self):
-            await self._budget.wait_change()
+        self.budget = budget
 
     def let_go(self, count: int | None = None) -> None:
         """Counts so many bytes less; or none any more."""
         gone = self.held if count is None else min(count, self.held)
         if gone:
-            self.held -= gone
-            self._budget.add(self, -gone)
+            self.budget.take(self, gone)
 
 
 class Counted:
@@ -138,8 +145,11 @@ async def hold(count: int) -> None:
     Outside of a run nobody counts.
     """
     share = _SHARE.get()
-    if share is not None:
-        await share.hold(count)
+    if share is not None and count:
+        budget = share.budget
+        budget.add(share, count)
+        if not budget.has_room(share):
+            await budget.wait_room(share)
 
 
 @contextmanager
@@ -170,8 +180,8 @@ def scratch() -> Iterator[None]:
             share.let_go(max(0, share.held - before))
 
 
-def let_go(count: int) -> None:
-    """Says that this task does not hold so many bytes any more, before its object is done."""
+def let_go(count: int | None = None) -> None:
+    """Says that this task holds so many bytes less, or nothing, before its object is done."""
     share = _SHARE.get()
     if share is not None:
         share.let_go(count)

@@ -113,7 +113,8 @@ class Verifier:
         self.size = size
         self.received = 0
         self._limit = limit
-        self._most = next((each for each in (size, limit) if each is not None), math.inf)
+        most = limit if size is None else size
+        self._most = math.inf if most is None else most
         self._hasher = new_hasher(want.algorithm)
 
     def update(self, chunk: Chunk) -> None:

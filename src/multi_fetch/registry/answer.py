@@ -75,7 +75,7 @@ class Answer:
         """
         self.sent, self.form = sent, form
         secrets = long_secrets_of(sent)
-        if any(secret in text for secret in secrets for text in self.headers.values()):
+        if secrets and any(secret in text for secret in secrets for text in self.headers.values()):
             self.headers = {
                 name.lower(): text if name.lower() == "location" else conceal(text, secrets)
                 for name, text in self.headers.items()
@@ -168,6 +168,8 @@ class Answer:
         length = content_length(self.headers)
         body = bytearray()
         if length is None or length <= limit:
+            if (whole := await self.take_small()) is not None:
+                return whole
             try:
                 async with aclosing(self.chunks()) as chunks:
                     async for chunk in chunks:

@@ -7,6 +7,7 @@ login into logs and frames.
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, quote
 
@@ -31,7 +32,7 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
     """The secrets in a request, in every form that they are sent in; the longest first."""
     found: set[str] = set()
     for name, value in headers.items():
-        if name.lower() not in PLAIN_HEADERS:
+        if not _is_plain(name):
             scheme, _, rest = value.partition(" ")
             found |= {value, rest or value}
             if scheme.lower() == "basic":
@@ -47,10 +48,19 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
 
 def long_secrets_of(headers: Mapping[str, str]) -> list[str]:
     """Those that are in the headers as they stand, and too long to be anywhere by chance."""
-    values = [value for name, value in headers.items() if name.lower() not in PLAIN_HEADERS]
-    # without the padding of base64, which not everybody repeats
-    secrets = ((value.partition(" ")[2] or value).rstrip("=") for value in values)
-    return [secret for secret in secrets if len(secret) >= LONG_SECRET_CHARACTERS]
+    found = []
+    for name, value in headers.items():
+        if not _is_plain(name):
+            # without the padding of base64, which not everybody repeats
+            secret = (value.partition(" ")[2] or value).rstrip("=")
+            if len(secret) >= LONG_SECRET_CHARACTERS:
+                found.append(secret)
+    return found
+
+
+@lru_cache(maxsize=64)  # they are few, and looked at with each request
+def _is_plain(name: str) -> bool:
+    return name.lower() in PLAIN_HEADERS
 
 
 def conceal(text: str, secrets: Iterable[str]) -> str:

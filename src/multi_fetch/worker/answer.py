@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 from msgspec.structs import replace
 
-from multi_fetch.budget import Counted, scratch
+from multi_fetch.budget import Counted, let_go
 from multi_fetch.ceiling import DEFAULT_CEILING
 from multi_fetch.errors import MultiFetchError, UnsupportedError
 from multi_fetch.keeping import Keeping
@@ -118,8 +118,8 @@ class Answerer:
                 failure = await self._try_to_answer(flight)
                 if scope.cancel_called:
                     break
-                await self._finish(flight, failure)
                 held.let_go()
+                await self._finish(flight, failure)
             else:
                 return True
         assert flight is not None, "only a flight knows the scope"
@@ -161,10 +161,11 @@ class Answerer:
             step = self._send if request.is_content_wanted else self._describe
             if step == self._send and self._is_content_in_files and is_provable(request):
                 step = self._send_file
-            with scratch():
-                further = await step(flight, request, target, is_first=depth == 0)
+            further = await step(flight, request, target, is_first=depth == 0)
             if further is None:
                 return
+            # Who waits for another task must hold nothing: that one may be waiting for room.
+            let_go()
             check_told(request, further, self._ceiling)
             if further.embedded is not None:
                 await self._send_embedded(flight, request, further, further.embedded)
