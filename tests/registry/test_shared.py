@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 import trio.testing
 
+from multi_fetch.errors import UnavailableError
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import open_registry
-from multi_fetch.registry.hosts import default_host
+from multi_fetch.registry.hosts import Host, default_host
 from multi_fetch.registry.shared import Shared
+from multi_fetch.registry.url import parse_url
 from multi_fetch.remotes import DEFAULT_PATIENCE, Patience
 from multi_fetch.testing.faults import Fault, answer_status, require_bearer
 from multi_fetch.testing.registry import serve_layout
-from tests.registry.conftest import QUICK
+from tests.registry.conftest import ONCE, QUICK
 from tests.registry.test_listing import Shop
+from tests.registry.tls_server import Authority, tls_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,3 +90,29 @@ def test_the_bound_on_memory_is_one() -> None:
     shared = Shared()
     assert shared.ranges(4) is shared.ranges(4)
     assert shared.ranges(4) is not shared.ranges(2)
+
+
+async def test_the_systems_roots_are_read_once_for_all_registries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[ssl.SSLContext] = []
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda each: read.append(each))  # noqa: PLW0108 - a built-in is no method
+    shared = Shared()
+    context = Authority().certified("127.0.0.1")
+
+    async def say(stream: trio.abc.Stream, head: object) -> bool:
+        return False
+
+    async with (
+        tls_server(context, say) as one,
+        tls_server(context, say) as other,
+        shared.exchanges,
+        AsyncExitStack() as stack,
+    ):
+        for server in (one, other):
+            host = Host("https", f"127.0.0.1:{server.port}")
+            opening = shared.open_exchange(host, jobs=1, patience=ONCE)
+            exchange = await stack.enter_async_context(opening)
+            with pytest.raises(UnavailableError, match=r"(?i)certificate verify failed"):
+                await exchange.follow("GET", parse_url(f"{host.url}/v2/"), {}, "")
+    assert len(read) == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
+import weakref
 from pathlib import Path
 
 import certifi
@@ -12,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 
 from multi_fetch.errors import HostsError
 from multi_fetch.registry import tls as tls_module
-from multi_fetch.registry.tls import Tls, Trust, new_context, roots
+from multi_fetch.registry.tls import Contexts, Tls, Trust, new_context, roots
 from multi_fetch.registry.url import Origin
 
 OWN = Origin("https", "registry.example", 443)
@@ -99,6 +101,30 @@ def test_certificates_are_shown_to_the_host_and_not_to_where_it_leads(
 def test_without_certificates_to_show_there_is_one_context_for_all() -> None:
     trust = Trust(Tls(is_verified=False), OWN)
     assert trust.context(OWN) is trust.context(OTHER)
+
+
+def test_hosts_share_a_context_unless_something_is_particular_to_one(
+    root: str, pair: tuple[str, str]
+) -> None:
+    shared = Contexts()
+    one, other = Trust(Tls(), OWN, shared), Trust(Tls(), OTHER, shared)
+    assert one.context(OWN) is other.context(OTHER)
+    assert one.context(OWN) is one.proxy_context()
+    assert Trust(Tls(ca_files=(root,)), OWN, shared).context(OWN) is not one.context(OWN)
+    known = Trust(Tls(client_pairs=(pair,)), OWN, shared)
+    assert known.context(OWN) is not known.context(OTHER)
+    lax = Trust(Tls(is_verified=False), OWN, shared)
+    assert lax.context(OWN).verify_mode is ssl.CERT_NONE
+    assert lax.proxy_context().verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_context_that_no_host_has_any_more_is_not_kept() -> None:
+    shared = Contexts()
+    trust = Trust(Tls(), OWN, shared)
+    made = weakref.ref(trust.context(OWN))
+    del trust
+    gc.collect()
+    assert made() is None
 
 
 def test_a_key_may_be_in_the_certificates_file(

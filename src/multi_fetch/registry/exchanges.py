@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from multi_fetch.registry.hosts import Host
     from multi_fetch.registry.stock import Stock
+    from multi_fetch.registry.tls import Contexts
     from multi_fetch.registry.url import Origin
     from multi_fetch.remotes import Patience
 
@@ -45,6 +46,7 @@ async def open_exchange(  # noqa: PLR0913 - each can be left out
     proxies: Proxies | None = None,
     is_last: bool = True,
     stock: Stock | None = None,
+    contexts: Contexts | None = None,
 ) -> AsyncIterator[Exchange]:
     """What sends requests to a host, and to where it leads.
 
@@ -55,6 +57,7 @@ async def open_exchange(  # noqa: PLR0913 - each can be left out
         proxies: for it, if it has no proxy of its own, and for where it leads; None for none.
         is_last: whether no other can be asked in its place; else there is less patience with it.
         stock: that several hosts share; None for its own.
+        contexts: the same.
     """
     origin = parse_url(host.url).origin
     connect_seconds = host.connect_seconds or CONNECT_TIMEOUT_SECONDS
@@ -62,7 +65,7 @@ async def open_exchange(  # noqa: PLR0913 - each can be left out
         connect_seconds = host.connect_seconds or MIRROR_CONNECT_TIMEOUT_SECONDS
         patience = _less(patience)
     proxies = _proxies_of(host) or proxies or NO_PROXIES
-    trust = Trust(host.tls, origin)
+    trust = Trust(host.tls, origin, contexts)
     waits = _Waits(stall_seconds=patience.stall_seconds, connect_seconds=connect_seconds)
     general = GeneralLane(jobs=jobs, trust=trust, proxies=proxies, **waits)
     fast = FastLane(trust.context, jobs=jobs, stock=stock, **waits)

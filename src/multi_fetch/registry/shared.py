@@ -1,4 +1,4 @@
-"""What repositories of one run share: a host's connections and pace, and the bound on memory."""
+"""What repositories of one run share: a host's connections and pace, roots, bounds on memory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.ranges import Ranges
 from multi_fetch.registry.stock import Stock
+from multi_fetch.registry.tls import Contexts
 from multi_fetch.remotes import Patience
 from multi_fetch.shelf import Shelves
 
@@ -43,6 +44,7 @@ class Shared:
     def __init__(self) -> None:
         self.exchanges: Leases[_Wanted, Exchange] = Leases(self._open, idle=MAX_IDLE_HOSTS)
         self._stock: Stock | None = None
+        self._contexts = Contexts()
         self.shelves = Shelves()
         self._ranges: dict[int, Ranges] = {}
 
@@ -72,4 +74,5 @@ class Shared:
             proxies=wanted.proxies,
             is_last=wanted.is_last,
             stock=self._stock,
+            contexts=self._contexts,
         )

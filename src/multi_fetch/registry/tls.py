@@ -12,6 +12,7 @@ import ssl
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
 
 import msgspec
 from msgspec.structs import replace
@@ -61,17 +62,42 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_TLS: Final = Tls()
 
 
+class Contexts:
+    """Contexts that several hosts share, for as long as one of these has them.
+
+    The system's roots take 20 to 40 ms to read and a MiB to keep, for each context of its own.
+    """
+
+    def __init__(self) -> None:
+        self._made: WeakValueDictionary[tuple[Tls, bool], ssl.SSLContext] = WeakValueDictionary()
+
+    def get(self, tls: Tls, *, is_own: bool = False) -> ssl.SSLContext:
+        """The context for what is particular; see ``new_context``.
+
+        Raises:
+            HostsError: a file of certificates cannot be used.
+        """
+        context = self._made.get((tls, is_own))
+        if context is None:
+            context = self._made[tls, is_own] = new_context(tls, is_own=is_own)
+        return context
+
+
 class Trust:
     """The contexts for a host and for where it leads, made when the first https is asked for.
 
     Args:
         tls: what is particular.
         own: the host; None where there are no certificates to show.
+        shared: with other hosts; None for contexts of its own.
     """
 
-    def __init__(self, tls: Tls = DEFAULT_TLS, own: Origin | None = None) -> None:
+    def __init__(
+        self, tls: Tls = DEFAULT_TLS, own: Origin | None = None, shared: Contexts | None = None
+    ) -> None:
         self._tls = tls
         self._own = own if tls.client_pairs else None
+        self._shared = shared or Contexts()
         self._contexts: dict[bool, ssl.SSLContext] = {}
 
     def is_own(self, origin: Origin) -> bool:
@@ -87,7 +113,7 @@ class Trust:
         Raises:
             HostsError: a file of certificates cannot be used.
         """
-        return new_context(replace(self._tls, is_verified=True))
+        return self._shared.get(replace(self._tls, is_verified=True))
 
     def context(self, origin: Origin) -> ssl.SSLContext:
         """The context for an origin.
@@ -97,7 +123,7 @@ class Trust:
         """
         is_own = self.is_own(origin)
         if is_own not in self._contexts:
-            self._contexts[is_own] = new_context(self._tls, is_own=is_own)
+            self._contexts[is_own] = self._shared.get(self._tls, is_own=is_own)
         return self._contexts[is_own]
 
 
