@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
-from multi_fetch.registry.concealment import conceal, secrets_of
+from multi_fetch.registry.concealment import conceal, long_secrets_of, secrets_of
 
 # base64 of alice:s3cret
 LOGIN = "YWxpY2U6czNjcmV0"
@@ -23,6 +25,7 @@ LOGIN = "YWxpY2U6czNjcmV0"
         ({"Authorization": f"Basic {LOGIN}"}, "", "s3cret of alice", "*** of alice"),
         ({"Authorization": "Basic !"}, "", "Basic !", "***"),
         ({"Authorization": "Bearer a/b+c=="}, "", "a%2Fb%2Bc%3D%3D a\\/b+c==", "*** ***"),
+        ({"Authorization": "Basic YTpiYw=="}, "", "YTpiYw YTpiYw==", "*** ***"),
         ({"X-Key": 'k"3\\y'}, "", r'{"key": "k\"3\\y"}', '{"key": "***"}'),
         ({"X-Key": "k3y"}, "", "X-Key: k3y", "X-Key: ***"),
         ({}, "refresh_token=a%2Bb&scope=x", "a%2Bb, a+b, x", "***, ***, x"),
@@ -39,3 +42,13 @@ def test_what_was_sent_is_not_repeated(
 
 def test_a_secret_within_another_leaves_nothing_of_either() -> None:
     assert conceal("aa aaaa", secrets_of({"a": "aa", "b": "aaaa"}, "")) == "*** ***"
+
+
+def test_what_is_too_long_to_be_there_by_chance_is_a_login_in_all_its_parts() -> None:
+    password = "open-sesame-open-sesame"
+    pair = f"al:{password}"
+    login = base64.b64encode(pair.encode()).decode()
+    found = long_secrets_of({"Authorization": f"Basic {login}", "Accept": "a" * 99})
+    assert found == [login.rstrip("="), pair, password]
+    assert long_secrets_of({"Authorization": f"Basic {LOGIN}"}) == []
+    assert long_secrets_of({"Authorization": "Bearer abc", "X-Key": "k" * 20}) == ["k" * 20]

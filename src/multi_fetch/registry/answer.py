@@ -134,7 +134,8 @@ class Answer:
         told: dict[str, str] = {}
         for name in self.headers:
             if "ratelimit" in name.lower() and len(told) < _MAX_RATELIMIT_HEADERS:
-                told[printable(name.lower(), _MAX_RATELIMIT_CHARACTERS)] = printable(
+                shown = conceal(name.lower(), map(str.lower, long_secrets_of(self.sent)))
+                told[printable(shown, _MAX_RATELIMIT_CHARACTERS)] = printable(
                     self.concealed(self.headers[name]), _MAX_RATELIMIT_CHARACTERS
                 )
         return told

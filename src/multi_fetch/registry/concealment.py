@@ -35,6 +35,7 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
         if not _is_plain(name):
             scheme, _, rest = value.partition(" ")
             found |= {value, rest or value}
+            found.add((rest or value).rstrip("="))  # not everybody repeats base64's padding
             if scheme.lower() == "basic":
                 found |= _parts_of_basic(rest)
     found |= {value for name, value in parse_qsl(form) if name in SECRET_FIELDS}
@@ -47,15 +48,16 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
 
 
 def long_secrets_of(headers: Mapping[str, str]) -> list[str]:
-    """Those that are in the headers as they stand, and too long to be anywhere by chance."""
-    found = []
+    """Those of the headers that are too long to be anywhere by chance; the longest first."""
+    found: list[str] = []
     for name, value in headers.items():
         if not _is_plain(name):
-            # without the padding of base64, which not everybody repeats
-            secret = (value.partition(" ")[2] or value).rstrip("=")
-            if len(secret) >= LONG_SECRET_CHARACTERS:
-                found.append(secret)
-    return found
+            scheme, _, rest = value.partition(" ")
+            found.append((rest or value).rstrip("="))
+            if scheme.lower() == "basic":
+                found += _parts_of_basic(rest)
+    long = [secret for secret in found if len(secret) >= LONG_SECRET_CHARACTERS]
+    return sorted(long, key=len, reverse=True) if len(long) > 1 else long
 
 
 @lru_cache(maxsize=64)  # they are few, and looked at with each request
