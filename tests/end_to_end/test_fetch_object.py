@@ -66,6 +66,13 @@ def test_a_port_without_tls_is_asked_once(remote: str, tmp_path: Path) -> None:
     assert b"the port speaks no TLS" in done.stderr
 
 
+def test_a_failure_that_comes_at_once_is_told() -> None:
+    """Nobody has begun to watch stdout by then."""
+    done = fetch("registry.example/a:latest", HTTPS_PROXY="http://127.0.0.1:no-port")
+    assert done.returncode == 1
+    assert b"is no proxy" in done.stderr
+
+
 def test_hints_are_obeyed_and_unknown_ones_ignored(sample: Sample, remote: str) -> None:
     size = f"size:{len(SMALL)}"
     layer = "mediatype:application/vnd.oci.image.layer.v1.tar"

@@ -190,6 +190,18 @@ async def test_it_is_noticed_when_nobody_reads_any_more(
     assert patience.cancelled_caught is (variant == "thread")
 
 
+async def test_who_has_closed_it_is_not_told_that_nobody_reads(
+    ends: Ends, variant: str, autojump_clock: MockClock
+) -> None:
+    """A task that watches may begin only once all is over."""
+    with writing(ends[1], variant) as writer:
+        pass
+    os.close(ends[1])
+    with trio.move_on_after(60) as patience:
+        await writer.wait_closed()
+    assert patience.cancelled_caught
+
+
 @pytest.mark.parametrize("is_blocking", [True, False])
 async def test_the_mode_of_the_descriptors_is_left_as_it_was(
     ends: Ends, variant: str, is_blocking: bool

@@ -197,7 +197,8 @@ class PollWriter:
             await trio.sleep_forever()
         poll = select.poll()
         poll.register(self._fd, 0)
-        while not poll.poll(0):  # noqa: ASYNC110 - the kernel sets no trio.Event
+        # POLLNVAL: it was closed on this side, by who is done with it.
+        while all(event == select.POLLNVAL for _, event in poll.poll(0)):  # noqa: ASYNC110 - the kernel sets no trio.Event
             await trio.sleep(STDOUT_WATCH_SECONDS)
 
 
