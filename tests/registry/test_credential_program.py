@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,6 +119,30 @@ async def test_a_helper_need_not_read(install: Install) -> None:
     install("""exec <&-; echo '{"Username": "a", "Secret": "b"}'""")
     credential = await ask("test", "r" * 200_000)
     assert credential == Credential(username="a", password="b")
+
+
+async def test_a_helper_that_leaves_stdout_to_a_daemon_has_answered(install: Install) -> None:
+    """Who unlocks a vault starts an agent, which lives on with what it inherited."""
+    folder = install("""
+        sleep 1000 & echo $! > "$0.log"
+        echo '{"Username": "a", "Secret": "b"}'
+    """)
+    with trio.fail_after(20):
+        credential = await ask("test", "r.example")
+    assert credential == Credential(username="a", password="b")
+    daemon = int((folder / "docker-credential-test.log").read_text())
+    assert is_running(daemon)  # it is nobody's here to end
+    os.kill(daemon, signal.SIGKILL)
+
+
+async def test_what_a_helper_writes_just_before_its_end_is_read(install: Install) -> None:
+    secret = "x" * 300_000
+    install(f"""
+        printf '{{"Username": "a", "Secret": "'
+        head -c {len(secret)} /dev/zero | tr '\\0' x
+        echo '"}}'
+    """)
+    assert await ask("test", "r.example") == Credential(username="a", password=secret)
 
 
 async def test_a_request_that_is_cancelled_leaves_no_helper_behind(install: Install) -> None:

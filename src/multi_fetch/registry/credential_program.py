@@ -135,7 +135,7 @@ async def _run(program: str, question: bytes) -> tuple[int, bytes]:
             with suppress(trio.BrokenResourceError):  # it need not read
                 await process.stdin.send_all(question)
             await process.stdin.aclose()
-            output = await _read(process.stdout)
+            output = await _output(process, process.stdout)
             if len(output) > MAX_HELPER_OUTPUT_BYTES:
                 return 0, output
             return await process.wait(), output
@@ -143,13 +143,22 @@ async def _run(program: str, question: bytes) -> tuple[int, bytes]:
             await _end(process)
 
 
-async def _read(stream: AsyncIterable[bytes | bytearray]) -> bytes:
+async def _output(process: trio.Process, stream: AsyncIterable[bytes | bytearray]) -> bytes:
+    """What it writes: to the end, or until it has ended itself, and left stdout to a daemon."""
     output = bytearray()
-    async for data in stream:
-        output += data
-        if len(output) > MAX_HELPER_OUTPUT_BYTES:
-            break
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_limit, process, nursery.cancel_scope)
+        async for data in stream:
+            output += data
+            if len(output) > MAX_HELPER_OUTPUT_BYTES:
+                break
+        nursery.cancel_scope.cancel()
     return bytes(output)
+
+
+async def _limit(process: trio.Process, scope: trio.CancelScope) -> None:
+    await process.wait()
+    scope.deadline = trio.current_time() + HELPER_GRACE_SECONDS
 
 
 async def _end(process: trio.Process) -> None:
