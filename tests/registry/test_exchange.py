@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import respx
 
+    from multi_fetch.registry.url import Origin
     from multi_fetch.remotes import Patience
 
 ONE = parse_url("https://one.example/x")
@@ -28,9 +30,11 @@ BUSY = Response(429, headers={"retry-after": "1"})
 
 
 @asynccontextmanager
-async def exchange(patience: Patience = QUICK) -> AsyncIterator[Exchange]:
+async def exchange(
+    patience: Patience = QUICK, own: tuple[Origin, dict[str, str]] | None = None
+) -> AsyncIterator[Exchange]:
     lane = GeneralLane(jobs=8, stall_seconds=patience.stall_seconds)
-    yield Exchange(lane, jobs=8, patience=patience)
+    yield Exchange(lane, jobs=8, patience=patience, own=own)
     await lane.aclose()
 
 
@@ -122,3 +126,19 @@ async def test_a_form_follows_no_redirect(respx_mock: respx.MockRouter) -> None:
         await answer.drain()
     assert answer.status == 307
     assert respx_mock.calls.call_count == 1
+
+
+async def test_a_hosts_own_headers_go_to_it_and_not_where_others_lead_back_to_it(
+    respx_mock: respx.MockRouter,
+) -> None:
+    way = [ONE, parse_url("https://one.example/y"), OTHER, parse_url("https://one.example/z")]
+    for url, following in pairwise(way):
+        respx_mock.get(str(url)).respond(307, headers={"location": str(following)})
+    respx_mock.get(str(way[-1])).respond(200)
+    async with exchange(own=(ONE.origin, {"X-Key": "s3cret"})) as asked:
+        answer = await asked.follow("GET", ONE, {}, "Basic abc")
+        await answer.drain()
+    assert answer.status == 200
+    sent = [call.request.headers for call in respx_mock.calls]
+    assert [each.get("x-key") for each in sent] == ["s3cret", "s3cret", None, None]
+    assert [each.get("authorization") for each in sent] == ["Basic abc", "Basic abc", None, None]

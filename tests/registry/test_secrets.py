@@ -255,6 +255,28 @@ async def test_a_login_goes_to_the_token_service_and_only_its_token_to_the_regis
     assert net.origins_of((ISSUED,)) == {REGISTRY}
 
 
+@pytest.mark.parametrize(
+    ("kind", "challenge"), [("login", BASIC), *((k, BEARER) for k in CREDENTIALS)]
+)
+async def test_who_leads_back_to_the_registry_asks_nothing_there_in_the_users_name(
+    kind: str, challenge: str
+) -> None:
+    """What is asked there others have chosen, and a tag's content may be anything that it says."""
+    chosen, there = f"{REGISTRY}/api/tokens", "https://cdn.example/blob"
+    net = Net(
+        {
+            REGISTRY + PATH: leads(there, wants(challenge)),
+            there: always(307, location=chosen),
+            chosen: wants(challenge),
+            REALM: TOKEN,
+        }
+    )
+    assert await fetch(net, CREDENTIALS[kind]) is None
+    at_last = [each for each in net.requests if str(each.url) == chosen]
+    assert len(at_last) == 1
+    assert not any(secret in told(at_last[0]) for secret in SECRETS)
+
+
 @pytest.mark.parametrize("kind", ["login", "identity"])
 async def test_no_secret_is_in_a_url(kind: str) -> None:
     net = Net({REGISTRY + PATH: wants(BEARER), REALM: always(404)})

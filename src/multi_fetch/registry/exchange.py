@@ -115,7 +115,7 @@ class Exchange:
             method: GET, HEAD or POST.
             url: where to.
             headers: without those that are always the same.
-            authorization: the header's value, for this origin alone; or empty.
+            authorization: the header's value, until it leads to another origin; or empty.
             attempt: which of its request it is, from 1.
             form: a body to POST.
             place: where the URL may lead; where a redirect may, its answer's address decides.
@@ -123,10 +123,10 @@ class Exchange:
         Raises:
             MultiFetchError: there is no answer, or none that may be followed.
         """
-        target, there = url, place
+        target, there, sent = url, place, self._headers(url.origin, headers, authorization)
         for redirects in range(MAX_REDIRECTS + 1):
-            own = authorization if target.origin == url.origin else ""
-            sent = self._headers(target.origin, headers, own)
+            if target.origin != url.origin:  # nor on the way back: others chose what is asked there
+                sent = dict(headers, **_ALWAYS)
             answer = await self._send_in_turn(method, target, sent, form, attempt, there)
             answer.place = there
             if answer.status not in REDIRECTS or form:

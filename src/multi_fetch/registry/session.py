@@ -290,6 +290,8 @@ class Session:
         for turn in range(MAX_AUTHORIZATIONS):
             if answer.status != 401 or answer.url.origin != url.origin:
                 break
+            if sent and "Authorization" not in answer.sent:  # another host has led back here
+                break
             sent = await self._after_401(answer, sent, is_fresh=turn > 0)
             answer = await self._exchange.follow(method, url, headers, sent, attempt=attempt)
         else:
