@@ -86,6 +86,7 @@ async def test_basic_and_registry_tokens_have_no_scopes() -> None:
             Credential(username="dop_v1_s3cret", password="dop_v1_s3cret"),
             "a user whose name is the password",
         ),
+        (Credential(username="a-token-in-place-of-a-name"), "a user without a password"),
         (Credential(identity_token="pw"), "an identity token"),
         (Credential(registry_token="pw"), "a registry token"),
     ],

@@ -76,6 +76,9 @@ def _whose(credential: Credential) -> str:
         return "a registry token"
     if credential.identity_token:
         return "an identity token"
+    # Then the name is the secret: some take a token in its place.
+    if not credential.password:
+        return "a user without a password"
     # Some services take a token for both: DigitalOcean's registry does.
     if credential.username == credential.password:
         return "a user whose name is the password"
