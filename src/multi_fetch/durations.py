@@ -47,6 +47,9 @@ DEFAULT_TOKEN_LIFETIME_SECONDS: Final = 60.0
 # A credential helper may ask a cloud for a new token. Docker waits for ever, kubelet for 60 s.
 HELPER_TIMEOUT_SECONDS: Final = 60.0
 
+# A credentials file may be a pipe (--authfile <(...)) whose writer asks for the secret first.
+CREDENTIALS_FILE_SECONDS: Final = 60.0
+
 # How long a credential helper gets between SIGTERM and SIGKILL, and how long its stdout is read
 # behind its end, where it has left that open to a daemon.
 HELPER_GRACE_SECONDS: Final = 1.0

@@ -18,6 +18,8 @@ from multi_fetch.registry.credentials import Credential, Keychain
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from trio.testing import MockClock
+
     from tests.registry.conftest import Install
 
 ANSWER = """echo '{"Username": "helped", "Secret": "s3cret"}'"""
@@ -194,6 +196,20 @@ async def test_a_pipe_that_nobody_writes_into_does_not_hold_a_cancellation_up(
     assert scope.cancelled_caught
     with path.open("wb"):  # lets the thread go
         pass
+
+
+async def test_a_pipe_that_nobody_writes_into_has_its_time(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    path = tmp_path / "config.json"
+    os.mkfifo(path)
+    keychain = Keychain([path])
+    try:
+        for _ in range(2):  # the second look-up finds the first one's thread still there
+            with pytest.raises(CredentialsError, match=r"config\.json could not be read in 60 s"):
+                await keychain.find("r.example")
+    finally:
+        os.close(os.open(path, os.O_WRONLY))  # lets the thread go
 
 
 @pytest.mark.parametrize("kind", ["directory", "too large", "loop"])

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 import trio
 
+from multi_fetch.durations import CREDENTIALS_FILE_SECONDS
 from multi_fetch.errors import CredentialsError
 from multi_fetch.limits import MAX_CREDENTIALS_FILE_BYTES
 
@@ -139,9 +140,7 @@ class Keychain:
         from multi_fetch.registry.credential_program import ask
 
         for path in self.paths:
-            file = await trio.to_thread.run_sync(
-                self._read, path, abandon_on_cancel=True, limiter=self._threads
-            )
+            file = await self._read_in_time(path)
             if file is None:
                 continue
             program = program_for(file, registry)
@@ -151,6 +150,18 @@ class Keychain:
             if (found := entry_for(file, registry, repository)) is not None:
                 return Held(str(path), *found)
         return None
+
+    async def _read_in_time(self, path: Path) -> CredentialFile | None:
+        """As ``_read``, in a thread: a pipe may have no writer, and a home be on a dead server."""
+        with trio.move_on_after(CREDENTIALS_FILE_SECONDS):
+            return await trio.to_thread.run_sync(
+                self._read, path, abandon_on_cancel=True, limiter=self._threads
+            )
+        raise CredentialsError(
+            f"{path} could not be read in {CREDENTIALS_FILE_SECONDS:g} s: check what it is, or name"
+            " another file with --authfile",
+            path=str(path),
+        )
 
     def _read(self, path: Path) -> CredentialFile | None:
         """The file's content, read again if it has changed; None where there is no file."""
