@@ -53,6 +53,7 @@ def test_help_of_every_command_fits_one_screen(parser: CommandParser) -> None:
         (["--numbre", "4"], "--numbre 4; did you mean --number? ("),
         (["--num=4"], "--num=4; did you mean --number? ("),
         (["--plural"], "--plural ("),
+        (["--creds=me:s3cret=", "-uX", "--password=s3cret"], "--creds=... -uX --password=... ("),
         (["word"], "word ("),
     ],
 )

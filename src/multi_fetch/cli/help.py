@@ -10,6 +10,7 @@ A flag's metavar tells shells how to complete its value: ``PATH`` is a file and 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
@@ -111,7 +112,11 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the process with status 2, and says what is wrong and where help is."""
         if message.startswith(STRAY_WORDS):
-            message += self._about_stray(message.removeprefix(STRAY_WORDS).split())
+            words = message.removeprefix(STRAY_WORDS).split()
+            if about := self._about_stray(words):
+                message += about
+            else:  # another tool's, as --creds=<user>:<password> may be
+                message = re.sub(r"(?<= )(-[^ =]*=)[^ ]+", r"\1...", message)
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help shows how it is used)\n")
 
