@@ -81,6 +81,31 @@ def test_verify_names_what_is_damaged_and_removes_it_if_told(
     assert run("verify", str(store), capfd=capfd) == (0, [], "")
 
 
+def test_what_is_no_content_has_its_verdict_and_ends_no_look(
+    store: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A folder, a FIFO, and a link that leads out, each by the name of a digest."""
+    (tmp_path / "outside").write_text("precious")
+    odd = [store / "blobs" / "sha256" / (letter * 64) for letter in "abc"]
+    odd[0].mkdir()
+    os.mkfifo(odd[1])
+    odd[2].symlink_to(tmp_path / "outside")
+    for path in odd:
+        os.utime(path, (OLD, OLD), follow_symlinks=False)
+    told = [["damaged", f"sha256:{path.name}"] for path in odd]
+    for words in (("verify",), ("verify", "--remove")):
+        status, lines, _ = run(*words, str(store), capfd=capfd)
+        assert (status, [line.split()[:2] for line in lines]) == (1, told)
+    assert [os.path.lexists(path) for path in odd] == [True, False, False]
+    assert (tmp_path / "outside").read_text() == "precious"
+    status, lines, errors = run("prune", str(store), capfd=capfd)
+    assert (status, [line.split()[:2] for line in lines]) == (
+        1,
+        [["removed", digest_of(b"free")], ["left", f"sha256:{odd[0].name}"]],
+    )
+    assert str(odd[0]) in errors
+
+
 def test_what_verify_finds_damaged_is_no_longer_known_as_verified(
     store: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ from multi_fetch.testing.layout import read_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from collections.abc import Set as AbstractSet
     from pathlib import Path
 
 NOW = 1_000_000.0
@@ -197,6 +198,76 @@ def test_what_a_manifest_that_names_too_much_may_name_stays_until_its_tag_has_go
     everything = pruned(folder, Wanted(unused_seconds=0, may_names_go=True))
     assert set(everything.content) > {vast, free.digest}
     assert there(folder) == set()
+
+
+def no_manifest(path: Path, kind: str) -> None:
+    """Puts something else in a manifest's place."""
+    path.unlink()
+    match kind:
+        case "damaged":
+            path.write_bytes(b"{")
+        case "folder":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case "link":
+            outside = path.parent.parent.parent.parent / "outside"
+            outside.write_text("{}")
+            path.symlink_to(outside)
+
+
+@pytest.mark.parametrize("kind", ["damaged", "folder", "fifo", "link"])
+def test_what_a_manifest_that_cannot_be_read_may_name_stays(tmp_path: Path, kind: str) -> None:
+    """It may have named what nothing else reaches; and a link to elsewhere says nothing of it."""
+    builder = LayoutBuilder(tmp_path / "store")
+    builder.tag("a.example/a:1", image := builder.add_image(builder.add_empty(), []))
+    free = builder.add_blob(b"free")
+    builder.finish()
+    folder = StoreFolder(str(tmp_path / "store"))
+    folder.prepare()
+    no_manifest(folder.blob(image.digest), kind)
+    assert pruned(folder, ALL) == Done([], [], [], image.digest)
+    assert free.digest.encoded in there(folder)
+
+
+def test_a_folder_of_a_digests_name_is_left_and_the_rest_goes(
+    folder: StoreFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = folder.blob(digest("a folder"))
+    path.mkdir()
+    (path / "precious").touch()
+    os.utime(path, (NOW - 1, NOW - 1))  # so it would be the first to go
+    with prune(folder, Names(folder), Wanted(), is_dry=False) as done:
+        assert [each.digest for each in done.dropped()] == [digest("free")]
+        assert list(done.refused()) == [digest("a folder")]
+    assert (path / "precious").exists()
+    assert [vars(each)["error"] for each in caplog.records] == [f"{path}: Is a directory"]
+
+
+class UsedMeanwhile(Names):
+    """Somebody uses a file once it was chosen to go."""
+
+    used: Path
+
+    def forget(self, digests: AbstractSet[Digest]) -> None:
+        super().forget(digests)
+        self.used.touch()
+
+
+@pytest.mark.parametrize("has_record", [False, True])
+def test_what_is_used_once_it_was_chosen_to_go_stays(
+    folder: StoreFolder, *, has_record: bool
+) -> None:
+    names = UsedMeanwhile(folder)
+    names.used = folder.blob(digest("free"))
+    if has_record:
+        names.used = folder.path / RECORDS_FOLDER / "sha256" / digest("free").encoded
+        names.used.parent.mkdir(parents=True)
+    wanted = Wanted(unused_seconds=0, may_names_go=True)
+    with prune(folder, names, wanted, is_dry=False) as done:
+        gone = [each.digest for each in done.dropped()]
+    assert len(gone) == 5
+    assert there(folder) == {digest("free").encoded}
 
 
 def test_unfinished_files_go_unless_somebody_writes_them_or_may_do_so_elsewhere(

@@ -43,9 +43,7 @@ def test_each_entry_is_told_with_its_name_and_nothing_that_takes_room(tmp_path: 
     assert not nameless.annotations
 
 
-def test_what_a_manifest_names_is_told_if_it_is_there_and_is_one(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_what_a_manifest_names_is_told_if_it_is_there_and_is_one(tmp_path: Path) -> None:
     builder = LayoutBuilder(tmp_path)
     layer = builder.add_blob(b"layer")
     image = builder.add_image(builder.add_empty(), [layer])
@@ -59,8 +57,9 @@ def test_what_a_manifest_names_is_told_if_it_is_there_and_is_one(
         return list(children_in(folder, of.digest))
 
     assert layer.digest in [each.digest for each in children(image)]
-    assert children(missing) == children(damaged) == []
-    assert [vars(record)["digest"] for record in caplog.records] == [damaged.digest]
+    assert children(missing) == []
+    with pytest.raises(RegistryError):
+        children(damaged)
     folder.index.write_text("{")
     with pytest.raises(RegistryError):
         list(roots_in(folder))
@@ -103,7 +102,7 @@ def test_nobody_waits_for_who_writes_to_a_fifo(tmp_path: Path) -> None:
         os.mkfifo(path)
     with pytest.raises(OSError, match="no regular file"):
         roots_in(folder)
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(RegistryError, match="no regular file"):
         children_in(folder, named.digest)
 
 

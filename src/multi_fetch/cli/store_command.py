@@ -6,6 +6,7 @@ All of it may be done beside workers that use the store.
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import time
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,8 @@ from multi_fetch.worker.serve import STDOUT_CLOSED_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+log = logging.getLogger(__name__)
 
 ACTIONS: Final = ("list", "verify", "prune")
 
@@ -88,8 +91,8 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
         name: that is no longer in index.json.
         file: that is unfinished.
         verdict: ``sound``, ``damaged``, ``missing``, ``removed``, ``unknown`` where it cannot be
-            hashed, or ``unread`` where it names too much to look into, so that what it may name
-            stays.
+            hashed, ``left`` where it cannot be removed, or ``unread`` where it cannot be read, or
+            names too much to look into, so that what it may name stays.
     """
 
     verdict: str = ""
@@ -140,7 +143,7 @@ def _do(folder: StoreFolder, arguments: argparse.Namespace) -> int:
         # Names are whatever somebody wrote into index.json, or called a file.
         words = visible(line.words()).encode("utf-8", "backslashreplace")
         write_all(STDOUT, (visible_json(line) if arguments.json else words) + b"\n")
-        if line.verdict in {"damaged", "missing", "unread"}:
+        if line.verdict in {"damaged", "missing", "unread", "left"}:
             status = FAILURE
     return status
 
@@ -167,8 +170,11 @@ def _verified(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Li
                 verdict = "sound" if is_sound(folder, kept.digest) else "damaged"
             except UnsupportedError:
                 verdict = "unknown"
+            except (MultiFetchError, OSError) as error:
+                log.warning("this cannot be read", extra={"error": str(error)})
+                verdict = "unread"
             if verdict == "damaged" and arguments.remove:
-                folder.remove(kept.digest)
+                folder.try_remove(kept.digest)
             elif verdict == "damaged":
                 folder.forget(kept.digest)
             if verdict != "sound" or arguments.json:
@@ -191,6 +197,8 @@ def _pruned(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Line
             yield Line(digest=entry.digest, name=entry.name, verdict="removed")
         for rest in done.rests():
             yield Line(file=rest, verdict="removed")
+        for digest in done.refused():
+            yield Line(digest=digest, verdict="left")
         if done.unread is not None:
             yield Line(digest=done.unread, verdict="unread")
 

@@ -37,6 +37,7 @@ PRAGMA cache_size = -{CATALOGUE_CACHE_BYTES // 1024};
 CREATE TABLE entry (number INTEGER PRIMARY KEY, digest TEXT, media_type TEXT, name BLOB);
 CREATE TABLE blob (digest TEXT, size INTEGER, used REAL, rank INTEGER, unread INTEGER);
 CREATE TABLE gone (number INTEGER PRIMARY KEY, digest TEXT, size INTEGER, used REAL);
+CREATE TABLE spared (digest TEXT PRIMARY KEY, is_refused INTEGER) WITHOUT ROWID;
 CREATE TABLE struck (number INTEGER);
 CREATE TABLE rest (name BLOB PRIMARY KEY) WITHOUT ROWID;
 """
@@ -229,13 +230,29 @@ class Catalogue:
             (kept.digest, kept.size, kept.used),
         )
 
+    def spare(self, kept: Kept) -> None:
+        """Notes that it stays after all, as somebody has used it."""
+        self._db.execute("INSERT INTO spared VALUES (?, 0)", (kept.digest,))
+
+    def refuse(self, kept: Kept) -> None:
+        """Notes that it stays after all, as it cannot be removed."""
+        self._db.execute("INSERT INTO spared VALUES (?, 1)", (kept.digest,))
+
+    def refused(self) -> Iterator[Digest]:
+        """What cannot be removed, in the order of the digests."""
+        rows = self._db.execute("SELECT digest FROM spared WHERE is_refused ORDER BY digest")
+        yield from (parse_digest(digest) for (digest,) in rows)
+
     def strike(self, number: int) -> None:
         """Notes that an entry goes."""
         self._db.execute("INSERT INTO struck VALUES (?)", (number,))
 
     def dropped(self) -> Iterator[Kept]:
-        """What goes, in the order in which that was noted."""
-        for row in self._db.execute("SELECT digest, size, used FROM gone ORDER BY number"):
+        """What goes and is not spared, in the order in which that was noted."""
+        for row in self._db.execute(
+            "SELECT digest, size, used FROM gone WHERE digest NOT IN"
+            " (SELECT digest FROM spared) ORDER BY number"
+        ):
             yield _kept(*row)
 
     def struck(self) -> Iterator[Entry]:

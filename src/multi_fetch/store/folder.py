@@ -7,6 +7,7 @@ of large content (records.py); no other tool looks at these.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from multi_fetch.oci.digest import Digest
+
+log = logging.getLogger(__name__)
 
 INGEST_FOLDER: Final = "ingest"
 RECORDS_FOLDER: Final = "verified"
@@ -69,6 +72,23 @@ class StoreFolder:
         """
         remove_beneath(self.path, *blob_name(digest).split("/"), inode=inode)
         self.forget(digest)
+
+    def try_remove(self, digest: Digest) -> bool:
+        """Removes content; warns of a folder of its name, and of a file that is not ours to remove.
+
+        Returns:
+            Whether it is there no more.
+
+        Raises:
+            OSError: the system does not let it, for another reason.
+        """
+        try:
+            self.remove(digest)
+        except (IsADirectoryError, PermissionError) as error:
+            facts = {"error": f"{self.blob(digest)}: {error.strerror}"}
+            log.warning("this cannot be removed from the store: remove it yourself", extra=facts)
+            return False
+        return True
 
     def forget(self, digest: Digest) -> None:
         """Removes what is known of content, if anything is and the system lets it."""

@@ -21,7 +21,7 @@ from multi_fetch.store.folder import INDEX_LOCK, INGEST_FOLDER, machine
 from multi_fetch.store.lock import Lock, is_at, locked, try_lock
 from multi_fetch.store.reach import note_reached
 from multi_fetch.store.records import Records
-from multi_fetch.store.survey import children_in, kept_in, roots_in
+from multi_fetch.store.survey import children_in, is_used_since, kept_in, roots_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from multi_fetch.store.folder import StoreFolder
     from multi_fetch.store.names import Names
     from multi_fetch.store.reach import Children
+    from multi_fetch.store.survey import Kept
 
 # What was used in this time is not pruned, unless an age says so: a parent may just have been told
 # of it. Twice the step in which uses are noted.
@@ -61,9 +62,6 @@ def plan(catalogue: Catalogue, children_of: Children, wanted: Wanted, now: float
         children_of: as for ``note_reached``.
         wanted: how much.
         now: in seconds since 1970. What was used a moment ago stays, unless the age says otherwise.
-
-    Raises:
-        OSError: as for ``note_reached``.
     """
     order = catalogue.order()
     note_reached(catalogue, order, children_of)
@@ -121,12 +119,25 @@ def prune(
             if not is_dry:
                 names.forget({each.digest for each in catalogue.struck()})
                 for each in catalogue.dropped():
-                    folder.remove(each.digest)
+                    _remove(folder, catalogue, each)
                 Records(folder).tidy()
         for name in _rests(ingests, wanted):
             if is_dry or _remove_rest(ingests, name):
                 catalogue.leave_rest(name)
         yield catalogue
+
+
+def _remove(folder: StoreFolder, catalogue: Catalogue, kept: Kept) -> None:
+    """Removes content, unless somebody has used it since it was listed.
+
+    Who uses content holds no lock, so this is the last look at it.
+    """
+    with suppress(FileNotFoundError):  # somebody was faster
+        if is_used_since(folder, kept):
+            catalogue.spare(kept)
+            return
+    if not folder.try_remove(kept.digest):
+        catalogue.refuse(kept)
 
 
 def _rests(ingests: int, wanted: Wanted) -> Iterator[str]:

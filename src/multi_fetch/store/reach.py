@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeAlias
 
-from multi_fetch.errors import TooLargeError
+from multi_fetch.errors import MultiFetchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,25 +28,24 @@ log = logging.getLogger(__name__)
 def note_reached(catalogue: Catalogue, order: Sequence[int], children_of: Children) -> None:
     """Notes of all content which entry is the last to reach it.
 
-    An entry that leads to a manifest which cannot be looked into counts as one that reaches all.
+    An entry that leads to a manifest which cannot be looked into, for whatever reason, counts as
+    one that reaches all.
 
     Args:
         catalogue: of the store.
         order: numbers of its entries; the last of them is looked at first.
         children_of: what a manifest of that digest names; ``survey.children_in``.
-
-    Raises:
-        OSError: the system cannot read a manifest.
     """
     for rank in reversed(range(len(order))):
         catalogue.reach(rank, [catalogue.entry(order[rank])])
         while (digest := catalogue.next_unread()) is not None:
             try:
                 found = children_of(digest)
-            except TooLargeError as error:
+            except (MultiFetchError, OSError) as error:
                 log.warning(
-                    "a manifest names too much to look into: nothing goes that it may name",
-                    extra={"digest": digest, "error": error.message},
+                    "a manifest cannot be looked into: nothing goes that it may name, until its"
+                    " tag has gone, or 'verify --remove' has removed it if it is damaged",
+                    extra={"digest": digest, "error": str(error)},
                 )
                 catalogue.reach_all(rank, digest)
                 return
