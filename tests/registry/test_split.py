@@ -354,6 +354,22 @@ async def test_an_object_that_has_become_shorter_is_the_registrys_error(
     assert isinstance(verdict.error, RegistryError)
 
 
+async def test_a_416_in_the_middle_of_a_piece_that_calls_it_the_end_is_an_error(
+    start_server: StartServer,
+) -> None:
+    def ended(part: Part) -> Part:
+        first, _ = blob.asked[-1]
+        return Part("416 Range Not Satisfiable", {"Content_Range": f"bytes */{first}"}, b"")
+
+    blob = Ranged(CONTENT, {2: cut, **dict.fromkeys(range(3, 99), ended)})
+    server = await start_server(blob.reply)
+    async with several(server) as remote:
+        with trio.fail_after(20):
+            verdict = await fetched(server, blob, remote)
+    assert isinstance(verdict.error, RegistryError)
+    assert CONTENT.startswith(verdict.content)
+
+
 @pytest.mark.parametrize("number", [1, 4, 9])
 async def test_wrong_bytes_in_any_piece_are_found_by_the_digest(
     start_server: StartServer, number: int

@@ -212,7 +212,7 @@ class Download:
             "GET", self._candidate.path, headers, attempt=attempts + 1
         )
         self._is_resumed = True
-        if answer.status == 416 and size_of_refused(answer.headers) == self._reached:
+        if answer.status == 416 and self._is_all(size_of_refused(answer.headers)):
             return False  # all had come, but for the mark of its end
         if answer.status not in ({200} if asked is None else {200, 206}):
             raise await answer.error()
@@ -235,6 +235,10 @@ class Download:
         self._progress.add(waited=now - self._renewed_at, received=count)
         self._renewed_at = now
         return count > 0 and self._progress.left_seconds > 0
+
+    def _is_all(self, size: int | None) -> bool:
+        """Whether an object of the size that a 416 tells has come to its end."""
+        return size == self._reached and self.size in {None, size}
 
     def _rest(self) -> ByteRange | None:
         if self._asked is None:
