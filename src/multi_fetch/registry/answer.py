@@ -123,7 +123,8 @@ class Answer:
     def repeats_a_secret(self, text: str) -> bool:
         """Whether there is a secret in it, of those that are too long to be there by chance."""
         found = secrets_of(self.sent, self.form)
-        return any(secret in text for secret in found if len(secret) >= LONG_SECRET_CHARACTERS)
+        long = [secret for secret in found if len(secret) >= LONG_SECRET_CHARACTERS]
+        return any(secret in text for secret in (*long, *long_secrets_of(self.sent)))
 
     def retry_after(self) -> float | None:
         """The seconds that it asks to wait, or None."""

@@ -27,6 +27,9 @@ SECRET_FIELDS: Final = frozenset({"password", "refresh_token"})
 # A shorter one may be a word that stands in a path for its own sake; tokens are longer.
 LONG_SECRET_CHARACTERS: Final = 20
 
+# A user with a password is no word, in base64 or without.
+LONG_LOGIN_CHARACTERS: Final = 8
+
 
 def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
     """The secrets in a request, in every form that they are sent in; the longest first."""
@@ -37,7 +40,7 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
             found |= {value, rest or value}
             found.add((rest or value).rstrip("="))  # not everybody repeats base64's padding
             if scheme.lower() == "basic":
-                found |= _parts_of_basic(rest)
+                found.update(_parts_of_basic(rest))
     found |= {value for name, value in parse_qsl(form) if name in SECRET_FIELDS}
     for field in form.split("&"):  # as it is encoded
         name, _, value = field.partition("=")
@@ -48,16 +51,19 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
 
 
 def long_secrets_of(headers: Mapping[str, str]) -> list[str]:
-    """Those of the headers that are too long to be anywhere by chance; the longest first."""
+    """Those of the headers that stand nowhere by chance; the longest first."""
     found: list[str] = []
     for name, value in headers.items():
         if not _is_plain(name):
             scheme, _, rest = value.partition(" ")
-            found.append((rest or value).rstrip("="))
+            secret = (rest or value).rstrip("=")
             if scheme.lower() == "basic":
-                found += _parts_of_basic(rest)
-    long = [secret for secret in found if len(secret) >= LONG_SECRET_CHARACTERS]
-    return sorted(long, key=len, reverse=True) if len(long) > 1 else long
+                login = secret
+                pair, secret = _parts_of_basic(rest)
+                found += [each for each in (login, pair) if len(each) >= LONG_LOGIN_CHARACTERS]
+            if len(secret) >= LONG_SECRET_CHARACTERS:
+                found.append(secret)
+    return sorted(found, key=len, reverse=True) if len(found) > 1 else found
 
 
 @lru_cache(maxsize=64)  # they are few, and looked at with each request
@@ -78,9 +84,10 @@ def _as_written(secret: str) -> tuple[str, ...]:
     return quote(secret, safe=""), in_json, in_json.replace("/", "\\/")
 
 
-def _parts_of_basic(encoded: str) -> set[str]:
+def _parts_of_basic(encoded: str) -> tuple[str, str]:
+    """User and password, and the password alone; empty where it is no base64."""
     try:
         pair = base64.b64decode(encoded).decode("utf-8", "replace")
     except ValueError:
-        return set()
-    return {pair, pair.partition(":")[2]}
+        return "", ""
+    return pair, pair.partition(":")[2]

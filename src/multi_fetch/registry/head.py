@@ -14,7 +14,7 @@ import httptools
 
 from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import RegistryError
-from multi_fetch.registry.concealment import LONG_SECRET_CHARACTERS
+from multi_fetch.registry.concealment import LONG_LOGIN_CHARACTERS
 
 if TYPE_CHECKING:
     from multi_fetch.registry.answer import Asked
@@ -44,6 +44,9 @@ HEEDED: Final = frozenset(
         "www-authenticate",
     }
 )
+
+# So much is told of a list of codings.
+MAX_CODING_CHARACTERS: Final = 80
 
 # A longer one is not worth a place in memory: nothing here is named so.
 MAX_KNOWN_NAME_BYTES: Final = 64
@@ -130,8 +133,9 @@ def parse_head(data: memoryview, what: Asked | str) -> Head:
 
 
 def _short(coding: str) -> str:
-    """A coding's name; what is longer is none, and may repeat a token."""
-    return coding if len(coding) < LONG_SECRET_CHARACTERS else "..."
+    """The codings' names; what is longer is none, and may repeat a login or a token."""
+    names = (name.strip() for name in coding[:MAX_CODING_CHARACTERS].split(","))
+    return ", ".join(name if len(name) <= LONG_LOGIN_CHARACTERS else "..." for name in names)
 
 
 def _may_persist(version: str, headers: dict[str, str]) -> bool:
