@@ -206,8 +206,8 @@ MAX_HELPER_OUTPUT_BYTES: Final = 1024 * 1024
 
 # --- hosts ----------------------------------------------------------------------------------
 
-# A hosts.toml: real ones have some hundred bytes.
-MAX_HOSTS_FILE_BYTES: Final = 1024 * 1024
+# A hosts.toml: real ones have some hundred bytes. A host of 20 bytes there takes some 5 KiB.
+MAX_HOSTS_FILE_BYTES: Final = 64 * 1024
 
 # Foreign URLs of one object that are tried; a manifest may name thousands. Real ones name one.
 MAX_FOREIGN_URLS: Final = 4

@@ -92,20 +92,26 @@ def test_the_bound_on_memory_is_one() -> None:
     assert shared.ranges(4) is not shared.ranges(2)
 
 
-async def test_the_systems_roots_are_read_once_for_all_registries(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[ssl.SSLContext]:
+    """The contexts for which the system's roots are read, which nobody's certificate has."""
     read: list[ssl.SSLContext] = []
     monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda each: read.append(each))  # noqa: PLW0108 - a built-in is no method
+    return read
+
+
+async def say_nothing(stream: trio.abc.Stream, head: object) -> bool:
+    return False
+
+
+async def test_the_systems_roots_are_read_once_for_all_registries(
+    read: list[ssl.SSLContext],
+) -> None:
     shared = Shared()
     context = Authority().certified("127.0.0.1")
-
-    async def say(stream: trio.abc.Stream, head: object) -> bool:
-        return False
-
     async with (
-        tls_server(context, say) as one,
-        tls_server(context, say) as other,
+        tls_server(context, say_nothing) as one,
+        tls_server(context, say_nothing) as other,
         shared.exchanges,
         AsyncExitStack() as stack,
     ):
@@ -115,4 +121,19 @@ async def test_the_systems_roots_are_read_once_for_all_registries(
             exchange = await stack.enter_async_context(opening)
             with pytest.raises(UnavailableError, match=r"(?i)certificate verify failed"):
                 await exchange.follow("GET", parse_url(f"{host.url}/v2/"), {}, "")
+    assert len(read) == 1
+
+
+async def test_they_are_read_once_for_a_registry_and_its_mirrors(
+    read: list[ssl.SSLContext],
+) -> None:
+    context = Authority().certified("127.0.0.1")
+    async with tls_server(context, say_nothing) as one, tls_server(context, say_nothing) as other:
+        mirror = Host("https", f"127.0.0.1:{one.port}", namespace="registry.example")
+        own = Host("https", f"127.0.0.1:{other.port}")
+        ref = Reference("registry.example/a", "v0001")
+        async with open_registry(ref, hosts=[mirror, own], patience=ONCE) as remote:
+            with pytest.raises(UnavailableError, match=r"(?i)certificate verify failed"):
+                await fetch(remote, ref)
+    assert one.connections == other.connections == 1
     assert len(read) == 1

@@ -19,6 +19,7 @@ from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.resolver import RegistryRemote
 from multi_fetch.registry.session import Session
+from multi_fetch.registry.tls import Contexts
 from multi_fetch.remotes import DEFAULT_PATIENCE, Patience
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
 
 
 def _opener(shared: Shared | None) -> Callable[..., AbstractAsyncContextManager[Exchange]]:
-    return open_exchange if shared is None else shared.open_exchange
+    if shared is None:
+        return partial(open_exchange, contexts=Contexts())
+    return shared.open_exchange
 
 
 def _several(count: int, shared: Shared | None) -> Ranges | None:
