@@ -189,6 +189,9 @@ MAX_LOOK_UP_THREADS: Final = 256
 MAX_IDLE_REPOSITORIES: Final = 64
 MAX_IDLE_HOSTS: Final = 16
 
+# The same: registries of which it is known whether they answer.
+MAX_KNOWN_PARTIES: Final = 1_024
+
 # Connections that may turn out to be closed while idle, before a request gives up. net/http tries
 # for as long as it meets used ones; each failure takes one of them away.
 MAX_STALE_CONNECTIONS: Final = 16

@@ -8,8 +8,8 @@ import trio
 from multi_fetch.errors import MultiFetchError, NotFoundError, UnavailableError
 from multi_fetch.limits import MAX_BEGUN_IDS, MAX_DATA_BYTES, MAX_JOBS
 from multi_fetch.protocol.request import parse_request
-from multi_fetch.worker.job import Job
-from multi_fetch.worker.window import Tally, Window
+from multi_fetch.worker.job import Job, Tally
+from multi_fetch.worker.window import Window
 
 LARGE_HINT = f"size:{MAX_DATA_BYTES + 1}"
 

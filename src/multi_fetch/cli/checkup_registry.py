@@ -35,7 +35,7 @@ from multi_fetch.registry.session import Session
 from multi_fetch.registry.url import Url, parse_url, shown
 from multi_fetch.remotes import Patience
 from multi_fetch.verify import Verifier, hold
-from multi_fetch.worker.window import REMOTE_CODES
+from multi_fetch.worker.job import REMOTE_CODES
 
 if TYPE_CHECKING:
     from multi_fetch.cli.checkup import Checkup

@@ -47,12 +47,11 @@ from multi_fetch.errors import (
 )
 from multi_fetch.protocol.request import Children, Request, parse_request
 from multi_fetch.remotes import Remote, open_remote
-from multi_fetch.worker.job import Target
+from multi_fetch.worker.job import REMOTE_CODES, Target
 from multi_fetch.worker.misspelt import Misspelt
 from multi_fetch.worker.pipes import STDOUT_NAME
 from multi_fetch.worker.progress import Observer
 from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
-from multi_fetch.worker.window import REMOTE_CODES
 
 if TYPE_CHECKING:
     import argparse

@@ -130,6 +130,7 @@ class Answerer:
         try:
             await self._answer(flight)
         except MultiFetchError as error:
+            flight.is_in_vain = error.retryable
             return error.alone()
         return None
 
@@ -173,8 +174,7 @@ class Answerer:
             target = further
         raise UnsupportedError(
             f"{request.object} is an index of indexes, more than {MAX_INDEX_DEPTH} deep: ask for"
-            " an inner one by"
-            " its digest"
+            " an inner one by its digest"
         )
 
     async def _describe(

@@ -1,7 +1,8 @@
-"""What the engine keeps of a request, and of a fetch: state, without behaviour of its own."""
+"""What the engine keeps of a request, a fetch and a run: state, without behaviour of its own."""
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Protocol, TypeAlias
 
 import msgspec
@@ -14,6 +15,9 @@ from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import Listing, Request
 
 Key: TypeAlias = tuple[object, ...]
+
+# What says that the remote itself could not be used, whatever was asked of it.
+REMOTE_CODES = frozenset({"unavailable", "unauthorized", "denied"})
 
 
 class Tree(msgspec.Struct, eq=False, kw_only=True):
@@ -44,6 +48,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         is_plain: whether a direct lane may have it, once it is open.
         tree: what it has in common with all that is found below the same root.
         failure: why it will end without an answer: the line was bad, or it was stopped.
+        party: whose tasks it counts among while it waits, where lines name their registry.
         flight: the fetch that it takes part in, once it runs.
         content_bytes: of content that will be put out, once a stream of it has begun.
         sent_bytes: content put out so far.
@@ -65,6 +70,7 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
     is_plain: bool = False
     tree: Tree | None = None
     failure: MultiFetchError | None = None
+    party: Party | None = None
     flight: Flight | None = None
     content_bytes: int | None = None
     sent_bytes: int = 0
@@ -120,6 +126,28 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
         )
 
 
+class Standing(Enum):
+    """What is known of a party."""
+
+    ANSWERS = "answers"
+    NEW = "new"
+    SILENT = "silent"
+
+
+class Party(msgspec.Struct, eq=False):
+    """All requests to one registry, or to one layout.
+
+    Attributes:
+        standing: by what was last heard of it.
+        running: its flights.
+        waiting: its jobs that have no flight.
+    """
+
+    standing: Standing = Standing.NEW
+    running: int = 0
+    waiting: int = 0
+
+
 class Running(Protocol):
     """What runs a flight: a scope of trio's, or a place on the direct lane."""
 
@@ -136,6 +164,8 @@ class Flight(msgspec.Struct, eq=False, kw_only=True):
         is_large: whether it counts among the large objects that may run at the same time.
         scope: ends the fetch when it is cancelled; None while it does not run.
         was_left: whether the direct lane has had it, and has left it to a task of its own.
+        party: whose tasks it counts among, as its jobs do.
+        is_in_vain: whether it was given up, or failed in a way that may pass.
     """
 
     members: list[Job]
@@ -143,6 +173,8 @@ class Flight(msgspec.Struct, eq=False, kw_only=True):
     is_large: bool = False
     scope: Running | None = None
     was_left: bool = False
+    party: Party | None = None
+    is_in_vain: bool = False
 
     def has_turn(self) -> bool:
         """Whether it is the one whose turn it is, where there are turns."""
@@ -180,3 +212,30 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
             size=request.size,
             urls=urls,
         )
+
+
+class Tally(msgspec.Struct):
+    """What became of the requests so far."""
+
+    requests: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    bytes: int = 0
+    is_remote_usable: bool = False
+
+    @property
+    def exit_status(self) -> int:
+        """As protocol.md says: 0 all succeeded, 1 some failed, 3 the remote was of no use."""
+        if not self.failed:
+            return 0
+        return 1 if self.is_remote_usable else 3
+
+    def count(self, job: Job, error: MultiFetchError | None) -> None:
+        """Takes note of a job's end."""
+        self.bytes += job.sent_bytes
+        if error is None:
+            self.succeeded += 1
+        else:
+            self.failed += 1
+        if error is None or error.code not in REMOTE_CODES:
+            self.is_remote_usable = True

@@ -31,7 +31,7 @@ from multi_fetch.errors import (
 from multi_fetch.keeping import Gathering
 from multi_fetch.limits import DEFAULT_JOBS, DEFAULT_WINDOW, MAX_FRAME_BYTES
 from multi_fetch.protocol.frames import FEATURES, PROTOCOL_VERSION, Bye, Error, Hello
-from multi_fetch.protocol.names import names_of
+from multi_fetch.protocol.names import ANYWHERE, names_of
 from multi_fetch.protocol.request import parse_id
 from multi_fetch.protocol.wire import MessagePackWire, Wire
 from multi_fetch.remotes import Warmable
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from multi_fetch.remotes import Remote
     from multi_fetch.worker.job import Job
     from multi_fetch.worker.pipes import Reader, Writer
+    from multi_fetch.worker.shares import Shares
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 # As a shell reports a process that SIGPIPE ended.
@@ -132,6 +133,7 @@ class Worker:
             streams=settings.streams,
             is_ordered=settings.is_ordered,
             on_start=self._deadlines.arm,
+            shares=_shares(locator, settings),
         )
         self._outlet = Outlet(writer, is_ordered=settings.is_ordered)
         self._wire = settings.wire
@@ -322,6 +324,15 @@ class Worker:
         if report.ratelimit:
             detail["ratelimit"] = dict(report.ratelimit)
         return Bye(tally.requests, tally.succeeded, tally.failed, tally.bytes, detail)
+
+
+def _shares(locator: str, settings: Settings) -> Shares | None:
+    """Those of registries, where lines name them; not where one line waits for another anyway."""
+    if locator != ANYWHERE or settings.is_ordered:
+        return None
+    from multi_fetch.worker.shares import Shares
+
+    return Shares(settings.jobs)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -9,6 +9,7 @@ them; whoever reads requests waits here. Jobs that wait are taken oldest first, 
   small ones: a parent goes on planning while layers flow;
 - jobs that ask for the same thing at the same time are taken together, as one flight.
 
+Where lines name their registry, a silent one is kept from taking all the tasks (``shares``).
 With ``--ordered`` jobs are taken in the order of their turns and share nothing: a turn may come
 so late that holding content for it would know no bound.
 """
@@ -19,36 +20,49 @@ from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 import trio
-from msgspec import Struct
 
 from multi_fetch.budget import Budget
 from multi_fetch.limits import MAX_BEGUN_IDS, MAX_DATA_BYTES
-from multi_fetch.worker.job import Flight, Job, Key
+from multi_fetch.worker.job import Flight, Job, Key, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from multi_fetch.errors import MultiFetchError
-
-# What says that the remote itself could not be used, whatever was asked of it.
-REMOTE_CODES = frozenset({"unavailable", "unauthorized", "denied"})
+    from multi_fetch.worker.shares import Shares
 
 
-class Tally(Struct):
-    """What became of the requests so far."""
+class Queue:
+    """Jobs that wait, in the order in which they are taken."""
 
-    requests: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    bytes: int = 0
-    is_remote_usable: bool = False
+    def __init__(self) -> None:
+        # By id: those that are stopped while they wait leave from the middle.
+        self._small: OrderedDict[int, Job] = OrderedDict()
+        self._large: OrderedDict[int, Job] = OrderedDict()
 
-    @property
-    def exit_status(self) -> int:
-        """As protocol.md says: 0 all succeeded, 1 some failed, 3 the remote was of no use."""
-        if not self.failed:
-            return 0
-        return 1 if self.is_remote_usable else 3
+    def __bool__(self) -> bool:
+        return bool(self._small or self._large)
+
+    def put(self, job: Job) -> None:
+        """Lets a job wait: before all others, if it was found, and else behind them."""
+        queue = self._large if job.is_large else self._small
+        queue[job.id] = job
+        if job.parent is not None:
+            queue.move_to_end(job.id, last=False)
+
+    def strike(self, job: Job) -> None:
+        """Forgets a job, if it waits."""
+        (self._large if job.is_large else self._small).pop(job.id, None)
+
+    def first(self, *, may_be_large: bool) -> Job | None:
+        """The job whose time has come."""
+        small = next(iter(self._small.values()), None)
+        if not may_be_large:
+            return small
+        large = next(iter(self._large.values()), None)
+        if small is None or large is None:
+            return small or large
+        return large if precedes(large, small) else small
 
 
 class Window:
@@ -60,6 +74,7 @@ class Window:
         streams: how many large objects may run at the same time.
         is_ordered: whether jobs take turns in the order of their requests.
         on_start: called with each job when it begins to run.
+        shares: of what lines name, where they name their registry and nothing is ordered.
 
     Attributes:
         tally: what became of the requests so far.
@@ -69,7 +84,7 @@ class Window:
         budget: of what flights hold of contents.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it needs are parts of one worker
         self,
         size: int,
         *,
@@ -77,6 +92,7 @@ class Window:
         streams: int,
         is_ordered: bool,
         on_start: Callable[[Job], None],
+        shares: Shares | None = None,
     ) -> None:
         self.tally = Tally()
         self.is_ordered = is_ordered
@@ -94,9 +110,8 @@ class Window:
         self._on_start = on_start
         self._open: dict[int, Job] = {}
         self._roots = 0
-        # By id: those that are stopped while they wait leave from the middle.
-        self._small: OrderedDict[int, Job] = OrderedDict()
-        self._large: OrderedDict[int, Job] = OrderedDict()
+        self._shares = shares
+        self._queue = Queue() if shares is None else shares
         self._waiting_by_key: dict[Key, list[Job]] = {}
         self._joinable: dict[Key, Flight] = {}
         self._large_running = 0
@@ -151,6 +166,9 @@ class Window:
     def end(self) -> None:
         """Says that no more will be admitted: ``take`` returns None when the last job is closed."""
         self.is_ending = True
+        if self._shares is not None:
+            self._shares.is_ending = True
+            self._takers.unpark()
         self._wake_all_at_end()
 
     async def take(self) -> Flight | None:
@@ -160,6 +178,8 @@ class Window:
                 return self._left.popleft()
             flight = self.take_now()
             if flight is not None:
+                if self._shares is not None:
+                    self._takers.unpark()  # there may be more to take
                 return flight
             if self.is_ending and not self._open:
                 return None
@@ -167,7 +187,9 @@ class Window:
 
     def take_now(self) -> Flight | None:
         """The next flight that none has run yet, if there is one and room for it."""
-        job = self._next() if len(self.flights) < self._jobs else None
+        if len(self.flights) >= self._jobs:
+            return None
+        job = self._queue.first(may_be_large=self._large_running < self._streams)
         return None if job is None else self._depart(job)
 
     def leave(self, flight: Flight) -> None:
@@ -177,14 +199,17 @@ class Window:
 
     def seal(self, flight: Flight) -> None:
         """Lets nobody join any more: content is about to be passed on."""
-        if flight.key is not None:
-            del self._joinable[flight.key]
-            flight.key = None
+        self._shut(flight)
+        if flight.party is not None and self._shares is not None:
+            self._shares.answered(flight.party)
+            self._takers.unpark()
 
     def land(self, flight: Flight) -> None:
         """Says that a flight has run. Whoever says so takes the next, or calls ``wake``."""
-        self.seal(flight)
+        self._shut(flight)
         del self.flights[flight]
+        if flight.party is not None and self._shares is not None:
+            self._shares.land(flight)
         if flight.is_large:
             self._large_running -= 1
             self._takers.unpark()
@@ -195,7 +220,8 @@ class Window:
 
     def abandon(self, flight: Flight) -> None:
         """Ends a flight that nobody waits for any more."""
-        self.seal(flight)
+        self._shut(flight)
+        flight.is_in_vain = True
         if flight.scope is not None:
             flight.scope.cancel()
         elif flight in self._left:
@@ -217,13 +243,7 @@ class Window:
                 self._room.set()
         else:
             self.found_memory -= job.memory
-        self.tally.bytes += job.sent_bytes
-        if error is None:
-            self.tally.succeeded += 1
-        else:
-            self.tally.failed += 1
-        if error is None or error.code not in REMOTE_CODES:
-            self.tally.is_remote_usable = True
+        self.tally.count(job, error)
         if self.is_ordered:
             self._turns.remove(job)
             self._grant_turn()
@@ -248,34 +268,18 @@ class Window:
             return
         if key is not None:
             self._waiting_by_key.setdefault(key, []).append(job)
-        queue = self._queue_of(job)
-        queue[job.id] = job
-        if job.parent is not None:
-            queue.move_to_end(job.id, last=False)
+        self._queue.put(job)
         if len(self.flights) < self._jobs:
             self._takers.unpark()
 
     def _forget(self, job: Job) -> None:
         """Strikes a job that never ran."""
-        self._queue_of(job).pop(job.id, None)
+        self._queue.strike(job)
         if job.key is not None:
             waiting = self._waiting_by_key[job.key]
             waiting.remove(job)
             if not waiting:
                 del self._waiting_by_key[job.key]
-
-    def _queue_of(self, job: Job) -> OrderedDict[int, Job]:
-        return self._large if job.is_large else self._small
-
-    def _next(self) -> Job | None:
-        """The job whose time has come."""
-        small = next(iter(self._small.values()), None)
-        if self._large_running >= self._streams:
-            return small
-        large = next(iter(self._large.values()), None)
-        if small is None or large is None:
-            return small or large
-        return large if _precedes(large, small) else small
 
     def _depart(self, job: Job) -> Flight:
         key = job.key
@@ -289,7 +293,14 @@ class Window:
         self.flights[flight] = None
         if flight.is_large:
             self._large_running += 1
+        if job.party is not None and self._shares is not None:
+            self._shares.depart(flight, job.party)
         return flight
+
+    def _shut(self, flight: Flight) -> None:
+        if flight.key is not None:
+            del self._joinable[flight.key]
+            flight.key = None
 
     def _companions(self, key: Key, job: Job) -> list[Job]:
         """The job, and as many of those that wait for the same as one flight may have."""
@@ -303,10 +314,10 @@ class Window:
 
     def _board(self, flight: Flight, job: Job) -> None:
         job.flight = flight
-        self._queue_of(job).pop(job.id, None)
+        self._queue.strike(job)
         flight.members.append(job)
         if len(flight.members) >= self._most_members:
-            self.seal(flight)
+            self._shut(flight)
         self._on_start(job)
 
     def _grant_turn(self) -> None:
@@ -332,7 +343,7 @@ def _is_plain(job: Job) -> bool:
     return job.described is None or (job.embedded is None and not job.urls)
 
 
-def _precedes(one: Job, other: Job) -> bool:
+def precedes(one: Job, other: Job) -> bool:
     """Whether a job is taken before another: what was found, then what was read first."""
     if (one.parent is None) != (other.parent is None):
         return one.parent is not None

@@ -1,0 +1,108 @@
+"""A registry that is silent does not hold up the others."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from multi_fetch.protocol.names import EVERYWHERE
+from multi_fetch.protocol.request import parse_request
+from multi_fetch.worker.job import Flight, Job
+from multi_fetch.worker.shares import Shares
+from multi_fetch.worker.window import Window
+
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+def a_window(jobs: int, hosts: str) -> Window:
+    """One whose line n is for the host that the n-th letter names."""
+    window = Window(
+        100, jobs=jobs, streams=jobs, is_ordered=False, on_start=lambda _: None, shares=Shares(jobs)
+    )
+    for number, host in enumerate(hosts, start=1):
+        request = parse_request(f"{host}.test/app:v{number}", [], EVERYWHERE)
+        assert window.admit_now(Job(id=number, request=request))
+    return window
+
+
+def departing(window: Window) -> dict[int, Flight]:
+    """All that may go now, by their lines."""
+    found = {}
+    while (flight := window.take_now()) is not None:
+        found[flight.members[0].id] = flight
+    return found
+
+
+def test_one_registry_alone_may_have_all_jobs() -> None:
+    assert list(departing(a_window(4, "aaaaa"))) == [1, 2, 3, 4]
+
+
+def test_who_has_not_answered_gets_one_job_while_others_wait() -> None:
+    assert list(departing(a_window(8, "aaaaabc"))) == [1, 6, 7, 2]
+
+
+def test_half_of_the_jobs_is_left_to_who_answers() -> None:
+    window = a_window(4, "aaaaabbbbb")
+    first = departing(window)
+    assert list(first) == [1, 6]
+    window.seal(first[6])
+    assert list(departing(window)) == [7, 8]
+
+
+def test_who_failed_gets_a_quarter_until_the_input_is_over_and_nobody_else_is_left() -> None:
+    window = a_window(4, "aaaaab")
+    first = departing(window)
+    for number in (1, 6):
+        first[number].is_in_vain = True
+        window.land(first[number])
+    assert list(departing(window)) == [2]
+    window.end()
+    assert list(departing(window)) == [3, 4, 5]
+
+
+@pytest.mark.parametrize("jobs", [4, 16])
+def test_answers_come_while_another_registry_hangs(jobs: int) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=64) as silent,
+        socket.create_server(("127.0.0.1", 0), backlog=64) as good,
+    ):
+        threading.Thread(target=_serve, args=(good,), daemon=True).start()
+        lines = [f"127.0.0.1:{silent.getsockname()[1]}/app:v{n}" for n in range(30)]
+        lines += [f"127.0.0.1:{good.getsockname()[1]}/app:v{n}" for n in range(30)]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "multi_fetch", "-", "--format", "jsonl", "--jobs", str(jobs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        watch = threading.Timer(30, process.kill)
+        watch.start()
+        with process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n".join(lines) + "\n")
+            process.stdin.flush()
+            frames = [process.stdout.readline() for _ in range(31)]
+            process.kill()
+        watch.cancel()
+    assert all('"not-found"' in frame for frame in frames[1:])
+
+
+def _serve(listener: socket.socket) -> None:
+    while True:
+        try:
+            stream, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=_answer, args=(stream,), daemon=True).start()
+
+
+def _answer(stream: socket.socket) -> None:
+    with stream:
+        while stream.recv(65_536):
+            stream.sendall(NOT_FOUND)
