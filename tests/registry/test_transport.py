@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ssl
 
+import httpx
 import pytest
 import trio
 
 from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from multi_fetch.errors import UnavailableError
 from multi_fetch.registry.hosts import Host
+from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.transport import new_client
 from tests.registry.conftest import RawServer, StartServer, new_session, raw_answer
 
@@ -120,3 +122,18 @@ async def test_a_connection_on_which_nothing_more_came_is_used_again(
         for _ in range(3):
             assert (await client.get(f"http://127.0.0.1:{server.port}/")).content == b"real"
     assert server.connections == 1
+
+
+async def test_tunnels_in_which_there_is_no_tls_take_no_place_from_other_requests(
+    start_server: StartServer,
+) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+        return False
+
+    server = await start_server(reply)
+    proxies = Proxies(https=f"http://127.0.0.1:{server.port}")
+    async with new_client(jobs=1, proxies=proxies) as client:
+        for _ in range(3):
+            with trio.fail_after(10), pytest.raises(httpx.ConnectError, match="by the proxy"):
+                await client.get("https://registry.example/")

@@ -7,7 +7,9 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
+import httpcore
 import httpx
+import trio
 
 from multi_fetch.durations import (
     CONNECT_TIMEOUT_SECONDS,
@@ -24,8 +26,6 @@ from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-
-    import httpcore
 
     from multi_fetch.registry.url import Origin
 
@@ -92,9 +92,41 @@ class Transport(httpx.AsyncBaseTransport):
             through = httpx.Proxy(
                 proxy, ssl_context=self._trust.proxy_context() if is_secure else None
             )
-        return httpx.AsyncHTTPTransport(
+        transport = httpx.AsyncHTTPTransport(
             verify=context, limits=self._limits, trust_env=False, proxy=through
         )
+        if through is not None:
+            _close_what_fails(transport)
+        return transport
+
+
+def _close_what_fails(transport: httpx.AsyncHTTPTransport) -> None:
+    """Has each connection closed on which a request fails, as httpcore has it elsewhere.
+
+    A tunnel in which there is no TLS it leaves open, and counts for ever; when there are as many as
+    there may be connections, every other request would wait for ever.
+    """
+    pool = transport._pool  # noqa: SLF001 - httpx takes no pool of ours
+    create = pool.create_connection
+
+    def create_closing(origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        connection = create(origin)
+        send = connection.handle_async_request
+
+        async def send_or_close(request: httpcore.Request) -> httpcore.Response:
+            try:
+                return await send(request)
+            except httpcore.ConnectionNotAvailable:  # it is busy with another's request
+                raise
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await connection.aclose()
+                raise
+
+        connection.handle_async_request = send_or_close  # type: ignore[method-assign]
+        return connection
+
+    pool.create_connection = create_closing  # type: ignore[method-assign]
 
 
 class _Judge:
