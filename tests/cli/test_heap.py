@@ -5,6 +5,14 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IS_GLIBC = platform.libc_ver()[0] == "glibc"
 
 ASK = """
 import sys
@@ -16,5 +24,31 @@ sys.exit(0 if share_one_heap() else 1)
 def test_all_threads_share_one_heap_under_glibc() -> None:
     """In a process of its own, as there is no way back."""
     done = subprocess.run([sys.executable, "-c", ASK], check=False)
-    is_glibc = platform.libc_ver()[0] == "glibc"
-    assert done.returncode == (0 if is_glibc else 1)
+    assert done.returncode == (0 if IS_GLIBC else 1)
+
+
+# malloc_info(3) has a line for each heap.
+COUNT = """
+import ctypes
+import sys
+from multi_fetch.cli.multi_fetch import main
+main(sys.argv[1:])
+libc = ctypes.CDLL(None)
+libc.fdopen.restype = ctypes.c_void_p
+libc.malloc_info(0, ctypes.c_void_p(libc.fdopen(2, b"w")))
+libc.fflush(None)
+"""
+
+
+@pytest.mark.skipif(not IS_GLIBC, reason="other C libraries have no heap for each thread")
+def test_threads_that_read_an_archive_share_one_heap(tmp_path: Path) -> None:
+    """So an index of 40 MiB that each of them reads, and refuses, is in memory once."""
+    archive = tmp_path / "image.tar"
+    archive.write_bytes(bytes(10_240))
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT, f"oci-archive:{archive}"],
+        input=b"latest\n" * 16,
+        capture_output=True,
+        check=False,
+    )
+    assert done.stderr.count(b"<heap nr=") == 1

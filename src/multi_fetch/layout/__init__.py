@@ -14,6 +14,7 @@ from multi_fetch.errors import InvalidReferenceError
 from multi_fetch.layout.archive import Archive
 from multi_fetch.layout.folder import Folder
 from multi_fetch.layout.remote import LayoutRemote
+from multi_fetch.oci.reference import ARCHIVE
 from multi_fetch.shelf import Shelves
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ async def open_layout(
     shelves = Shelves() if shared is None else shared.shelves
     if ref.scheme == "oci":
         yield LayoutRemote(Folder(ref.locator, ref.path), shelves.indexes)
-    elif ref.scheme == "oci-archive":
+    elif ref.scheme == ARCHIVE:
         archive = Archive(ref.locator, ref.path, shelves.archives)
         yield LayoutRemote(archive, shelves.indexes)
     else:

@@ -60,7 +60,8 @@ MIN_ENCODED_CHARACTERS: Final = 32
 USER_INFO = re.compile(r"@.*/", re.DOTALL)
 
 # skopeo, containers-transports(5): a layout in a folder, and in an uncompressed tar file.
-SCHEMES: Final = ("oci", "oci-archive")
+ARCHIVE: Final = "oci-archive"
+SCHEMES: Final = ("oci", ARCHIVE)
 
 DEFAULT_HOST: Final = "docker.io"
 LEGACY_HOSTS: Final = frozenset(
