@@ -8,6 +8,8 @@ import sys
 import threading
 
 import pytest
+import trio
+import trio.testing
 
 from multi_fetch.protocol.names import EVERYWHERE
 from multi_fetch.protocol.request import parse_request
@@ -18,15 +20,23 @@ from multi_fetch.worker.window import Window
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
 
 
-def a_window(jobs: int, hosts: str) -> Window:
+def a_window(jobs: int, hosts: str, size: int = 100) -> Window:
     """One whose line n is for the host that the n-th letter names."""
     window = Window(
-        100, jobs=jobs, streams=jobs, is_ordered=False, on_start=lambda _: None, shares=Shares(jobs)
+        size,
+        jobs=jobs,
+        streams=jobs,
+        is_ordered=False,
+        on_start=lambda _: None,
+        shares=Shares(jobs),
     )
     for number, host in enumerate(hosts, start=1):
-        request = parse_request(f"{host}.test/app:v{number}", [], EVERYWHERE)
-        assert window.admit_now(Job(id=number, request=request))
+        assert window.admit_now(a_job(number, host))
     return window
+
+
+def a_job(number: int, host: str) -> Job:
+    return Job(id=number, request=parse_request(f"{host}.test/app:v{number}", [], EVERYWHERE))
 
 
 def departing(window: Window) -> dict[int, Flight]:
@@ -62,6 +72,20 @@ def test_who_failed_gets_a_quarter_until_the_input_is_over_and_nobody_else_is_le
     assert list(departing(window)) == [2]
     window.end()
     assert list(departing(window)) == [3, 4, 5]
+
+
+async def test_who_failed_gets_all_while_a_full_window_keeps_others_from_being_read() -> None:
+    window = a_window(4, "aaaaab", size=6)
+    first = departing(window)
+    for number in (1, 6):
+        first[number].is_in_vain = True
+        window.land(first[number])
+    assert list(departing(window)) == [2]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(window.admit, a_job(7, "c"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert list(departing(window)) == [3, 4, 5]
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("jobs", [4, 16])

@@ -10,9 +10,9 @@ registry, or to one layout. While others wait,
   came a quarter; so half is left to those that answer.
 
 Where nobody waits who may have more, a task is not left idle: one that answers may have all. Those
-that do not keep to the last rule also then, for others may come; until the input is over and none
-but silent ones are left. One party alone knows no rule. What a party may not have yet is set
-aside, and keeps its place before what came later.
+that do not keep to the last rule also then, for others may come; until the input is over, or the
+window is full, and none but silent ones are left. One party alone knows no rule. What a party may
+not have yet is set aside, and keeps its place before what came later.
 """
 
 from __future__ import annotations
@@ -37,14 +37,10 @@ class Shares(Queue):
 
     Args:
         jobs: how many flights may run at the same time.
-
-    Attributes:
-        is_ending: whether the input is over.
     """
 
     def __init__(self, jobs: int) -> None:
         super().__init__()
-        self.is_ending = False
         half, quarter = max(1, jobs // 2), max(1, jobs // 4)
         self._most_each = {Standing.ANSWERS: half, Standing.NEW: 1, Standing.SILENT: 1}
         self._most_unanswered, self._most_silent = half, quarter
@@ -138,9 +134,7 @@ class Shares(Queue):
     def _first_beyond(self, standing: Standing, *, may_be_large: bool) -> Job | None:
         """A job of a party that has its share, where nobody else waits."""
         is_all_silent = (
-            self.is_ending
-            and not self._running[Standing.ANSWERS]
-            and not self._running[Standing.NEW]
+            self.is_shut and not self._running[Standing.ANSWERS] and not self._running[Standing.NEW]
         )
         if not (is_all_silent or self._has_room(standing)):
             return None

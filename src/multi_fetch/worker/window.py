@@ -39,6 +39,7 @@ class Queue:
         # By id: those that are stopped while they wait leave from the middle.
         self._small: OrderedDict[int, Job] = OrderedDict()
         self._large: OrderedDict[int, Job] = OrderedDict()
+        self.is_shut = False  # no more comes: the input is over, or the window full
 
     def __bool__(self) -> bool:
         return bool(self._small or self._large)
@@ -138,14 +139,15 @@ class Window:
     async def admit(self, job: Job) -> None:
         """Waits until there is room, then counts the job as open and lets it wait to be taken."""
         while not self.admit_now(job):
-            self._room = trio.Event()
+            self._room, self._queue.is_shut = trio.Event(), True
+            self._takers.unpark()
             await self._room.wait()
 
     def admit_now(self, job: Job) -> bool:
         """The same, where there is room."""
         if self._roots >= self._size:
             return False
-        self._roots += 1
+        self._roots, self._queue.is_shut = self._roots + 1, False
         self._open_one(job)
         if self.is_ordered:
             self._turns.append(job)
@@ -165,10 +167,8 @@ class Window:
 
     def end(self) -> None:
         """Says that no more will be admitted: ``take`` returns None when the last job is closed."""
-        self.is_ending = True
-        if self._shares is not None:
-            self._shares.is_ending = True
-            self._takers.unpark()
+        self.is_ending = self._queue.is_shut = True
+        self._takers.unpark()
         self._wake_all_at_end()
 
     async def take(self) -> Flight | None:
