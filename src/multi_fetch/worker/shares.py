@@ -107,7 +107,7 @@ class Shares(Queue):
         """The first job of those whose party has less than its share."""
         best = self._pass_over(may_be_large=may_be_large)
         for standing in STANDINGS:
-            if not self._has_room(standing):
+            if not self._may_begin(standing):
                 continue
             for party, aside in self._aside[standing].items():
                 if party.running >= self._most_each[standing]:
@@ -125,7 +125,7 @@ class Shares(Queue):
             if party is None:
                 return job
             standing = party.standing
-            if party.running < self._most_each[standing] and self._has_room(standing):
+            if party.running < self._most_each[standing] and self._may_begin(standing):
                 return job
             super().strike(job)
             self._aside[standing].setdefault(party, Queue()).put(job)
@@ -143,6 +143,11 @@ class Shares(Queue):
             if job is not None:
                 return job
         return None
+
+    def _may_begin(self, standing: Standing) -> bool:
+        """The same for one that has less than its share: each is asked, if no task is wanted."""
+        is_last = self.is_shut and not self._running[Standing.ANSWERS]
+        return self._has_room(standing) or (is_last and standing is Standing.NEW)
 
     def _has_room(self, standing: Standing) -> bool:
         """Whether all parties of a standing together may have one more."""
