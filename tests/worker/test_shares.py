@@ -88,6 +88,17 @@ async def test_who_failed_gets_all_while_a_full_window_keeps_others_from_being_r
         nursery.cancel_scope.cancel()
 
 
+async def test_who_has_not_answered_leaves_half_though_the_window_is_full() -> None:
+    window = a_window(4, "abcdef", size=6)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(window.admit, a_job(7, "g"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert list(departing(window)) == [1, 2]
+        nursery.cancel_scope.cancel()
+    window.end()
+    assert list(departing(window)) == [3, 4]
+
+
 @pytest.mark.parametrize("jobs", [4, 16])
 def test_answers_come_while_another_registry_hangs(jobs: int) -> None:
     with (

@@ -145,8 +145,11 @@ class Shares(Queue):
         return None
 
     def _may_begin(self, standing: Standing) -> bool:
-        """The same for one that has less than its share: each is asked, if no task is wanted."""
-        is_last = self.is_shut and not self._running[Standing.ANSWERS]
+        """The same for one that has less than its share: at the end each is asked, if none answers.
+
+        Not while the window is full: that it is with a long list, before the first answer has come.
+        """
+        is_last = self.is_ending and not self._running[Standing.ANSWERS]
         return self._has_room(standing) or (is_last and standing is Standing.NEW)
 
     def _has_room(self, standing: Standing) -> bool:

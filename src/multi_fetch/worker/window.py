@@ -39,7 +39,7 @@ class Queue:
         # By id: those that are stopped while they wait leave from the middle.
         self._small: OrderedDict[int, Job] = OrderedDict()
         self._large: OrderedDict[int, Job] = OrderedDict()
-        self.is_shut = False  # no more comes: the input is over, or the window full
+        self.is_ending = self.is_shut = False  # the input is over; or the window is full
 
     def __bool__(self) -> bool:
         return bool(self._small or self._large)
@@ -167,7 +167,7 @@ class Window:
 
     def end(self) -> None:
         """Says that no more will be admitted: ``take`` returns None when the last job is closed."""
-        self.is_ending = self._queue.is_shut = True
+        self.is_ending = self._queue.is_ending = self._queue.is_shut = True
         self._takers.unpark()
         self._wake_all_at_end()
 
