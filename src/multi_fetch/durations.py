@@ -20,7 +20,7 @@ DIRECT_WAIT_SECONDS: Final = 1.0
 # An error's body is words: who drips them is not listened to for longer.
 ERROR_BODY_SECONDS: Final = 5.0
 
-# What is shared gets so long to close in order.
+# What is shared, and a connection that failed, gets so long to close in order.
 CLOSE_SECONDS: Final = 1.0
 
 # --- again ----------------------------------------------------------------------------------

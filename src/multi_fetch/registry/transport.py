@@ -12,6 +12,7 @@ import httpx
 import trio
 
 from multi_fetch.durations import (
+    CLOSE_SECONDS,
     CONNECT_TIMEOUT_SECONDS,
     KEEPALIVE_SECONDS,
     POOL_TIMEOUT_SECONDS,
@@ -119,7 +120,7 @@ def _close_what_fails(transport: httpx.AsyncHTTPTransport) -> None:
             except httpcore.ConnectionNotAvailable:  # it is busy with another's request
                 raise
             except BaseException:
-                with trio.CancelScope(shield=True):
+                with trio.move_on_after(CLOSE_SECONDS, shield=True):
                     await connection.aclose()
                 raise
 
