@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from multi_fetch.budget import Budget, Counted, hold, let_go, scratch, uncounted
+from multi_fetch.budget import Budget, Counted, hold, let_go, reserve, scratch, uncounted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -127,6 +127,63 @@ async def test_what_others_wait_for_needs_no_room(budget: Budget) -> None:
                 await hold(MOST)
             assert (share.held, budget.held) == (0, MOST)
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_reserved_has_room_before_it_is_counted(budget: Budget) -> None:
+    async with trio.open_nursery() as nursery:
+        table = Table(budget, nursery)
+        await table.seat("first", 60)
+
+        async def reserve_some(name: str, count: int) -> None:
+            with budget.share(never):
+                await reserve(count)
+                table.served.append(name)
+                await trio.sleep_forever()
+
+        nursery.start_soon(reserve_some, "much", 50)
+        assert await table.settle() == ["first"]
+        assert budget.held == 60
+        nursery.start_soon(reserve_some, "little", 40)
+        assert await table.settle() == ["first", "little"]
+        table.done["first"].set()
+        assert await table.settle() == ["first", "little", "much"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_whoever_reserves_in_vain_first_leaves_the_place_to_the_next(budget: Budget) -> None:
+    async with trio.open_nursery() as nursery:
+        table = Table(budget, nursery)
+        await table.seat("first", 60)
+        scopes: dict[str, trio.CancelScope] = {}
+
+        async def reserve_some(name: str, count: int) -> None:
+            with trio.CancelScope() as scopes[name], budget.share(never):
+                await reserve(count)
+                table.served.append(name)
+                await trio.sleep_forever()
+
+        for name in ("large", "larger"):
+            nursery.start_soon(reserve_some, name, 2 * MOST)
+            await table.settle()
+        nursery.start_soon(reserve_some, "small", 20)
+        assert await table.settle() == ["first", "small"]
+        scopes["large"].cancel()
+        table.done["first"].set()
+        assert await table.settle() == ["first", "small", "larger"]
+        assert budget.held == 20 + 2 * MOST
+        scopes["larger"].cancel()
+        assert await table.settle() == ["first", "small", "larger"]
+        assert budget.held == 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_more_than_there_is_may_be_reserved_where_nobody_holds_anything(
+    budget: Budget,
+) -> None:
+    with budget.share(never) as share:
+        await reserve(2 * MOST)
+        assert share.held == 2 * MOST
+    await reserve(2 * MOST)
 
 
 async def test_behind_a_block_nothing_is_counted_of_what_came_in_it(budget: Budget) -> None:

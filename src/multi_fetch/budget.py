@@ -35,7 +35,7 @@ class Budget:
     def __init__(self, most: int = MAX_HELD_BYTES) -> None:
         self.held = 0
         self._most = most
-        # Those that hold something, in the order in which they began to.
+        # Those that hold something or wait to, in the order in which they began to.
         self._holders: dict[Share, None] = {}
         self._change = trio.Event()
         self._waiting = 0
@@ -56,7 +56,7 @@ class Budget:
             share.let_go()
 
     def look_again(self) -> None:
-        """Says that it may be another task that all others wait for."""
+        """Says that others may have room, or be those that all others wait for."""
         if self._waiting:
             self._change.set()
 
@@ -73,23 +73,36 @@ class Budget:
         self.held -= count
         if not share.held:
             del self._holders[share]
-        if self._waiting:
-            self._change.set()
+        self.look_again()
 
-    def has_room(self, share: Share) -> bool:
-        """Whether a share that holds something may hold more."""
-        return self.held < self._most or next(iter(self._holders)) is share or share.is_awaited()
+    def has_room(self, share: Share, count: int = 1) -> bool:
+        """Whether a share that has its place in the order may hold so many bytes more."""
+        if self.held + count <= self._most:
+            return True
+        return next(iter(self._holders), share) is share or share.is_awaited()
 
-    async def wait_room(self, share: Share) -> None:
-        """Waits until a share may hold more."""
+    async def wait_room(self, share: Share, count: int = 1) -> None:
+        """Waits until a share may hold so many bytes more."""
         self._waiting += 1
         try:
-            while not self.has_room(share):
+            while not self.has_room(share, count):
                 if self._change.is_set():
                     self._change = trio.Event()
                 await self._change.wait()
         finally:
             self._waiting -= 1
+
+    async def reserve(self, share: Share, count: int) -> None:
+        """Waits until a share may hold so many bytes more, and counts them."""
+        self._holders.setdefault(share)
+        try:
+            if not self.has_room(share, count):
+                await self.wait_room(share, count)
+            self.add(share, count)
+        finally:
+            if not share.held:
+                self._holders.pop(share, None)
+                self.look_again()
 
 
 class Share:
@@ -150,6 +163,13 @@ async def hold(count: int) -> None:
         budget.add(share, count)
         if not budget.has_room(share):
             await budget.wait_room(share)
+
+
+async def reserve(count: int) -> None:
+    """The same for bytes that will come at once; returns when they may."""
+    share = _SHARE.get()
+    if share is not None and count:
+        await share.budget.reserve(share, count)
 
 
 @contextmanager

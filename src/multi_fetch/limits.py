@@ -109,6 +109,8 @@ MAX_MANIFEST_ANNOTATIONS: Final = 16_384
 MAX_TREE: Final = 65_536
 MAX_FOUND_MEMORY: Final = 88 * 1024 * 1024
 FOUND_MEMORY: Final = 1_200
+# An annotation, a URL or a platform of one.
+EXTRA_MEMORY: Final = 160
 
 # Content within a manifest, kept until its turn comes: each, and below one request. image-spec
 # embeds the empty config, of 2 bytes; a signature has some 2 KiB.

@@ -11,7 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from multi_fetch.errors import UnavailableError
+from multi_fetch.budget import Budget
+from multi_fetch.errors import NotFoundError, UnavailableError
 from multi_fetch.layout.contents import Contents, Found, Wanted
 from multi_fetch.layout.folder import Folder
 from multi_fetch.layout.loan import CHUNK_BYTES, Loan, Threads
@@ -70,6 +71,33 @@ async def test_the_bytes_between_two_offsets_come_in_chunks(
         assert b"".join(pieces) == LARGE[first:end]
         assert all(0 < len(piece) <= CHUNK_BYTES for piece in pieces)
     loan.give_back()
+
+
+async def test_content_that_is_read_has_room_first_and_is_counted(
+    sample: Sample, contents: Contents
+) -> None:
+    budget = Budget(10_000)
+    find = partial(contents.find, Wanted("", sample.small.digest))
+    loan, other = Loan(Threads()), Loan(Threads())
+    with budget.share(lambda: False):
+        await loan.take(find, 9_000)
+        assert budget.held == len(SMALL)
+
+        async def take_other() -> None:
+            with budget.share(lambda: False):
+                await other.take(find, 9_500)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take_other)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert budget.held == len(SMALL)
+            nursery.cancel_scope.cancel()
+        absent = partial(contents.find, Wanted("none", None))
+        with pytest.raises(NotFoundError):
+            await Loan(Threads()).take(absent, 9_000)
+        assert budget.held == len(SMALL)
+    loan.give_back()
+    other.give_back()
 
 
 async def test_content_that_is_there_already_is_one_chunk(

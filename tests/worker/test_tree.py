@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -204,3 +206,31 @@ def test_a_platform_that_is_not_there_lists_those_that_are(
     content = json.dumps({"manifests": manifests}).encode()
     with pytest.raises(NotFoundError, match=told):
         branch(TARGET, described(content, OCI_INDEX), content, parse_platform("linux/s390x"))
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"annotations": {"one": "x" * 20}},
+        {"annotations": {f"key{number}": "x" * 20 for number in range(4)}},
+        {"urls": ["https://store.test/a", "https://store.test/b"]},
+        {"platform": {"os": "linux", "architecture": "arm64", "variant": "v8"}},
+    ],
+)
+def test_what_is_found_takes_no_more_memory_than_is_counted_for_it(more: dict[str, object]) -> None:
+    names = [str(digest_of(f"{number}".encode())) for number in range(2_000)]
+    layers = [{"mediaType": "a/b", "digest": name, "size": 5, **more} for name in names]
+    content = json.dumps({"layers": layers}, separators=(",", ":")).encode()
+    window, root = new_window(), Job(id=1, request=Request(object="a", children=Children.ALL))
+    window.admit_now(root)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        found = Trees(window).below(root, described(content, OCI_MANIFEST), content)
+        window.add_children(root, found)
+        taken_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(found) == len(layers)
+    assert taken_bytes <= 1.05 * window.found_memory

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
-from multi_fetch.budget import hold
+from multi_fetch.budget import let_go, reserve
 from multi_fetch.layout.part import translated
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_READ_THREADS
 
@@ -58,17 +58,26 @@ class Loan:
         self._is_busy = False
         self._is_over = False
 
-    async def take(self, find: Callable[[], Found]) -> Found:
-        """Finds something, once."""
+    async def take(self, find: Callable[[], Found], most_bytes: int = 0) -> Found:
+        """Finds something, once.
+
+        Args:
+            find: does so, in a thread.
+            most_bytes: of content that it may give.
+        """
 
         def keep() -> Found:
             found = find()
             self._part = found.part
             return found
 
-        found = await self._threads.run(partial(self._hold, keep))
-        if found.content is not None:
-            await hold(len(found.content))
+        await reserve(most_bytes)
+        count = 0
+        try:
+            found = await self._threads.run(partial(self._hold, keep))
+            count = 0 if found.content is None else len(found.content)
+        finally:
+            let_go(max(0, most_bytes - count))
         return found
 
     def require_interest(self) -> None:
@@ -90,7 +99,7 @@ class Loan:
             if first < end:
                 yield found.content[first:end]
             return
-        await hold(CHUNK_BYTES)
+        await reserve(CHUNK_BYTES)
         buffer = memoryview(bytearray(CHUNK_BYTES))
         while first < end:
             read = partial(self._read, found, buffer[: end - first], first)

@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from multi_fetch.budget import hold
+from multi_fetch.budget import hold, scratch
 from multi_fetch.errors import (
     InvalidReferenceError,
     InvalidRequestError,
@@ -16,7 +16,7 @@ from multi_fetch.errors import (
 from multi_fetch.layout.contents import Contents, Wanted
 from multi_fetch.layout.loan import Loan, Threads
 from multi_fetch.layout.referrers import referrers_among
-from multi_fetch.limits import NAME_MEMORY
+from multi_fetch.limits import MAX_MANIFEST_BYTES, NAME_MEMORY
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.reference import TAG, TAG_FORM
 from multi_fetch.oci.referrer import REFERRER_TYPES
@@ -63,10 +63,11 @@ class LayoutRemote:
         """
         wanted = self._want(ref, media_types, size)
         loan = Loan(self._threads)
-        try:
-            found = await loan.take(partial(self._contents.find, wanted))
-        finally:
-            loan.give_back()
+        with scratch():
+            try:
+                found = await loan.take(partial(self._contents.find, wanted), _most_content(wanted))
+            finally:
+                loan.give_back()
         _log("resolved", str(ref), found.descriptor)
         return Resolved(name=str(ref), descriptor=found.descriptor, fetcher=self._fetcher)
 
@@ -88,7 +89,7 @@ class LayoutRemote:
         wanted = self._want(ref, media_types, size)
         loan = Loan(self._threads)
         try:
-            found = await loan.take(partial(self._contents.find, wanted))
+            found = await loan.take(partial(self._contents.find, wanted), _most_content(wanted))
             _log("opened", str(ref), found.descriptor)
             first, end = bounds(byte_range, found.part.size)
             async with aclosing(loan.chunks(found, first, end)) as chunks:
@@ -171,6 +172,11 @@ class LayoutFetcher:
                 yield chunks
         finally:
             loan.give_back()
+
+
+def _most_content(wanted: Wanted) -> int:
+    """How much content is read with it at once: all may be manifests, as index.json says."""
+    return MAX_MANIFEST_BYTES if wanted.size is None else min(wanted.size, MAX_MANIFEST_BYTES)
 
 
 def bounds(byte_range: ByteRange | None, size: int) -> tuple[int, int]:

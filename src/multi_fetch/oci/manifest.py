@@ -23,6 +23,8 @@ from multi_fetch.oci.descriptor import Descriptor, decode_hook
 from multi_fetch.oci.media_types import MANIFEST_TYPES, SCHEMA1_TYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from multi_fetch.oci.digest import Chunk, Digest
 
 
@@ -79,7 +81,7 @@ def parse_manifest(content: Chunk, media_type: str) -> Manifest:
         raise TooLargeError(
             f"the manifest names {len(children)} objects, more than {MAX_CHILDREN}{PUSH_AGAIN}"
         )
-    if sum(map(_extras, children)) > MAX_MANIFEST_ANNOTATIONS:
+    if extras_of(children) > MAX_MANIFEST_ANNOTATIONS:
         raise TooLargeError(
             f"the manifest has more than {MAX_MANIFEST_ANNOTATIONS} annotations of what it names"
             f"{PUSH_AGAIN}"
@@ -89,10 +91,14 @@ def parse_manifest(content: Chunk, media_type: str) -> Manifest:
     return manifest
 
 
-def _extras(child: Descriptor) -> int:
-    """What a descriptor says in lists of any length."""
-    features = () if child.platform is None else child.platform.os_features
-    return len(child.annotations) + len(child.urls) + len(features)
+def extras_of(children: Iterable[Descriptor]) -> int:
+    """How much descriptors say in lists of any length: annotations, URLs, features."""
+    return sum(
+        len(child.annotations)
+        + len(child.urls)
+        + (0 if child.platform is None else len(child.platform.os_features))
+        for child in children
+    )
 
 
 def check_named(descriptor: Descriptor, where: str) -> None:

@@ -20,7 +20,9 @@ from multi_fetch.errors import (
 from multi_fetch.layout.contents import Wanted
 from multi_fetch.layout.loan import Loan
 from multi_fetch.layout.remote import bounds
+from multi_fetch.limits import MAX_DATA_BYTES, MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import parse_digest
+from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
 from multi_fetch.remotes import Opened
@@ -89,7 +91,9 @@ class Reading:
         """
         wanted = asked.wanted()
         found = await self._take(
-            stack, lambda loan: self._blobs.find(wanted, loan.require_interest)
+            stack,
+            lambda loan: self._blobs.find(wanted, loan.require_interest),
+            _most_content(wanted),
         )
         if found is None:
             return None
@@ -143,13 +147,13 @@ class Reading:
         return await stack.enter_async_context(aclosing(chunks))
 
     async def _take(
-        self, stack: AsyncExitStack, find: Callable[[Loan], Found]
+        self, stack: AsyncExitStack, find: Callable[[Loan], Found], most_bytes: int = 0
     ) -> tuple[Loan, Found] | None:
         loan = Loan(self._threads)
         with ExitStack() as unless_found:
             unless_found.callback(loan.give_back)
             try:
-                found = await loan.take(partial(find, loan))
+                found = await loan.take(partial(find, loan), most_bytes)
             except NotFoundError:
                 return None
             except (DeniedError, UnavailableError, RegistryError) as error:
@@ -172,6 +176,17 @@ class Reading:
                 await self._threads.run(partial(self._blobs.remove_if_damaged, digest))
             except MultiFetchError as trouble:
                 self._troubles.tell(trouble)
+
+
+def _most_content(wanted: Wanted) -> int:
+    """How much content is read with it at once: small objects and what is asked for as a manifest.
+
+    Larger content may be hashed for long, while nothing of it is held.
+    """
+    most = MAX_MANIFEST_BYTES if is_manifest(wanted.media_type) else MAX_DATA_BYTES
+    if wanted.size is None:
+        return most
+    return wanted.size if wanted.size <= most else 0
 
 
 class StoredFetcher:

@@ -280,7 +280,7 @@ class Answerer:
             try:
                 await self._speaker.name_file(job, begin, file, descriptor.digest, find)
             except MultiFetchError as error:
-                await self._speaker.fail(job, error)
+                await self._speaker.fail(job, error.alone())
 
     async def _send_embedded(
         self, flight: Flight, request: Request, target: Target, content: bytes
@@ -311,7 +311,7 @@ class Answerer:
                 await self._speaker.answer(job, begin, held, proved, find)
             except MultiFetchError as error:
                 # The others may not have asked for what is below.
-                await self._speaker.fail(job, error)
+                await self._speaker.fail(job, error.alone())
 
     async def _stream(
         self, flight: Flight, target: Target, opened: Opened, held: bytes, judge: Judge

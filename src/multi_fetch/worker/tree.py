@@ -9,12 +9,13 @@ from msgspec.structs import replace
 
 from multi_fetch.errors import NotFoundError, TooLargeError
 from multi_fetch.limits import (
+    EXTRA_MEMORY,
     FOUND_MEMORY,
     MAX_FOUND_MEMORY,
     MAX_TREE,
     MAX_TREE_EMBEDDED_BYTES,
 )
-from multi_fetch.oci.manifest import is_manifest, parse_manifest
+from multi_fetch.oci.manifest import extras_of, is_manifest, parse_manifest
 from multi_fetch.oci.media_types import INDEX_TYPES, is_media_type
 from multi_fetch.oci.platform import names, select
 from multi_fetch.oci.reference import Reference
@@ -69,7 +70,9 @@ class Trees:
             raise TooLargeError(
                 f"there are more than {MAX_TREE} objects below the request: ask for parts of it"
             )
-        memory = _memory(content) // max(1, len(new)) + FOUND_MEMORY
+        extras = extras_of(new) + sum(child.platform is not None for child in new)
+        texts = _memory(content) + EXTRA_MEMORY * extras
+        memory = texts // max(1, len(new)) + FOUND_MEMORY
         if self._window.found_memory + memory * len(new) > MAX_FOUND_MEMORY:
             raise TooLargeError(
                 f"there are {len(new)} more objects below this than are kept at a time: ask for"
