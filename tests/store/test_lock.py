@@ -54,7 +54,7 @@ def test_two_openings_exclude_each_other_in_one_process_too(tmp_path: Path) -> N
     os.close(second)
 
 
-@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM])
 def test_a_file_system_without_locks_says_so_and_the_work_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -10,7 +10,7 @@ import os
 import time
 from contextlib import contextmanager
 from enum import Enum
-from errno import EACCES, EAGAIN, EINVAL, ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP, EWOULDBLOCK
+from errno import EACCES, EAGAIN, EINVAL, ENOLCK, ENOSYS, ENOTSUP, EOPNOTSUPP, EPERM, EWOULDBLOCK
 from typing import TYPE_CHECKING, Final
 
 from multi_fetch.store.beneath import folder_beneath
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # flock(2), and fcntl(2) where NFS does one by the other
 TAKEN: Final = frozenset({EWOULDBLOCK, EAGAIN, EACCES})
-UNKNOWN: Final = frozenset({ENOLCK, ENOTSUP, EOPNOTSUPP, EINVAL, ENOSYS})
+# EPERM: some file systems over a network, and sandboxes, refuse all locks so.
+UNKNOWN: Final = frozenset({ENOLCK, ENOTSUP, EOPNOTSUPP, EINVAL, ENOSYS, EPERM})
 
 POLL_SECONDS: Final = 0.01
 
