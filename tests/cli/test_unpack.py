@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from multi_fetch.limits import MAX_CHILDREN, MAX_WINDOW
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
-from multi_fetch.protocol.frames import Data, End, encode
+from multi_fetch.protocol.frames import Bye, Data, End, Error, Frame, encode
 from multi_fetch.protocol.framing import LENGTH, data_head, frame
 from tests.cli.unpack_streams import BYE, HELLO, NOT_FOUND, begin, frames_of, session, whole
 from tests.vectors import make
@@ -415,6 +415,28 @@ def test_more_objects_may_interleave_than_files_may_be_open(tmp_path: Path) -> N
     assert done.returncode == 0
     assert {path.read_bytes() for path in (tmp_path / "ids").iterdir()} == {b"x" * 300}
     assert len(list((tmp_path / "ids").iterdir())) == 200
+
+
+def test_a_stderr_that_is_full_and_unread_holds_up_nothing(tmp_path: Path) -> None:
+    """What is lost there the exit status says."""
+    failed: list[Frame] = [
+        Error(number, "not-found", "x" * 500, retryable=False, detail={})
+        for number in range(1, 1_001)
+    ]
+    frames = [HELLO, *failed, Bye(1_000, 0, 1_000, 0, {})]
+    stream = b"".join(frame(each) for each in frames)
+    with (tmp_path / "answers").open("w+b") as answers:
+        answers.write(stream)
+        answers.seek(0)
+        with subprocess.Popen(
+            command("--into", str(tmp_path / "into")), stdin=answers, stderr=subprocess.PIPE
+        ) as started:
+            assert started.stderr is not None
+            try:
+                assert started.wait(20) == 1
+                assert b"refused" not in started.stderr.read()
+            finally:
+                started.kill()
 
 
 def test_it_starts_without_the_engine() -> None:

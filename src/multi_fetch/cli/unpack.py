@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from multi_fetch.advice import about_file
 from multi_fetch.cli.help import CommandParser, Shown, Texts
+from multi_fetch.cli.stderr import Stderr
 from multi_fetch.cli.unpack_session import Unpacker, reason
 from multi_fetch.cli.unpack_sinks import STDOUT, Folder, Listing
+from multi_fetch.durations import STDERR_SECONDS
 from multi_fetch.errors import CutStreamError, MalformedFrameError
 from multi_fetch.limits import MAX_FRAME_OVERHEAD_BYTES
 from multi_fetch.protocol.frames import Data
@@ -100,8 +102,37 @@ example:
 STRAY = "frames come on stdin: multi-fetch-unpack < answers"
 
 
+class Complaints:
+    """What people are told on stderr, without the control characters that came from elsewhere.
+
+    Whoever reads stderr may leave it full: then lines are lost, and the frames go on. How many is
+    told once there is room.
+    """
+
+    def __init__(self) -> None:
+        self._lost = 0
+        self._stderr: Stderr | None = None
+        with suppress(AttributeError, OSError, ValueError):  # it is closed, or no file
+            self._stderr = Stderr(sys.stderr.fileno(), patience_seconds=STDERR_SECONDS)
+
+    def __call__(self, problem: str) -> None:
+        """Tells of a problem, if that does not block."""
+        if self._stderr is None:
+            return
+        if self._lost:
+            problem = f"{self._lost} lines were lost: nobody read stderr; {problem}"
+        text = "".join(
+            letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+            for letter in problem
+        )
+        line = f"{PROGRAM}: {text}\n".encode("utf-8", "backslashreplace")
+        with suppress(OSError):
+            self._lost = 0 if self._stderr.write(line) == len(line) else self._lost + 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
+    complain = Complaints()
     parser = make_parser()
     arguments = parser.parse_args(argv)
     if arguments.by is not None and (arguments.list or arguments.frames):
@@ -114,40 +145,29 @@ def main(argv: Sequence[str] | None = None) -> int:
             signal.signal(number, _end)
     try:
         if arguments.frames:
-            return _show(Listing())
+            return _show(Listing(), complain)
         if arguments.list:
             listing = Listing()
-            return _unpack(Unpacker(listing, complain), listing.flush)
+            return _unpack(Unpacker(listing, complain), listing.flush, complain)
     except BrokenPipeError:
         return STDOUT_CLOSED
     except OSError as error:
         complain(f"cannot write to stdout: {error.strerror}{about_file(error)}")
         return FAILURE
-    return _fill(arguments.into, arguments.by or "digest")
+    return _fill(arguments.into, arguments.by or "digest", complain)
 
 
-def _fill(into: str, by: NameBy) -> int:
+def _fill(into: str, by: NameBy, complain: Complaints) -> int:
     try:
         folder = Folder(into, by)
     except OSError as error:
         complain(f"the folder of --into cannot be used: {reason(error)}: name another")
         return USAGE
     with closing(folder):
-        return _unpack(Unpacker(folder, complain), lambda: None)
+        return _unpack(Unpacker(folder, complain), lambda: None, complain)
 
 
-def complain(problem: str) -> None:
-    """Tells people on stderr, without the control characters that came from elsewhere."""
-    text = "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
-        for letter in problem
-    )
-    with suppress(OSError):
-        if sys.stderr is not None:
-            sys.stderr.write(f"{PROGRAM}: {text}\n")
-
-
-def _unpack(unpacker: Unpacker, flush: Callable[[], None]) -> int:
+def _unpack(unpacker: Unpacker, flush: Callable[[], None], complain: Complaints) -> int:
     is_whole = False
     try:
         for frame in _frames(FrameDecoder(max_other_bytes=MAX_FRAME_OVERHEAD_BYTES), flush):
@@ -162,7 +182,7 @@ def _unpack(unpacker: Unpacker, flush: Callable[[], None]) -> int:
     return SUCCESS if is_whole and not unpacker.failed else FAILURE
 
 
-def _show(listing: Listing) -> int:
+def _show(listing: Listing, complain: Complaints) -> int:
     """Every frame as a line, by itself: whether they make a session is not asked."""
     status = SUCCESS
     try:
