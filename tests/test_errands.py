@@ -6,9 +6,10 @@ import threading
 import time
 from functools import partial
 
+import pytest
 import trio
 
-from multi_fetch.errands import Errand, ErrandThread
+from multi_fetch.errands import NO_THREAD, Errand, ErrandThread, needing_a_thread
 
 
 def threads() -> list[str]:
@@ -83,3 +84,24 @@ def test_work_that_ends_after_its_run_wakes_nobody() -> None:
     gate.set()
     thread.end()
     assert threads() == []
+
+
+def test_where_the_system_gives_no_thread_it_is_done_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError(NO_THREAD)
+
+    done: list[int] = []
+    thread = ErrandThread("errands")
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "_start_new_thread", refuse)
+        thread.give(partial(done.append, 1))
+        assert done == [1]
+        with pytest.raises(OSError, match="no more threads"), needing_a_thread():
+            threading.Thread(target=list).start()
+    with pytest.raises(RuntimeError, match="another"), needing_a_thread():
+        raise RuntimeError("another")
+    thread.give(partial(done.append, 2))
+    thread.end()
+    assert done == [1, 2]

@@ -7,13 +7,18 @@ for that before it lets the memory change. A task that is cancelled does not wai
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
+from errno import EAGAIN
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+# What Python says where the system gives no thread; it has no class of its own.
+NO_THREAD: Final = "can't start new thread"
 
 
 class Errand:
@@ -49,6 +54,21 @@ class Errand:
             await self._waker.wait()
 
 
+@contextmanager
+def needing_a_thread() -> Iterator[None]:
+    """Says as the system's error that it gives no thread, for which Python has no class.
+
+    Raises:
+        OSError: it gives none.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        raise OSError(EAGAIN, "the system gives no more threads") from error
+
+
 class ErrandThread:
     """A thread that starts with the first work it is given, and does one after the other.
 
@@ -63,11 +83,19 @@ class ErrandThread:
         self._thread: threading.Thread | None = None
 
     def give(self, work: Callable[[], object]) -> None:
-        """Has something done, once all is done that was given before."""
+        """Has something done, once all is done that was given before.
+
+        Where the system gives no thread, it is done when this returns.
+        """
         if self._thread is None:
             # A daemon: a signal that ends the process at once does not wait for it.
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has none to spare now: then it is done here
+                work()
+                return
+            self._thread = thread
         self._queue.put(work)
 
     def end(self, seconds: float | None = None) -> None:

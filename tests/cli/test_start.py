@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -65,3 +66,55 @@ def test_what_stands_in_for_stderr_is_not_taken_for_stdout(name: str) -> None:
         check=False,
     )
     assert done.returncode == 2
+
+
+FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({n}, {n}))"
+NO_THREADS = """
+import threading
+def refuse(*_): raise RuntimeError("can't start new thread")
+threading._start_new_thread = refuse
+"""
+RUN = "\nimport sys\nfrom multi_fetch.cli import start\nsys.argv = {argv}\nsys.exit(start.{name}())"
+
+
+def run(
+    before: str, name: str, *argv: str, stdout: IO[bytes] | int
+) -> subprocess.CompletedProcess[bytes]:
+    code = before + RUN.format(argv=[name, *argv], name=name)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        input=b"latest children:all\n",
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=30,
+    )
+
+
+@pytest.mark.parametrize("count", [5, 6, 7])
+def test_too_few_files_are_told_in_one_line(tmp_path: Path, count: int) -> None:
+    with (tmp_path / "out").open("wb") as out:
+        before = FEW_FILES.format(n=count)
+        done = run(before, "multi_fetch", "oci:examples/layout", stdout=out)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert b"Too many open files: raise the limit" in line
+
+
+def test_where_there_are_no_threads_that_is_told_without_a_traceback(tmp_path: Path) -> None:
+    """stdout is a file, which is written in one."""
+    with (tmp_path / "out").open("wb") as out:
+        done = run(NO_THREADS, "multi_fetch", "oci:examples/layout", stdout=out)
+    assert done.returncode == 1
+    assert b"no more threads" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_what_needs_no_thread_is_answered_without_one() -> None:
+    """What does fails, and may be asked for again."""
+    argv = ["--format", "jsonl", "oci:examples/layout"]
+    done = run(NO_THREADS, "multi_fetch", *argv, stdout=subprocess.PIPE)
+    hello, error, bye = map(json.loads, done.stdout.splitlines())
+    assert (hello["frame"], error["code"], error["retryable"]) == ("hello", "unavailable", True)
+    assert bye["failed"] == 1
+    assert b"Traceback" not in done.stderr

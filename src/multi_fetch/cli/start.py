@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
+from errno import EAGAIN, EMFILE, ENFILE
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 STDERR: Final = 2
 
@@ -18,11 +19,62 @@ STDERR: Final = 2
 # requests leave no cycles behind. Measured: beyond this nothing is won.
 YOUNG_OBJECTS: Final = 10_000
 
+FAILURE: Final = 1
+
+# What Python says where the system gives no thread; it has no class of its own.
+NO_THREAD: Final = "can't start new thread"
+
 
 def multi_fetch() -> int:
     """``multi-fetch``; returns its exit status."""
+    return _run("multi-fetch", _multi_fetch)
+
+
+def fetch_object() -> int:
+    """``fetch-object``; returns its exit status."""
+    return _run("fetch-object", _fetch_object)
+
+
+def multi_fetch_unpack() -> int:
+    """``multi-fetch-unpack``; returns its exit status."""
+    return _run("multi-fetch-unpack", _multi_fetch_unpack)
+
+
+def multi_fetch_store() -> int:
+    """``multi-fetch-store``; returns its exit status."""
+    return _run("multi-fetch-store", _multi_fetch_store)
+
+
+def _run(program: str, command: Callable[[], int]) -> int:
+    """A command; what it cannot do without, threads and descriptors, is told in one line."""
     _let_sigint_end_it()
     _have_stderr()
+    try:
+        return command()
+    except (OSError, RuntimeError, BaseExceptionGroup) as error:
+        words = _shortage(error)
+        if not words:
+            raise
+        sys.stderr.write(f"{program}: {words}\n")
+        return FAILURE
+
+
+def _shortage(error: BaseException) -> str:
+    """What the system has run out of, and what to do; empty where it is something else."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, OSError) and error.errno in {EMFILE, ENFILE}:
+        return f"{error.strerror}: raise the limit, as 'ulimit -n 256' does, and run it again"
+    if isinstance(error, RuntimeError) and str(error) == NO_THREAD:
+        return (
+            f"the system gives no more threads ({os.strerror(EAGAIN)}): raise the limit of"
+            " processes (ulimit -u, or the container's pids limit) or of memory (ulimit -v), or"
+            " run less beside it"
+        )
+    return ""
+
+
+def _multi_fetch() -> int:
     match sys.argv[1:]:
         case ["completion", *words]:
             from multi_fetch.cli import completion
@@ -37,28 +89,19 @@ def multi_fetch() -> int:
     return main()
 
 
-def fetch_object() -> int:
-    """``fetch-object``; returns its exit status."""
-    _let_sigint_end_it()
-    _have_stderr()
+def _fetch_object() -> int:
     with _collecting_nothing():
         from multi_fetch.cli.fetch_object import main
     return main()
 
 
-def multi_fetch_unpack() -> int:
-    """``multi-fetch-unpack``; returns its exit status."""
-    _let_sigint_end_it()
-    _have_stderr()
+def _multi_fetch_unpack() -> int:
     from multi_fetch.cli.unpack import main
 
     return main()
 
 
-def multi_fetch_store() -> int:
-    """``multi-fetch-store``; returns its exit status."""
-    _let_sigint_end_it()
-    _have_stderr()
+def _multi_fetch_store() -> int:
     from multi_fetch.cli.store_command import main
 
     return main()

@@ -6,14 +6,17 @@ closed by whoever is last with it, the task or the thread.
 
 from __future__ import annotations
 
-from errno import EBADF
+from errno import EAGAIN, EBADF
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
+from multi_fetch.advice import TRY_LATER
 from multi_fetch.budget import let_go, reserve
+from multi_fetch.errands import needing_a_thread
+from multi_fetch.errors import UnavailableError
 from multi_fetch.layout.part import translated
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_READ_THREADS
 
@@ -40,8 +43,15 @@ class Threads:
         self._limiter = trio.CapacityLimiter(MAX_READ_THREADS)
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Does what blocks in a thread, which is left behind if this is cancelled."""
-        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+        """Does what blocks in a thread, which is left behind if this is cancelled.
+
+        Raises:
+            OSError: the system gives no thread.
+        """
+        with needing_a_thread():
+            return await trio.to_thread.run_sync(
+                work, abandon_on_cancel=True, limiter=self._limiter
+            )
 
 
 class Loan:
@@ -74,7 +84,7 @@ class Loan:
         await reserve(most_bytes)
         count = 0
         try:
-            found = await self._threads.run(partial(self._hold, keep))
+            found = await self._run(keep)
             count = 0 if found.content is None else len(found.content)
         finally:
             let_go(max(0, most_bytes - count))
@@ -103,7 +113,7 @@ class Loan:
         buffer = memoryview(bytearray(CHUNK_BYTES))
         while first < end:
             read = partial(self._read, found, buffer[: end - first], first)
-            count = await self._threads.run(partial(self._hold, read))
+            count = await self._run(read)
             if not count:
                 return  # the file was cut, which whoever verifies finds out
             yield buffer[:count]
@@ -119,6 +129,14 @@ class Loan:
     def _read(self, found: Found, buffer: memoryview, offset: int) -> int:
         with translated(found.descriptor.digest):
             return found.part.read_into(buffer, offset)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await self._threads.run(partial(self._hold, work))
+        except OSError as error:
+            if error.errno != EAGAIN:  # there is a thread, and this is its
+                raise
+            raise UnavailableError(f"a file cannot be read: {error.strerror}{TRY_LATER}") from error
 
     def _hold(self, work: Callable[[], T]) -> T:
         """Does something with the file, in a thread."""

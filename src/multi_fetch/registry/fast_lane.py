@@ -17,6 +17,7 @@ import trio
 from multi_fetch.advice import with_advice
 from multi_fetch.budget import hold
 from multi_fetch.durations import CONNECT_TIMEOUT_SECONDS
+from multi_fetch.errands import needing_a_thread
 from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
@@ -296,7 +297,8 @@ def request_bytes(method: str, url: Url, headers: Mapping[str, str]) -> bytes:
 
 async def _open_socket(origin: Origin, asked: Asked, place: Place) -> socket.socket:
     """A connected socket, by happy eyeballs (RFC 8305), as trio has it."""
-    stream = await trio.open_tcp_stream(origin.host, origin.port)
+    with needing_a_thread():  # for the name's look-up
+        stream = await trio.open_tcp_stream(origin.host, origin.port)
     if place is Place.OUTSIDE:
         try:
             refuse_inside(stream.socket.getpeername()[0], asked)
