@@ -21,7 +21,7 @@ YOUNG_OBJECTS: Final = 10_000
 
 FAILURE: Final = 1
 
-# What Python says where the system gives no thread; it has no class of its own.
+# As errands.py has it, which cannot be imported where no file can be opened.
 NO_THREAD: Final = "can't start new thread"
 
 
