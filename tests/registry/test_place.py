@@ -325,12 +325,17 @@ async def test_a_large_blob_of_a_store_that_is_allowed_comes_over_several_connec
     """What the store is asked for again, by Range, may lead nowhere else either."""
     large = bytes(range(256)) * (LEAST_SPLIT_BYTES // 256 + 1)
     hidden = await inner(start_server)
+    asked_again = trio.Event()
 
     async def store_reply(stream: trio.SocketStream, head: str) -> bool:
         found = re.search(r"(?im)^range: bytes=([0-9]+)-([0-9]*)", head)
         if found is None:
-            await stream.send_all(raw_answer("200 OK", large, Accept_Ranges="bytes"))
+            whole = raw_answer("200 OK", large, Accept_Ranges="bytes")
+            await stream.send_all(whole[: len(large) // 4])
+            await asked_again.wait()  # a quick stream would have ended before
+            await stream.send_all(whole[len(large) // 4 :])
             return True
+        asked_again.set()
         location = f"http://other.{INTERNAL}:{hidden.port}/x"
         await stream.send_all(raw_answer("307 There", Location=location))
         return True
