@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import anyio
@@ -75,5 +76,25 @@ def test_a_worker_that_closes_stdout_alone_keeps_its_exit_status(run_async: RunA
         await run.run()
         assert isinstance(exchange.failure, WorkerDiedError)
         assert exchange.failure.exit_status == 9
+
+    run_async(main)
+
+
+STOPPED = "os.kill(os.getpid(), signal.SIGSTOP)"
+
+
+@pytest.mark.parametrize("script", [STOPPED, f"hello(); line(); begin(1); {STOPPED}"])
+def test_a_worker_that_stands_still_and_owes_something_is_killed_after_the_idle_timeout(
+    run_async: RunAsync, script: str
+) -> None:
+    async def main() -> None:
+        launch = plan_launch("app", {"command": fake(script), "idle_timeout": 0.25})
+        run = AsyncRun(launch, await start_process(launch))
+        exchange = run.submit("latest", ())
+        await run.run()
+        assert isinstance(exchange.failure, WorkerDiedError)
+        assert exchange.failure.exit_status == -signal.SIGKILL
+        assert "said nothing for 0.25 s (idle_timeout)" in exchange.failure.message
+        assert "so it was ended by SIGKILL" in exchange.failure.message
 
     run_async(main)

@@ -123,3 +123,12 @@ def test_another_version_is_an_error_of_its_own() -> None:
     error = end_error(UnknownVersionError(7, known=1), -15, None, StderrTail())
     assert isinstance(error, UnknownVersionError)
     assert error.version == 7
+
+
+def test_an_idle_timeout_is_above_0_and_no_flag_of_the_workers() -> None:
+    launch = plan_launch("app", {"command": ["w"], "idle_timeout": 90})
+    assert launch.idle_seconds == 90
+    assert launch.argv == ["w", "--", "app"]
+    for wrong in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match=f"idle_timeout .*: {wrong}"):
+            plan_launch("app", {"idle_timeout": wrong})

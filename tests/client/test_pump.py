@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 
 import pytest
@@ -100,3 +101,22 @@ os._exit(3)
     wait_started(pump)
     pump.close()
     assert not pump._thread.is_alive()
+
+
+STOPPED = "os.kill(os.getpid(), signal.SIGSTOP)"
+
+
+@pytest.mark.parametrize("script", [STOPPED, f"hello(); line(); begin(1); {STOPPED}"])
+def test_a_worker_that_stands_still_and_owes_something_is_killed_after_the_idle_timeout(
+    script: str,
+) -> None:
+    pump = Pump(plan_launch("app", {"command": fake(script), "idle_timeout": 0.25}))
+    with pump.lock:
+        exchange = pump.session.submit("latest")
+        pump.wake()
+    pump.wait(lambda: exchange.is_done, exchange.watch)
+    assert isinstance(exchange.failure, WorkerDiedError)
+    assert exchange.failure.exit_status == -signal.SIGKILL
+    assert "said nothing for 0.25 s (idle_timeout)" in exchange.failure.message
+    assert "so it was ended by SIGKILL" in exchange.failure.message
+    pump.close()

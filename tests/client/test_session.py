@@ -75,6 +75,22 @@ def test_ids_are_line_numbers_and_a_cancel_is_a_line_too() -> None:
     assert c.is_done
 
 
+def test_hello_and_the_rest_of_each_answer_are_owed_and_nothing_else() -> None:
+    talk = Talk(hello=None)
+    owed = [talk.session.is_owed]
+    talk.say(HELLO)
+    owed.append(talk.session.is_owed)
+    talk.ask_trees("a")
+    talk.written()
+    owed.append(talk.session.is_owed)
+    for each in (begin(1), end(1, children=1), begin(-1, parent=1)):
+        talk.say(each)
+        owed.append(talk.session.is_owed)
+    talk.say(end(-1))
+    assert owed == [True, False, True, True, True, True]
+    assert not talk.session.is_owed
+
+
 def test_lines_are_given_in_pieces_of_a_bounded_size() -> None:
     talk = Talk(hello=replace(HELLO, window=1_000_000))
     talk.ask(*["a" * 1000] * 1000)

@@ -95,6 +95,10 @@ class AsyncProcess:
                 self._signal(SIGKILL)
         await self._process.wait()
 
+    def kill(self) -> None:
+        """Kills the process, which may be stopped and hear of nothing else."""
+        self._signal(SIGKILL)
+
     def close(self) -> None:
         """Lets go of everything, and kills a process that has not ended; once.
 

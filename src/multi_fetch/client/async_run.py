@@ -1,9 +1,10 @@
-"""One run of a worker for tasks: its process, and the four tasks that talk to it.
+"""One run of a worker for tasks: its process, and the tasks that talk to it.
 
 One task reads stdout, one stderr, one writes stdin, so reading never waits for writing, and what
 the worker says is always taken in. One waits for the process, since others may hold its pipes open
-after its death. All of them, and all callers, are on one event loop, so the
-session needs no lock; only the temporary file is written and read in threads.
+after its death, and one watches for a silence that is too long. All of them, and all callers, are
+on one event loop, so the session needs no lock; only the temporary file is written and read in
+threads.
 
 The tasks are shielded: they end when the run does, not when the scope around it is cancelled,
 because ending a process in order needs them.
@@ -22,6 +23,7 @@ from multi_fetch.client.launch import StderrTail, end_error
 from multi_fetch.client.leftover import Leftover
 from multi_fetch.client.parking import Content, Parking
 from multi_fetch.client.session import Session
+from multi_fetch.client.silence import WATCH_SECONDS, Silence
 from multi_fetch.durations import EXIT_GRACE_SECONDS
 from multi_fetch.errors import (
     MalformedFrameError,
@@ -50,6 +52,7 @@ class AsyncRun:
         self.session = Session(lambda: Content(self._parking))
         self._process = process
         self._grace_seconds = launch.grace_seconds
+        self._silence = Silence(launch.idle_seconds)
         self._tail = StderrTail()
         self._has_lines = anyio.Event()
         self._is_ending = anyio.Event()
@@ -57,6 +60,7 @@ class AsyncRun:
         self._is_over = anyio.Event()
         self._is_closing = False
         self._is_eof = False
+        self._is_keeping = False
         self._received_bytes = 0
         self._broken: MultiFetchError | None = None
 
@@ -107,6 +111,8 @@ class AsyncRun:
                     tasks.start_soon(self._read_stdout)
                     tasks.start_soon(self._read_stderr)
                     tasks.start_soon(self._watch_exit)
+                    if self._silence.is_limited:
+                        tasks.start_soon(self._watch_silence)
                     await self._is_ending.wait()
                     await self._end_process()
                     tasks.cancel_scope.cancel()
@@ -126,6 +132,7 @@ class AsyncRun:
 
     async def _read_stderr(self) -> None:
         while data := await self._process.read_stderr():
+            self._silence.heard()
             self._tail.feed(data)
         self._is_silent.set()
 
@@ -150,7 +157,20 @@ class AsyncRun:
             if leftover.is_read(self._received_bytes):
                 self._is_ending.set()
 
+    async def _watch_silence(self) -> None:
+        while True:
+            await anyio.sleep(WATCH_SECONDS)
+            if self._is_ending.is_set():
+                return
+            # Nothing is read while a slow disk keeps what was read before.
+            is_owed = self.session.is_owed and not self._is_keeping
+            if error := self._silence.look(is_owed=is_owed):
+                self._broken = error
+                self._process.kill()
+                self._is_ending.set()
+
     async def _take(self, data: bytes) -> None:
+        self._silence.heard()
         self._received_bytes += len(data)
         # A worker that is being ended is read all the same, so that nothing holds it up.
         if self._is_ending.is_set():
@@ -168,10 +188,12 @@ class AsyncRun:
         self._has_lines.set()
 
     async def _keep(self, exchange: Exchange, chunk: bytes) -> None:
+        self._is_keeping = True
         try:
             await keep_chunk(self._parking, exchange.content, chunk)
         except OSError as error:
             self.session.lose_content(exchange, error)
+        self._is_keeping = False
 
     # --- the end ------------------------------------------------------------------------------
 

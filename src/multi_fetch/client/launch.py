@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Final, TypedDict
 import msgspec
 
 from multi_fetch.durations import CLOSE_GRACE_SECONDS
-from multi_fetch.errors import CutStreamError, UnknownVersionError, WorkerDiedError
+from multi_fetch.errors import (
+    CutStreamError,
+    DeadlineExceededError,
+    UnknownVersionError,
+    WorkerDiedError,
+)
 from multi_fetch.limits import CLIENT_MEMORY_BYTES, STDERR_LINE_CHARACTERS, STDERR_LINES
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
 
@@ -90,6 +95,10 @@ class Options(Flags, total=False):
             goes to a temporary file.
         spool_folder: for that file; by default tempfile's choice ($TMPDIR, then /tmp).
         grace_seconds: at the end, from SIGTERM to SIGKILL.
+        idle_timeout: in seconds: a worker that owes an answer, or its hello, and writes nothing
+            for so long, not even a log line, is killed. By default it is waited for. A worker may
+            be silent for as long as it waits for a registry by its other timeouts, asks for
+            credentials or hashes a file of a store: minutes are a good value.
     """
 
     command: Sequence[str]
@@ -97,6 +106,7 @@ class Options(Flags, total=False):
     memory_bytes: int
     spool_folder: str
     grace_seconds: float
+    idle_timeout: float | None
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +117,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = CLIENT_MEMORY_BYTES
     spool_folder: str | None = None
     grace_seconds: float = CLOSE_GRACE_SECONDS
+    idle_seconds: float | None = None
 
     def __repr__(self) -> str:  # the environment has secrets
         return f"Launch({self.argv})"
@@ -118,9 +129,13 @@ def plan_launch(remote: str, options: Options) -> Launch:
     Raises:
         TypeError: an option is not known; it might be a secret, so it does not get into a command
             line.
+        ValueError: idle_timeout is not above 0.
     """
     if unknown := options.keys() - Options.__annotations__.keys():
         raise TypeError(f"{min(unknown)!r} is no option of a worker; there are {_names()}")
+    idle_seconds = options.get("idle_timeout")
+    if idle_seconds is not None and not idle_seconds > 0:
+        raise ValueError(f"idle_timeout is in seconds and above 0, or None: {idle_seconds}")
     words = list(options.get("command", COMMAND))
     for name in Flags.__annotations__:
         value = options.get(name)
@@ -139,6 +154,7 @@ def plan_launch(remote: str, options: Options) -> Launch:
         memory_bytes=options.get("memory_bytes", CLIENT_MEMORY_BYTES),
         spool_folder=options.get("spool_folder"),
         grace_seconds=options.get("grace_seconds", CLOSE_GRACE_SECONDS),
+        idle_seconds=idle_seconds,
     )
 
 
@@ -187,15 +203,17 @@ def end_error(
     """Why a worker that was not closed gives no more answers; a new error at each call.
 
     Args:
-        broken: what was wrong with its frames.
+        broken: what was wrong with its frames, or that there were none for too long.
         exit_status: as subprocess has it.
         worker_error: what it said of itself.
         stderr: what it said to people.
     """
     if isinstance(broken, UnknownVersionError):
         return UnknownVersionError(broken.version, known=PROTOCOL_VERSION)
+    if isinstance(broken, DeadlineExceededError):
+        reason = f"{broken.message}, so {_reason(exit_status)}"
     # A stream that is cut is a worker that ended; how it ended says more.
-    if broken is not None and not isinstance(broken, CutStreamError):
+    elif broken is not None and not isinstance(broken, CutStreamError):
         reason, exit_status = f"it broke the protocol: {broken.message}", None
     else:
         reason = _reason(exit_status)

@@ -79,6 +79,10 @@ class WorkerProcess:
                 self._process.kill()
         return self._process.wait()
 
+    def kill(self) -> None:
+        """Kills the process, which may be stopped and hear of nothing else; ``end`` must follow."""
+        self._process.kill()
+
     @property
     def is_running(self) -> bool:
         """Whether it has not exited yet; others may hold its pipes open when it has."""

@@ -19,6 +19,7 @@ from multi_fetch.client.leftover import Leftover
 from multi_fetch.client.parking import Content, Parking
 from multi_fetch.client.process import WorkerProcess
 from multi_fetch.client.session import Session
+from multi_fetch.client.silence import WATCH_SECONDS, Silence
 from multi_fetch.durations import EXIT_GRACE_SECONDS
 from multi_fetch.errors import (
     MalformedFrameError,
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 # Of stderr, once the worker has ended: more than a pipe holds.
 MAX_LAST_READS: Final = 8
-
-# How often it is looked whether the process still runs.
-WATCH_SECONDS: Final = 0.5
 
 THREAD_NAME: Final = "multi-fetch client"
 
@@ -58,6 +56,7 @@ class Pump:
         self._parking = Parking(memory_bytes=launch.memory_bytes, folder=launch.spool_folder)
         self.session = Session(lambda: Content(self._parking))
         self._patience_seconds = launch.grace_seconds
+        self._silence = Silence(launch.idle_seconds)
         self._stderr = StderrTail()
         self._unsent = memoryview(b"")
         self._is_closing = False
@@ -117,7 +116,7 @@ class Pump:
         selector.register(self._process.stdout, selectors.EVENT_READ, self._take_stdout)
         selector.register(self._process.stderr, selectors.EVENT_READ, self._take_stderr)
         is_writing = False
-        while not self._is_eof and self._broken is None and not self._is_left():
+        while not self._is_eof and self._broken is None and not self._is_over():
             with self.lock:
                 if self._is_closing:
                     return
@@ -132,14 +131,21 @@ class Pump:
             for key, _ in selector.select(WATCH_SECONDS):
                 key.data(selector)
 
-    def _is_left(self) -> bool:
-        """Whether the process has exited, and nothing more comes from who else holds its pipes."""
+    def _is_over(self) -> bool:
+        """Whether the process has exited, and nothing more comes from who else holds its pipes.
+
+        One that has been silent for too long is killed here.
+        """
         now = monotonic()
         if now < self._looks_at:
             return False
         if self._process.is_running:
             self._looks_at = now + WATCH_SECONDS
-            return False
+            with self.lock:
+                self._broken = self._silence.look(is_owed=self.session.is_owed)
+            if self._broken is not None:
+                self._process.kill()
+            return self._broken is not None
         self._looks_at = now + EXIT_GRACE_SECONDS
         if self._leftover is None:
             self._leftover = Leftover(self._received_bytes)
@@ -162,12 +168,14 @@ class Pump:
         data = self._process.read_stderr()
         if data == b"":
             selector.unregister(self._process.stderr)
+        self._silence.heard()
         self._stderr.feed(data or b"")
 
     def _take_stdout(self, selector: selectors.BaseSelector) -> None:
         data = self._process.read_stdout()
         if data is None:
             return
+        self._silence.heard()
         self._received_bytes += len(data)
         with self.lock:
             try:

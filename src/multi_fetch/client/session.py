@@ -88,6 +88,11 @@ class Session:
         """Whether ``started`` has something to say."""
         return self.hello is not None or self.is_finished
 
+    @property
+    def is_owed(self) -> bool:
+        """Whether the worker has anything to say: its hello, or the rest of an answer."""
+        return self.hello is None or bool(self._asked or self._found or self._parents)
+
     # --- what the caller wants ----------------------------------------------------------------
 
     def submit(self, asked: str, hints: Sequence[str] = ()) -> Exchange:
@@ -263,7 +268,9 @@ class Session:
         parent.add_child(child)
         if failure := parent.failure or parent.children_failure:
             child.fail(failure)
-        self._forget_if_complete(parent)
+        if parent.id in self._parents and not parent.misses_children:
+            del self._parents[parent.id]
+            self._roots.pop(parent.id, None)
         parent.changed()
         return child
 
@@ -304,11 +311,6 @@ class Session:
         else:
             self._roots.pop(exchange.id, None)
         exchange.changed()
-
-    def _forget_if_complete(self, parent: Exchange) -> None:
-        if parent.id in self._parents and not parent.misses_children:
-            del self._parents[parent.id]
-            self._roots.pop(parent.id, None)
 
     # --- the end ------------------------------------------------------------------------------
 
