@@ -95,7 +95,7 @@ def test_where_the_system_gives_no_thread_it_is_done_at_once(
     done: list[int] = []
     thread = ErrandThread("errands")
     with monkeypatch.context() as patch:
-        patch.setattr(threading, "_start_new_thread", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         thread.give(partial(done.append, 1))
         assert done == [1]
         with pytest.raises(OSError, match="no more threads"), needing_a_thread():

@@ -239,6 +239,7 @@ async def _play(play: Play, played: Played, chosen: Settings) -> None:
 
 def _check_nothing_left(worker: Worker) -> None:
     window = worker._window
+    assert not worker._answerer.direct._flights
     assert not window.open_jobs()
     assert not window._waiting_by_key
     assert not window._joinable

@@ -72,7 +72,7 @@ FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({n}, {
 NO_THREADS = """
 import threading
 def refuse(*_): raise RuntimeError("can't start new thread")
-threading._start_new_thread = refuse
+threading.Thread.start = refuse
 """
 RUN = "\nimport sys\nfrom multi_fetch.cli import start\nsys.argv = {argv}\nsys.exit(start.{name}())"
 

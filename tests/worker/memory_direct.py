@@ -97,6 +97,11 @@ class MemoryDirectLane:
     def drop(self, sent: MemorySent) -> None:
         self._done(sent)
 
+    def close(self) -> None:
+        """Ends what is still on its way, as closing a connection does."""
+        for sent in list(self.sent):
+            self.drop(sent)
+
     def _done(self, sent: MemorySent) -> None:
         del self.sent[sent]
         self._remote.running -= 1
@@ -113,4 +118,8 @@ class DirectWorld(World):
 
     @contextmanager
     def direct_lane(self) -> Iterator[MemoryDirectLane]:
-        yield MemoryDirectLane(self, self.ways)
+        lane = MemoryDirectLane(self, self.ways)
+        try:
+            yield lane
+        finally:
+            lane.close()
