@@ -41,6 +41,25 @@ EMPTY_WORDS: Final = frozenset(
     {"manager", "handler", "helper", "processor", "util", "common", "misc", "item", "info"}
 )
 
+TOP_LEVEL: Final = frozenset(
+    {
+        ".ci",
+        ".gitignore",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "LICENSE",
+        "Makefile",
+        "README.md",
+        "bench",
+        "docs",
+        "examples",
+        "protocol.md",
+        "pyproject.toml",
+        "src",
+        "tests",
+    }
+)
+
 READERS: Final = {
     "registry/credential_places.py": "who calls Keychain.load() without paths asks for just that",
 }
@@ -347,3 +366,9 @@ def test_no_file_names_somebodys_folder_or_a_package_index() -> None:
         for pattern in (SOMEBODYS_FOLDER, PACKAGE_INDEX)
         for found in pattern.finditer(path.read_bytes().decode("utf-8", "replace"))
     )
+
+
+def test_the_top_level_has_its_files_and_no_others() -> None:
+    """What an experiment leaves there would be committed with the next change."""
+    tops = {path.relative_to(ROOT).parts[0] for path in project_files()}
+    assert tops - TOP_LEVEL == set()
