@@ -262,7 +262,7 @@ def test_a_full_disk_under_stdout_is_told() -> None:
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_removes_temporary_files_and_leaves_no_traceback(
     tmp_path: Path, number: signal.Signals
 ) -> None:

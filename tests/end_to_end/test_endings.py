@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from multi_fetch.testing.faults import Fault, stall_after
-from tests.end_to_end.conftest import AT_ONCE_SECONDS, MULTI_FETCH, Sample
+from multi_fetch.testing.faults import Fault, require_basic, stall_after
+from tests.end_to_end.conftest import AT_ONCE_SECONDS, FETCH_OBJECT, MULTI_FETCH, Sample
 from tests.loopback import loopback
 from tests.parent import Data, Parent, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 # A parent that starts a worker like any other and then does nothing; it prints one line when the
 # worker has said hello.
@@ -104,6 +105,45 @@ def test_a_second_signal_ends_a_worker_whose_parent_does_not_read(
             select.select([], [], [], 0.01)
         assert parent.wait() in {128 + number, -number}
         assert "Traceback" not in parent.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("command", [[MULTI_FETCH], [MULTI_FETCH, "doctor"], [FETCH_OBJECT]])
+def test_a_signal_leaves_no_credential_helper_and_no_child_of_it(
+    sample: Sample, tmp_path: Path, command: list[str], number: signal.Signals
+) -> None:
+    """A helper waits for a person, or a cloud; who ends the command does not wait with it."""
+    (tmp_path / "config.json").write_text('{"credsStore": "test"}')
+    program, log = tmp_path / "docker-credential-test", tmp_path / "log"
+    program.write_text(f"#!/bin/sh\nexec 3> {log}\necho ready >&3\n(sleep 1000; true)\ntrue\n")
+    program.chmod(0o755)
+    os.mkfifo(log)
+    environment = {"DOCKER_CONFIG": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    with loopback(sample.layout, Fault(require_basic("a", "b"), path="/v2/*")) as registry:
+        asked = ["latest"] if command == [FETCH_OBJECT] else []
+        with subprocess.Popen(
+            [*command, f"{registry.address}/demo/app", *asked],
+            env=os.environ | environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as process:
+            with log.open() as held:  # which its child holds too
+                assert held.readline() == "ready\n"
+                process.send_signal(number)
+                assert process.wait(AT_ONCE_SECONDS) == 128 + number
+                assert held.read() == ""
+            assert process.stderr is not None
+            assert b"Traceback" not in process.stderr.read()
+
+
+def test_nohup_is_heeded(remote: str) -> None:
+    """Whoever has SIGHUP ignored wants the run to go on when the terminal goes."""
+    with Parent(["nohup", MULTI_FETCH, remote], timeout_seconds=AT_ONCE_SECONDS) as parent:
+        parent.next_frame()
+        parent.process.send_signal(signal.SIGHUP)
+        parent.write(b"latest\n")
+        assert parent.finish() == 0
 
 
 def test_sigint_before_the_worker_listens_leaves_no_traceback(remote: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -132,7 +133,7 @@ def test_of_large_content_that_fails_at_most_a_part_is_written(
     assert LARGE.startswith(done.stdout[:1_000_000])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_with_its_status(sample: Sample, number: signal.Signals) -> None:
     with (
         loopback(sample.layout, Fault(stall_after(2_000_000), path="*/blobs/*")) as registry,
@@ -149,6 +150,24 @@ def test_a_signal_ends_it_with_its_status(sample: Sample, number: signal.Signals
     assert process.returncode == 128 + number
     assert b"code=cancelled" in stderr
     assert b"Traceback" not in stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_leaves_nothing_beside_the_file_of_output(
+    sample: Sample, tmp_path: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "out").write_bytes(b"before")
+    with loopback(sample.layout, Fault(stall_after(), path="*/blobs/*")) as registry:
+        command = [FETCH_OBJECT, "-o", str(tmp_path / "out"), f"{registry.address}/demo/app"]
+        with subprocess.Popen([*command, sample.large], stderr=subprocess.PIPE) as process:
+            while not registry.requests:
+                assert process.poll() is None
+                select.select([], [], [], 0.01)
+            process.send_signal(number)
+            process.communicate(timeout=AT_ONCE_SECONDS)
+    assert process.returncode == 128 + number
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_bytes() == b"before"
 
 
 def test_the_timeout_ends_it(sample: Sample) -> None:

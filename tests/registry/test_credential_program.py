@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,6 +157,55 @@ async def test_a_request_that_is_cancelled_leaves_no_helper_behind(install: Inst
             pid = int(await trio.Path(log).read_text())
         nursery.cancel_scope.cancel()
     assert not is_running(pid)
+
+
+# Its child holds the FIFO too, so that its end is the end of both.
+WITH_A_CHILD = 'exec 3> "$0.log"; echo ready >&3; (%s sleep 1000; true); true'
+
+
+@pytest.mark.parametrize("deafness", ["", "trap '' TERM;"])
+async def test_what_a_helper_has_started_is_ended_with_it(install: Install, deafness: str) -> None:
+    folder = install(WITH_A_CHILD % deafness)
+    log = folder / "docker-credential-test.log"
+    os.mkfifo(log)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, "test", "r.example")
+            async with await trio.open_file(log) as held:
+                assert await held.readline() == "ready\n"
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    assert await held.read() == ""
+
+
+# A session of its own, whose terminal is the first that it opens.
+AT_A_TERMINAL = """
+import os, sys, trio
+from multi_fetch.registry.credential_program import ask
+os.open(sys.argv[1], os.O_RDWR)
+print(trio.run(ask, "test", "r.example").password)
+"""
+
+
+def test_a_helper_may_ask_its_user_at_the_terminal(install: Install) -> None:
+    install("""
+        printf 'password: ' > /dev/tty; read -r secret < /dev/tty
+        echo "{\\"Username\\": \\"alice\\", \\"Secret\\": \\"$secret\\"}"
+    """)
+    terminal, end = os.openpty()
+    command = [sys.executable, "-c", AT_A_TERMINAL, os.ttyname(end)]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        try:
+            assert os.read(terminal, 100) == b"password: "
+            os.write(terminal, f"{SECRET}\n".encode())
+            out, _ = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    os.close(terminal)
+    os.close(end)
+    assert out == f"{SECRET}\n".encode()
 
 
 def is_running(pid: int) -> bool:

@@ -16,7 +16,7 @@ from multi_fetch.errors import NotFoundError, UnavailableError
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_FRAME_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.protocol.frames import Begin, Bye, Data, End, Error, Hello
-from multi_fetch.worker.serve import Settings
+from multi_fetch.worker.serve import SIGNALS, Settings
 from tests.worker.harness import LOCATOR, answers, content, ids, running, terminals
 from tests.worker.memory_remote import MemoryRemote
 
@@ -253,7 +253,7 @@ async def test_large_objects_share_the_stream_fairly(remote: MemoryRemote) -> No
                 assert max(running_now) - min(running_now) <= 4 * remote.chunk_bytes
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", SIGNALS)
 async def test_a_signal_cancels_each_open_request_and_says_bye(
     remote: MemoryRemote, number: signal.Signals
 ) -> None:

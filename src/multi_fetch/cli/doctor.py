@@ -34,7 +34,7 @@ from multi_fetch.cli.unpack_sinks import STDOUT, write_all
 from multi_fetch.errors import DeadlineExceededError, InvalidRequestError
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.worker.pipes import STDOUT_NAME
-from multi_fetch.worker.serve import STDOUT_CLOSED_STATUS
+from multi_fetch.worker.serve import STDOUT_CLOSED_STATUS, heard_signals
 
 if TYPE_CHECKING:
     import argparse
@@ -70,7 +70,7 @@ steps:
 EPILOG: Final = f"""\
 exit status:
   0 all is well, or works; 1 something does not, 2 wrong usage or settings,
-  3 the remote cannot be used, 130 ended by SIGINT
+  3 the remote cannot be used, 128+n ended by signal n
 
 {ENVIRONMENT_HELP}"""
 
@@ -135,7 +135,9 @@ def _examine(
         except InvalidRequestError as error:
             checkup.fail("hosts", error.message, "mend the setting that is named here", error.code)
             return USAGE
-    is_usable = trio.run(_run, arguments, ref, reached, report)
+    is_usable, ended_by = trio.run(_run_until_signal, arguments, ref, reached, report)
+    if ended_by:
+        return 128 + ended_by
     if not is_usable:
         return UNUSABLE
     has_failed = any(finding.verdict is Verdict.FAIL for finding in findings)
@@ -159,6 +161,32 @@ def _told(host: Host) -> str:
     able = [name for name in ("pull", "resolve") if getattr(host, f"may_{name}")]
     kind = f" (mirror, {' and '.join(able) or 'for nothing'})" if host.namespace else ""
     return f"{host.url}{host.root}{kind}"
+
+
+async def _run_until_signal(
+    arguments: argparse.Namespace,
+    ref: Reference,
+    reached: Reach | None,
+    report: Callable[[Finding], None],
+) -> tuple[bool, int]:
+    """Takes the steps, as ``_run``; tells by which signal they were ended too, or 0.
+
+    A credential helper is not left behind.
+    """
+    is_usable, ended_by = False, 0
+
+    async def watch_signals() -> None:
+        nonlocal ended_by
+        with trio.open_signal_receiver(*heard_signals()) as signals:
+            async for number in signals:
+                ended_by = number
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watch_signals)
+        is_usable = await _run(arguments, ref, reached, report)
+        nursery.cancel_scope.cancel()
+    return is_usable, ended_by
 
 
 async def _run(

@@ -51,7 +51,7 @@ from multi_fetch.worker.job import REMOTE_CODES, Target
 from multi_fetch.worker.misspelt import Misspelt
 from multi_fetch.worker.pipes import STDOUT_NAME
 from multi_fetch.worker.progress import Observer
-from multi_fetch.worker.serve import SIGNALS, STDOUT_CLOSED_STATUS
+from multi_fetch.worker.serve import STDOUT_CLOSED_STATUS, heard_signals
 
 if TYPE_CHECKING:
     import argparse
@@ -213,7 +213,7 @@ async def _run(run: Run) -> int:
 
     async def watch_signals() -> None:
         nonlocal ended_by
-        with trio.open_signal_receiver(*SIGNALS) as signals:
+        with trio.open_signal_receiver(*heard_signals()) as signals:
             async for number in signals:
                 ended_by = number
                 scope.cancel()

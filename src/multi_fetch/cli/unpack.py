@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if problem := _stream_problem():
         complain(problem)
         return USAGE
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
     try:

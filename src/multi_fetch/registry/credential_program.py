@@ -5,12 +5,17 @@
 secret is an identity token. That there is nothing is a text on stdout and exit status 1.
 
 What a helper writes may hold secrets, so it is never shown; its stderr is not even read.
+
+One that has to be ended is ended with all that it started: it has a process group of its own. But
+not where it may ask its user, at the terminal of this process: nobody else's group can read there.
 Source: docker-credential-helpers, README and client/client.go.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -114,14 +119,30 @@ def read_answer(output: bytes, *, program: str) -> Credential | None:
     return Credential(username=answer.username, password=answer.secret)
 
 
+def _may_ask_at_terminal() -> bool:
+    """Whether this process is in the foreground of a terminal."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:  # it was hung up
+        return False
+    finally:
+        os.close(terminal)
+
+
 async def _run(program: str, question: bytes) -> tuple[int, bytes]:
     """Exit status and stdout, of which a little too much at most is kept."""
+    is_shared = _may_ask_at_terminal()
     try:
         process = await trio.lowlevel.open_process(
             [program, "get"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            process_group=None if is_shared else 0,
         )
     except OSError as error:
         raise CredentialsError(
@@ -140,7 +161,7 @@ async def _run(program: str, question: bytes) -> tuple[int, bytes]:
                 return 0, output
             return await process.wait(), output
         finally:
-            await _end(process)
+            await _end(process, is_shared=is_shared)
 
 
 async def _output(process: trio.Process, stream: AsyncIterable[bytes | bytearray]) -> bytes:
@@ -161,13 +182,22 @@ async def _limit(process: trio.Process, scope: trio.CancelScope) -> None:
     scope.deadline = trio.current_time() + HELPER_GRACE_SECONDS
 
 
-async def _end(process: trio.Process) -> None:
-    """Ends a program that has not ended: asked first, then told."""
+async def _end(process: trio.Process, *, is_shared: bool) -> None:
+    """Ends a program that has not ended, and all in its group: asked first, then told."""
     if process.poll() is not None:
         return
     with trio.CancelScope(shield=True):
-        process.terminate()
+        _signal(process, signal.SIGTERM, is_shared=is_shared)
         with trio.move_on_after(HELPER_GRACE_SECONDS):
             await process.wait()
-        process.kill()
+        _signal(process, signal.SIGKILL, is_shared=is_shared)
         await process.wait()
+
+
+def _signal(process: trio.Process, number: signal.Signals, *, is_shared: bool) -> None:
+    if is_shared:
+        process.send_signal(number)
+        return
+    # The group goes on while anybody is in it, and macOS refuses where all have exited.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

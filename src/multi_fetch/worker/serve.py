@@ -54,9 +54,15 @@ if TYPE_CHECKING:
     from multi_fetch.worker.pipes import Reader, Writer
     from multi_fetch.worker.shares import Shares
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # As a shell reports a process that SIGPIPE ended.
 STDOUT_CLOSED_STATUS: Final = 128 + 13
+
+
+def heard_signals() -> list[signal.Signals]:
+    """Those that end a run. nohup has SIGHUP ignored, and that stays."""
+    is_deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [each for each in SIGNALS if each != signal.SIGHUP or not is_deaf]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,7 +277,7 @@ class Worker:
         everything: trio.CancelScope,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        with trio.open_signal_receiver(*SIGNALS) as signals:
+        with trio.open_signal_receiver(*heard_signals()) as signals:
             task_status.started()
             async for number in signals:
                 if self._ended_by is not None:
