@@ -158,6 +158,39 @@ async def test_a_client_certificate_is_not_shown_where_a_redirect_leads(
 
 
 @pytest.mark.usefixtures("judges")
+async def test_nobody_else_has_a_client_certificate_shown(
+    authority: Authority, root: str, tmp_path: Path
+) -> None:
+    """Where another host leads back, it would say that the user asks what that one has chosen."""
+    both = tmp_path / "client.pem"
+    issued = authority.ca.issue_cert("client@example.org")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(both))
+    asked: list[bytes] = []
+
+    async def lead(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
+        asked.append(head.split()[1])
+        there = {
+            b"/v2/": f"https://{NAME}:{store.port}/x",
+            b"/x": f"https://{NAME}:{server.port}/back",
+            b"/v2/a": "/v2/b",
+        }
+        if to := there.get(asked[-1]):
+            await stream.send_all(raw_answer("307 There", Location=to))
+        else:
+            await stream.send_all(raw_answer("200 OK", BODY))
+        return True
+
+    context = authority.certified(NAME)
+    async with tls_server(context, lead) as store, tls_server(context, lead) as server:
+        tls = Tls(ca_files=(root,), client_pairs=((str(both), ""),))
+        with pytest.raises(RegistryError, match="a host that we show our certificate to: 'https"):
+            await get(at(server, tls=tls))
+        assert asked == [b"/v2/", b"/x"]
+        assert await get(at(server, tls=tls), "/v2/a") == BODY  # it may lead to itself
+        assert await get(at(server, tls=Tls(ca_files=(root,)))) == BODY  # and all who show none
+
+
+@pytest.mark.usefixtures("judges")
 async def test_tls_below_12_is_refused(authority: Authority, root: str) -> None:
     context = authority.certified(NAME)
     with pytest.warns(DeprecationWarning, match="TLSv1 is deprecated"):

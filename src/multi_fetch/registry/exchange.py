@@ -1,8 +1,8 @@
 """One request and its answer: redirects, connections that had gone stale, hosts that are busy.
 
 Redirects are followed by hand, since each one is a matter of trust: the Authorization header stays
-with the registry's own origin, https never becomes http, and a public registry cannot send us
-into a private network.
+with the registry's own origin, https never becomes http, nobody else has us use our certificate,
+and a public registry cannot send us into a private network.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.fast_lane import FastLane
     from multi_fetch.registry.hosts import PrivateHost
+    from multi_fetch.registry.tls import Trust
     from multi_fetch.registry.url import Origin, Url
     from multi_fetch.remotes import Patience
 
@@ -76,6 +77,7 @@ class Exchange:
         patience: how busy hosts are borne.
         proxies: what goes through one takes the general lane.
         own: an origin, and headers that are for it alone.
+        trust: which certificates are shown, and where; None for none.
         may_name: who may be inside though others name them.
     """
 
@@ -88,6 +90,7 @@ class Exchange:
         fast: FastLane | None = None,
         proxies: Proxies = NO_PROXIES,
         own: tuple[Origin, Mapping[str, str]] | None = None,
+        trust: Trust | None = None,
         may_name: Sequence[PrivateHost] = (),
     ) -> None:
         self._may_name = may_name
@@ -95,6 +98,7 @@ class Exchange:
         self._fast = fast
         self._proxies = proxies
         self._own = own
+        self._trust = trust
         self.patience = patience
         self._paces = Paces(jobs)
 
@@ -142,6 +146,9 @@ class Exchange:
     def _next_target(self, answer: Answer, redirects: int) -> tuple[Url, Place]:
         """Where an answer leads to, and where that may be."""
         target = _target_of(answer, redirects)
+        if target.origin != answer.url.origin and self._trust and self._trust.is_own(target.origin):
+            location = answer.headers["location"]
+            raise _refused(answer, "a host that we show our certificate to", location)
         place = place_of(target.origin, self._may_name, may_be_inside=answer.may_name_inside)
         if place is Place.OUTSIDE and is_inside(target.origin.host):
             raise refused_inside(

@@ -69,7 +69,8 @@ async def open_exchange(  # noqa: PLR0913 - each can be left out
     waits = _Waits(stall_seconds=patience.stall_seconds, connect_seconds=connect_seconds)
     general = GeneralLane(jobs=jobs, trust=trust, proxies=proxies, **waits)
     fast = FastLane(trust.context, jobs=jobs, stock=stock, **waits)
-    sending = partial(Exchange, own=_own_headers(host, origin), may_name=host.may_name)
+    own = _own_headers(host, origin)
+    sending = partial(Exchange, own=own, trust=trust, may_name=host.may_name)
     try:
         yield sending(general, jobs=jobs, patience=patience, fast=fast, proxies=proxies)
     finally:

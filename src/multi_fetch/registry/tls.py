@@ -41,7 +41,8 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ca_files: roots that are trusted too; each may hold several.
         client_pairs: certificates to show, each with its key's file; an empty text for a key that
-            is in the certificate's file. They are shown to the host alone, not to where it leads.
+            is in the certificate's file. They are shown to the host alone: not to where it leads,
+            and not for what others would have us ask there.
         is_verified: False takes whoever answers for the host, and for where it leads.
     """
 
