@@ -50,7 +50,10 @@ def test_what_is_too_long_to_be_there_by_chance_is_a_login_in_all_its_parts() ->
     login = base64.b64encode(pair.encode()).decode()
     found = long_secrets_of({"Authorization": f"Basic {login}", "Accept": "a" * 99})
     assert found == [login.rstrip("="), pair, password]
-    # a short password may be a word, and stand there for its own sake
+    for password, is_told in (("manifest", 0), ("20261125", 0), ("mani-f3", 0), ("mani-f3s", 1)):
+        # a short password may be a word or a number, and stand there for its own sake
+        login = base64.b64encode(f"al:{password}".encode()).decode()
+        assert long_secrets_of({"Authorization": f"Basic {login}"}).count(password) == is_told
     assert long_secrets_of({"Authorization": f"Basic {LOGIN}"}) == [LOGIN, "alice:s3cret"]
     assert long_secrets_of({"Authorization": "Basic YTpi"}) == []
     assert long_secrets_of({"Authorization": "Basic !"}) == []

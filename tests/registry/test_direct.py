@@ -204,6 +204,19 @@ async def test_without_a_hint_the_answer_says_what_it_is(start_server: StartServ
         assert sent.media_type == "text/plain"
 
 
+async def test_what_the_answer_says_repeats_no_secret(start_server: StartServer) -> None:
+    token = "a-token-that-is-issued-for-this-registry-alone"
+    server = await start_server(always(raw_answer("200 OK", BODY, Content_Type=f"a/{token}")))
+    async with opened(server) as (remote, lane):
+        remote._session._authorizer._token = Token(f"Bearer {token}")
+        await fetched(remote, server)
+        remote._last_endpoint = Endpoint.BLOBS
+        sent = asked(lane, DIGEST, (), None)
+        assert sent is not None
+        assert await lane.wait() == [sent]
+        assert sent.media_type == OCTET_STREAM
+
+
 @pytest.mark.parametrize("close", ["Connection: close\r\n", ""])
 async def test_a_connection_that_may_not_persist_serves_no_other(
     start_server: StartServer, close: str

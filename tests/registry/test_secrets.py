@@ -360,6 +360,10 @@ def echoes(request: httpx.Request) -> httpx.Response:
         "Link: <http://[{}>",
         "Link: </v2/{}>; rel=next",
         "X-RateLimit-{}: 1",
+        "Warning: 299 - {}",
+        "WWW-Authenticate: Basic {}",
+        "Retry-After: {}",
+        "Content-Length: {}",
     ],
 )
 @pytest.mark.parametrize(
@@ -369,6 +373,7 @@ def echoes(request: httpx.Request) -> httpx.Response:
         (LONG_PASSWORD, LONG_PASSWORD),
         ("hunter2", base64_of("alice:hunter2").strip("=")),
         ("hunter2", "alice:hunter2"),
+        ("hunter-2", "hunter-2"),
     ],
 )
 async def test_what_a_header_repeats_is_in_no_log_error_or_descriptor(
@@ -440,6 +445,21 @@ async def test_what_a_server_repeats_of_a_request_is_told_without_its_secrets(
 
 def escaped(text: str) -> str:
     return "".join(f"%{byte:02x}" for byte in text.encode())
+
+
+@pytest.mark.parametrize("spell", [str, escaped])
+async def test_a_redirect_to_a_place_that_is_named_by_a_password_is_refused_without_it(
+    spell: Callable[[str], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    to = f"https://cdn.example/{spell(PASSWORD)}"
+    net = Net({REGISTRY + PATH: leads(to, wants(BASIC))})
+    error = await fetch(net, CREDENTIALS["login"])
+    assert isinstance(error, RegistryError)
+    records = " ".join(str(vars(record)) for record in caplog.records)
+    for form in (PASSWORD, spell(PASSWORD)):
+        assert form not in f"{error} {vars(error)} {records}"
+    assert "https://cdn.example" not in net.origins_of(("/",))
 
 
 @pytest.mark.parametrize("spell", [str, escaped])

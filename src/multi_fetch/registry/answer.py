@@ -109,10 +109,10 @@ class Answer:
 
     def encoded(self) -> RegistryError:
         """The error of a body that is encoded; it is returned."""
+        encoding = printable(self.concealed(self.headers["content-encoding"]), 40)
         return RegistryError(
-            f"{self.what}: the content is encoded ({printable(self.encoding, 40)}) though that was"
-            " not asked for, and its digest is over the bytes as stored: go around the proxy or"
-            " cache that does it",
+            f"{self.what}: the content is encoded ({encoding}) though that was not asked for, and"
+            " its digest is over the bytes as stored: go around the proxy or cache that does it",
             status=self.status,
         )
 

@@ -24,10 +24,12 @@ PLAIN_HEADERS: Final = frozenset(
 )
 SECRET_FIELDS: Final = frozenset({"password", "refresh_token"})
 
-# A shorter one may be a word that stands in a path for its own sake; tokens are longer.
+# A shorter one may be a word that stands in a path or a media type for its own sake; tokens are
+# longer. To take "manifest" out of headers would break them, and tell that it is the password.
 LONG_SECRET_CHARACTERS: Final = 20
 
-# A user with a password is no word, in base64 or without.
+# A user with a password is no word, in base64 or without; nor is a password of more than letters,
+# or more than digits.
 LONG_LOGIN_CHARACTERS: Final = 8
 
 
@@ -56,12 +58,14 @@ def long_secrets_of(headers: Mapping[str, str]) -> list[str]:
     for name, value in headers.items():
         if not _is_plain(name):
             scheme, _, rest = value.partition(" ")
-            secret = (rest or value).rstrip("=")
+            secret, least = (rest or value).rstrip("="), LONG_SECRET_CHARACTERS
             if scheme.lower() == "basic":
                 login = secret
                 pair, secret = _parts_of_basic(rest)
                 found += [each for each in (login, pair) if len(each) >= LONG_LOGIN_CHARACTERS]
-            if len(secret) >= LONG_SECRET_CHARACTERS:
+                if not secret.isalpha() and not secret.isdecimal():
+                    least = LONG_LOGIN_CHARACTERS
+            if len(secret) >= least:
                 found.append(secret)
     return sorted(found, key=len, reverse=True) if len(found) > 1 else found
 

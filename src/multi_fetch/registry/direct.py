@@ -23,6 +23,7 @@ from multi_fetch.limits import MAX_DIRECT_BYTES, MAX_HEAD_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.registry.api import ANY_TYPE, Endpoint, candidates_for_digest, content_type
+from multi_fetch.registry.concealment import conceal, long_secrets_of
 from multi_fetch.registry.fast_lane import Begun
 from multi_fetch.registry.head import HEAD_END, parse_head
 
@@ -257,8 +258,16 @@ class RegistryDirectLane:
         head = bytes(data[: len(data) - len(body)])
         if _is_plain(head) and len(body) <= MAX_DIRECT_BYTES and sent.size in {None, len(body)}:
             sent.content = body
-            sent.media_type = sent.media_type or _type_in(head)
+            sent.media_type = sent.media_type or self._type_in(head)
         return True
+
+    def _type_in(self, head: bytes) -> str:
+        headers = parse_head(memoryview(head), "").headers
+        if content_type(headers) in {"", OCTET_STREAM}:
+            return OCTET_STREAM
+        secrets = long_secrets_of({"Authorization": self._session.present_authorization() or ""})
+        told = conceal(headers["content-type"], secrets)
+        return content_type({"content-type": told}) or OCTET_STREAM
 
 
 class BlobAsker:
@@ -319,10 +328,6 @@ def _is_plain(head: bytes) -> bool:
     if b"-encoding:" in text or b"ratelimit" in text:
         return False
     return b"\r\nconnection:" not in text or b"\r\nconnection: keep-alive\r\n" in text
-
-
-def _type_in(head: bytes) -> str:
-    return content_type(parse_head(memoryview(head), "").headers) or OCTET_STREAM
 
 
 @contextmanager

@@ -281,6 +281,6 @@ def _log(answer: Answer) -> None:
     facts = {
         "url": redacted(str(answer.url)),
         "status": answer.status,
-        "digest": answer.headers.get("docker-content-digest", ""),
+        "digest": answer.concealed(answer.headers.get("docker-content-digest", "")),
     }
     logger.debug("answer: %s", answer.what, extra=facts)
