@@ -29,6 +29,10 @@ LIKENESS: Final = 0.75
 
 # As argparse says it.
 STRAY_WORDS: Final = "unrecognized arguments: "
+EXPECTED: Final = ": expected "
+
+# What begins with a dash and is a number, as argparse has it.
+NUMBER = re.compile(r"-(\d+|\d*\.\d+)", re.ASCII)
 
 # Where the words begin, in --help.
 WORDS_COLUMN: Final = 24
@@ -90,6 +94,7 @@ class CommandParser(argparse.ArgumentParser):
             add_help=False,
         )
         self.texts = texts
+        self._words: tuple[str, ...] = ()
         self.add_argument("-h", "--help", action=BriefHelp, help="the common flags, and an example")
         self.add_argument(
             "--help-all",
@@ -109,28 +114,51 @@ class CommandParser(argparse.ArgumentParser):
         flags = "\n".join(self._common_lines())
         return f"usage: {usage}\n\n{about}\n{flags}\n\n{example}"
 
+    def parse_known_args(  # type: ignore[override] # argparse's overloads, of which this is all
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse does, and remembers the words, in case that something is wrong with them."""
+        self._words = tuple(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Ends the process with status 2, and says what is wrong and where help is."""
-        if message.startswith(STRAY_WORDS):
-            words = message.removeprefix(STRAY_WORDS).split()
-            if about := self._about_stray(words):
-                message += about
-            else:  # another tool's, as --creds=<user>:<password> may be
-                message = re.sub(r"(?<= )(-[^ =]*=)[^ ]+", r"\1...", message)
+        # Where a value is missing, what stands in its place may look like a flag.
+        if EXPECTED not in message and (unknown := self._unknown_flag()):
+            message = f"{STRAY_WORDS}{unknown}{self._about_flag(unknown)}"
+        elif message.startswith(STRAY_WORDS) and self.texts.stray:
+            message += f"; {self.texts.stray}"
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help shows how it is used)\n")
 
-    def _about_stray(self, words: Sequence[str]) -> str:
-        """What may be meant by words for which there is no place."""
+    def _unknown_flag(self) -> str:
+        """The first flag that there is not, which argparse may take for less than its value.
+
+        It may be another tool's, as ``--creds=<user>:<password>`` is, ``--password <password>`` or
+        ``-p<password>``: so nothing is told of what stands behind it.
+        """
+        known = self._known_flags()
+        for word in self._words:
+            if word == "--":
+                break
+            if not word.startswith("-") or word == "-" or NUMBER.fullmatch(word) or " " in word:
+                continue  # argparse takes it for a value
+            flag = word.partition("=")[0] if word.startswith("--") else word[:2]
+            if flag not in known:
+                return flag
+        return ""
+
+    def _about_flag(self, unknown: str) -> str:
+        """What may be meant by a flag that there is not."""
         from difflib import get_close_matches  # late: it is wanted for a mistake alone
 
-        known = [name for flag in self.flags() for name in flag.option_strings]
-        for word in (word.partition("=")[0] for word in words if word.startswith("--")):
-            begun = [name for name in known if name.startswith(word)]
-            if meant := begun or get_close_matches(word, known, 1, LIKENESS):
-                return f"; did you mean {meant[0]}?"
-        is_flag = words[0].startswith("-")
-        return f"; {self.texts.stray}" if self.texts.stray and not is_flag else ""
+        known = self._known_flags() if unknown.startswith("--") else []
+        begun = [name for name in known if name.startswith(unknown)]
+        meant = begun or get_close_matches(unknown, known, 1, LIKENESS)
+        return f"; did you mean {meant[0]}?" if meant else ""
+
+    def _known_flags(self) -> list[str]:
+        return [name for flag in self.flags() for name in flag.option_strings]
 
     def flags(self) -> Iterator[argparse.Action]:
         """All that is no positional, as they are grouped."""
