@@ -217,6 +217,10 @@ MAX_HOSTS_FILE_BYTES: Final = 64 * 1024
 # Foreign URLs of one object that are tried; a manifest may name thousands. Real ones name one.
 MAX_FOREIGN_URLS: Final = 4
 
+# Failures in a row, each perhaps of one object alone, until a mirror is left alone like a dead one.
+# Envoy's outlier detection has 5 as well.
+MAX_MIRROR_FAILURES: Final = 5
+
 # Objects that a mirror is not asked for again, as it had wrong bytes for them.
 MAX_DISTRUSTED: Final = 4_096
 

@@ -14,6 +14,7 @@ from multi_fetch.errors import (
     DeadlineExceededError,
     DeniedError,
     DigestMismatchError,
+    InvalidRequestError,
     MultiFetchError,
     NotFoundError,
     RateLimitedError,
@@ -24,10 +25,11 @@ from multi_fetch.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from multi_fetch.limits import MAX_DISTRUSTED
+from multi_fetch.limits import MAX_DISTRUSTED, MAX_MIRROR_FAILURES
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry.hosts import Host
 from multi_fetch.registry.source import Source
+from multi_fetch.registry.standing import Standing
 
 if TYPE_CHECKING:
     from multi_fetch.registry.resolver import RegistryRemote
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 DIGEST = "sha256:aa"
 
 
-def source(**capabilities: bool) -> Source:
+def source(standing: Standing | None = None, **capabilities: bool) -> Source:
     host = Host("https", "m.example", **capabilities)  # type: ignore[arg-type]
-    return Source(host, cast("RegistryRemote", None))
+    return Source(host, cast("RegistryRemote", None), standing)
 
 
 @pytest.mark.parametrize("may_pull", [True, False])
@@ -59,7 +61,6 @@ def test_a_tags_content_needs_both_capabilities(*, may_pull: bool, may_resolve: 
         DeadlineExceededError("silent"),
         UnauthorizedError("401", status=401),
         CredentialsError("no program"),
-        DeniedError("403", status=403),
         RateLimitedError("429", status=429),
     ],
 )
@@ -79,6 +80,7 @@ async def test_trouble_of_a_host_lets_it_rest(
     [
         NotFoundError("404", status=404),
         UnavailableError("500", status=500),
+        DeniedError("403", status=403),
         RegistryError("odd"),
         UnsupportedError("schema 1"),
         TooLargeError("large"),
@@ -108,13 +110,98 @@ async def test_after_its_rest_one_tries_it_and_if_it_works_all_do(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     asked = source()
-    asked.rest()
+    asked.note(UnavailableError("no connection"), DIGEST)
     await trio.sleep(MIRROR_REST_SECONDS)
     assert [asked.is_ready("") for _ in range(3)] == [True, False, False]
     await trio.sleep(MIRROR_REST_SECONDS)  # the one who tried was cancelled, say
     assert asked.is_ready("")
     asked.works()
     assert [asked.is_ready("") for _ in range(3)] == [True, True, True]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnavailableError("500", status=500),
+        DeniedError("403", status=403),
+        RegistryError("odd"),
+        DigestMismatchError(want=DIGEST, got="sha256:bb"),
+    ],
+)
+async def test_who_fails_again_and_again_rests_until_one_gets_through(
+    error: MultiFetchError, autojump_clock: trio.testing.MockClock
+) -> None:
+    asked = source()
+    for _ in range(MAX_MIRROR_FAILURES):
+        assert asked.is_ready("")
+        asked.note(error, "")
+    assert not asked.is_ready("")
+    await trio.sleep(MIRROR_REST_SECONDS)
+    assert [asked.is_ready("") for _ in range(2)] == [True, False]
+    asked.note(error, "")  # one more is enough
+    await trio.sleep(MIRROR_REST_SECONDS - 1)
+    assert not asked.is_ready("")
+    asked.works()
+    asked.note(error, "")
+    assert asked.is_ready("")
+
+
+@pytest.mark.parametrize(
+    "error", [UnsupportedError("schema 1"), InvalidRequestError("range"), TooLargeError("large")]
+)
+async def test_an_answer_that_is_an_objects_own_is_no_failure_however_often(
+    error: MultiFetchError,
+) -> None:
+    asked = source()
+    for _ in range(2 * MAX_MIRROR_FAILURES):
+        asked.note(error, DIGEST)
+    assert asked.is_ready("")
+
+
+async def test_who_has_not_one_object_does_not_fail(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    asked = source()
+    for _ in range(2 * MAX_MIRROR_FAILURES):
+        asked.note(UnavailableError("500", status=500), DIGEST)
+        asked.note(NotFoundError("404", status=404), DIGEST)
+    assert asked.is_ready("")
+    asked.note(UnavailableError("503", status=503), DIGEST)
+    await trio.sleep(MIRROR_REST_SECONDS)
+    assert asked.is_ready("")
+    asked.note(NotFoundError("404", status=404), DIGEST)  # of the one who tried: it is back
+    assert asked.is_ready("")
+
+
+async def test_a_repository_that_is_refused_is_not_the_hosts_trouble() -> None:
+    standing = Standing()
+    private, public = (source(standing=standing) for _ in range(2))
+    private.note(UnauthorizedError("401", status=401), "")
+    assert not private.is_ready("")
+    assert public.is_ready("")
+    public.note(UnavailableError("no connection"), "")
+    assert not source(standing=standing).is_ready("")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        UnauthorizedError("401", status=401),
+        DeniedError("403", status=403),
+        DigestMismatchError(want=DIGEST, got="sha256:bb"),
+    ],
+)
+async def test_a_repository_that_is_refused_tells_the_others_that_the_host_is_back(
+    refusal: MultiFetchError, autojump_clock: trio.testing.MockClock
+) -> None:
+    standing = Standing()
+    private, public = (source(standing=standing) for _ in range(2))
+    public.note(UnavailableError("no connection"), "")
+    await trio.sleep(MIRROR_REST_SECONDS)
+    assert private.is_ready("")
+    assert not public.is_ready("")
+    private.note(refusal, "")
+    assert public.is_ready("")
 
 
 async def test_what_is_held_against_it_has_a_bound() -> None:

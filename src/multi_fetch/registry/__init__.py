@@ -71,7 +71,7 @@ async def open_registry(  # noqa: PLR0913 - as for open_remote
             own = None if host.namespace else login  # no mirror is told the registry's
             sessions[host.url] = Session(exchange, host, own, ref.repository, keychain=keychain)
             remotes.append(RegistryRemote(sessions[host.url], ref, several))
-        remote = _together(hosts, remotes, ref)
+        remote = _together(hosts, remotes, sessions, ref)
         if foreign_urls:
             open_more = _foreign(remote, _registry(hosts, ref), sessions)
             more = open_more(jobs=jobs, patience=patience, proxies=proxies)
@@ -96,14 +96,20 @@ def _several(count: int, shared: Shared | None) -> Ranges | None:
     return Ranges(count)
 
 
-def _together(hosts: Sequence[Host], remotes: Sequence[RegistryRemote], ref: Reference) -> Remote:
+def _together(
+    hosts: Sequence[Host],
+    remotes: Sequence[RegistryRemote],
+    sessions: Mapping[str, Session],
+    ref: Reference,
+) -> Remote:
     """The hosts' remotes as one."""
     if len(remotes) == 1 and hosts[0].may_pull and hosts[0].may_resolve:
         return remotes[0]
     from multi_fetch.registry.mirrors import MirroredRemote
     from multi_fetch.registry.source import Source
 
-    return MirroredRemote(list(map(Source, hosts, remotes)), ref.locator)
+    standings = [sessions[host.url].standing for host in hosts]
+    return MirroredRemote(list(map(Source, hosts, remotes, standings)), ref.locator)
 
 
 def _foreign(

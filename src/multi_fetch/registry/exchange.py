@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import unquote
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.fast_lane import FastLane
     from multi_fetch.registry.hosts import PrivateHost
+    from multi_fetch.registry.standing import Standing
     from multi_fetch.registry.tls import Trust
     from multi_fetch.registry.url import Origin, Url
     from multi_fetch.remotes import Patience
@@ -101,6 +103,13 @@ class Exchange:
         self._trust = trust
         self.patience = patience
         self._paces = Paces(jobs)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """How the host does that this is for, in whose place another may be asked."""
+        from multi_fetch.registry.standing import Standing
+
+        return Standing()
 
     async def follow(  # noqa: PLR0913 - a request's parts
         self,

@@ -17,7 +17,6 @@ import msgspec
 from msgspec.structs import replace
 
 from multi_fetch.errors import (
-    DeadlineExceededError,
     DigestMismatchError,
     InvalidDigestError,
     InvalidReferenceError,
@@ -117,8 +116,10 @@ class MirroredRemote:
             except (DigestMismatchError, SizeMismatchError) as error:
                 if _is_of(error, opened.descriptor, byte_range):
                     for source in givers:
-                        source.distrust(opened.descriptor.digest)
+                        source.note(error, opened.descriptor.digest)
                 raise
+            else:
+                givers[-1].works()
 
     @asynccontextmanager
     async def fetch(
@@ -201,8 +202,7 @@ class MirroredRemote:
     async def _open(self, stack: AsyncExitStack, ask: _Ask) -> tuple[Opened, list[Source]]:
         """Opens at the first host that has the object, and who gives its content."""
         able = [source for source in self._sources if source.may_open(ask.ref)]
-        ready = self._ready(able, ask.ref, "be asked for content")
-        for source in ready:
+        for source in self._ready(able, ask.ref, "be asked for content"):
             digest = ask.ref.digest
             try:
                 async with AsyncExitStack() as attempt:
@@ -218,7 +218,7 @@ class MirroredRemote:
             except MultiFetchError as error:
                 self._go_on(source, error, digest, is_last=source is able[-1])
             else:
-                source.works()
+                source.answers()
                 return opened, givers
         raise AssertionError("the last host answers or raises")
 
@@ -237,7 +237,10 @@ class MirroredRemote:
             yield content
         if is_whole:
             return
-        for source in (None, *others):
+        ref = _by_digest(self._locator, opened.descriptor, None).ref
+        further = self._ready(others, ref, "be asked for content")
+        source, begun = None, reached
+        while True:
             try:
                 async with self._rest(opened, ask, source, reached) as chunks:
                     async for chunk in chunks:
@@ -246,12 +249,15 @@ class MirroredRemote:
             except MultiFetchError as error:
                 if _is_all(opened.descriptor, ask.byte_range, reached):
                     return
-                if givers[-1] is others[-1]:
+                if source is others[-1]:
                     raise
-                if isinstance(error, DeadlineExceededError):
-                    givers[-1].rest()
+                if source is None or reached > begun:
+                    givers[-1].breaks_down(error)
+                else:
+                    source.note(error, ref.digest)
                 _log(givers[-1], error)
-                givers.append(others[len(givers) - 1])
+                source, begun = next(further), reached
+                givers.append(source)
             else:
                 return
 
@@ -331,5 +337,5 @@ def _is_of(
 
 def _log(source: Source, error: MultiFetchError) -> None:
     facts = {"url": source.label, "code": error.code, "error": error.message}
-    level = logging.INFO if isinstance(error, NotFoundError) else logging.WARNING
-    logger.log(level, source.trouble, extra=facts)
+    is_news = not isinstance(error, NotFoundError) and source.may_warn(error)
+    logger.log(logging.WARNING if is_news else logging.INFO, source.trouble, extra=facts)

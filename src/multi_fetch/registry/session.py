@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.fast_lane import FastLane
     from multi_fetch.registry.hosts import Host
     from multi_fetch.registry.place import Place
+    from multi_fetch.registry.standing import Standing
     from multi_fetch.registry.url import Origin
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,11 @@ class Session:
     def ceiling(self) -> Ceiling:
         """For content that is read to learn its size."""
         return self._exchange.patience.ceiling
+
+    @property
+    def standing(self) -> Standing:
+        """How the host does, with all of its repositories."""
+        return self._exchange.standing
 
     @property
     def grant(self) -> Grant | None:

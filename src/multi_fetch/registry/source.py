@@ -1,27 +1,27 @@
 """One of a repository's hosts: what it may be asked for, and what is remembered of its troubles.
 
-A host in trouble is left alone for a while, then one request tries it: if that gets through, the
-others follow. A host that had wrong bytes for a digest is not asked for that digest again.
+Trouble with the host itself counts for all of its repositories, and a refusal for one alone (see
+standing.py). A host that had wrong bytes for a digest is not asked for that digest again.
 """
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Protocol
-
-import trio
+from typing import TYPE_CHECKING, Final, Protocol
 
 from multi_fetch.durations import MIRROR_REST_SECONDS
 from multi_fetch.errors import (
     DeadlineExceededError,
     DeniedError,
     DigestMismatchError,
+    NotFoundError,
     RateLimitedError,
+    RegistryError,
     SizeMismatchError,
     UnauthorizedError,
     UnavailableError,
 )
 from multi_fetch.limits import MAX_DISTRUSTED
+from multi_fetch.registry.standing import Standing
 from multi_fetch.remotes import Remote
 
 if TYPE_CHECKING:
@@ -32,9 +32,14 @@ if TYPE_CHECKING:
     from multi_fetch.oci.reference import Reference
     from multi_fetch.registry.hosts import Host
 
-# What a host answers to one object of several, and not because it is in trouble: distribution
-# does, for one that it cannot find in the right place.
-OWN_ERROR = 500
+# What a host may answer to one object of several, and not because it is in trouble: distribution
+# does, for one that it cannot find in the right place. So it is with 403: stores without a right to
+# list answer it for what they do not have, and some registries for what a policy holds back.
+OWN_ERROR: Final = 500
+
+WRONG_BYTES: Final = (DigestMismatchError, SizeMismatchError)
+OF_THE_REPOSITORY: Final = (*WRONG_BYTES, DeniedError, UnauthorizedError)
+PERHAPS_OF_THE_OBJECT: Final = (*WRONG_BYTES, DeniedError, UnavailableError, RegistryError)
 
 
 class HostRemote(Remote, Protocol):
@@ -56,15 +61,17 @@ class Source:
     Args:
         host: its capabilities count.
         remote: the repository.
+        standing: the host's, with all of its repositories; None for this one's alone.
     """
 
     # What a log says of a failure that the next host may mend.
     trouble = "a mirror failed: asking the next host"
 
-    def __init__(self, host: Host, remote: HostRemote) -> None:
+    def __init__(self, host: Host, remote: HostRemote, standing: Standing | None = None) -> None:
         self.host = host
         self.remote = remote
-        self._rests_until = -math.inf
+        self._standing = standing or Standing()
+        self._own_standing = Standing()
         self._distrusted: dict[str, None] = {}
 
     @property
@@ -88,20 +95,22 @@ class Source:
         """
         if digest and digest in self._distrusted:
             return False
-        now = trio.current_time()
-        if now < self._rests_until:
+        standings = self._standing, self._own_standing
+        if any(standing.is_resting for standing in standings):
             return False
-        if self._rests_until > -math.inf:
-            self._rests_until = now + MIRROR_REST_SECONDS
+        for standing in standings:
+            standing.take_turn()
         return True
 
-    def rest(self, seconds: float = MIRROR_REST_SECONDS) -> None:
-        """It is in trouble: nobody asks for so long."""
-        self._rests_until = trio.current_time() + seconds
+    def answers(self) -> None:
+        """It began to give an object, of which more may be still to come and to be verified."""
+        self._standing.answers()
+        self._own_standing.answers()
 
     def works(self) -> None:
-        """It gave an object: whatever the trouble was, it is over."""
-        self._rests_until = -math.inf
+        """It gave an object, or knows that it has none."""
+        self._standing.works()
+        self._own_standing.works()
 
     def distrust(self, digest: str) -> None:
         """It had wrong bytes for a digest."""
@@ -116,13 +125,35 @@ class Source:
             error: that it failed with.
             digest: of the object, or empty where it was not known.
         """
-        if isinstance(error, DigestMismatchError | SizeMismatchError):
-            if digest:
-                self.distrust(digest)
+        if isinstance(error, WRONG_BYTES) and digest:
+            self.distrust(digest)
+        standing = self._standing
+        if isinstance(error, OF_THE_REPOSITORY):
+            standing.answers()
+            standing = self._own_standing
+        if isinstance(error, NotFoundError):
+            self.works()
         elif isinstance(error, RateLimitedError):
-            self.rest(error.retry_after or MIRROR_REST_SECONDS)
-        elif isinstance(error, UnavailableError):
-            if error.status != OWN_ERROR:
-                self.rest()
-        elif isinstance(error, DeadlineExceededError | UnauthorizedError | DeniedError):
-            self.rest()
+            standing.rest(error.retry_after or MIRROR_REST_SECONDS)
+        elif _is_trouble(error):
+            standing.rest()
+        elif isinstance(error, PERHAPS_OF_THE_OBJECT):
+            standing.fails()
+
+    def breaks_down(self, error: MultiFetchError) -> None:
+        """It had begun to give an object, and did not go on."""
+        if isinstance(error, DeadlineExceededError):
+            self._standing.rest()
+        else:
+            self._standing.fails()
+
+    def may_warn(self, error: MultiFetchError) -> bool:
+        """Whether a failure is worth a warning."""
+        return self._standing.may_warn(error)
+
+
+def _is_trouble(error: MultiFetchError) -> bool:
+    """Whether the next request would fail too, whatever it asks for."""
+    if isinstance(error, UnavailableError):
+        return error.status != OWN_ERROR
+    return isinstance(error, DeadlineExceededError | UnauthorizedError)
