@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
@@ -27,6 +28,9 @@ from multi_fetch.testing.faults import (
 )
 from multi_fetch.testing.layout import read_layout
 from tests.loopback import loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LAYOUT = Path(__file__).parents[2] / "examples" / "layout"
 SECRET = "open-sesame"
@@ -284,9 +288,11 @@ def test_a_file_of_credentials_that_cannot_be_read_is_named(
 
 
 @pytest.fixture
-def dead_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+def dead_port() -> Iterator[int]:
+    # Bound and not listening: it refuses, and nobody else can take the port meanwhile.
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield int(taken.getsockname()[1])
 
 
 def test_a_dead_port(capfd: pytest.CaptureFixture[str], dead_port: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -45,18 +47,28 @@ def test_a_token_is_there_before_the_first_line(sample: Sample) -> None:
     assert after[2].endswith(f"/blobs/{sample.small}")
 
 
-def test_nothing_is_asked_where_that_is_not_wanted_or_a_line_is_there(sample: Sample) -> None:
-    for flags in (["--no-warm"], []):
-        with (
-            loopback(sample.layout) as registry,
-            Parent([MULTI_FETCH, *flags, f"{registry.address}/demo/app"]) as parent,
-        ):
-            if flags:
-                parent.next_frame()
-            parent.write(b"latest\n")
-            assert parent.next_closed().is_verified
-            assert parent.finish() == 0
-            assert paths(registry) == ["/v2/demo/app/manifests/latest"]
+def test_nothing_is_asked_where_that_is_not_wanted(sample: Sample) -> None:
+    with (
+        loopback(sample.layout) as registry,
+        Parent([MULTI_FETCH, "--no-warm", f"{registry.address}/demo/app"]) as parent,
+    ):
+        parent.next_frame()
+        parent.write(b"latest\n")
+        assert parent.next_closed().is_verified
+        assert parent.finish() == 0
+        assert paths(registry) == ["/v2/demo/app/manifests/latest"]
+
+
+def test_nothing_is_asked_where_a_line_is_there(sample: Sample) -> None:
+    """It is in the pipe before the worker is started, however busy the machine."""
+    ours, theirs = os.pipe()
+    os.write(theirs, b"latest\n")
+    os.close(theirs)
+    with loopback(sample.layout) as registry, os.fdopen(ours) as lines:
+        command = [MULTI_FETCH, f"{registry.address}/demo/app"]
+        done = subprocess.run(command, stdin=lines, capture_output=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert paths(registry) == ["/v2/demo/app/manifests/latest"]
 
 
 def test_a_registry_that_is_not_there_is_no_matter_before_the_first_line() -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from multi_fetch.errors import MultiFetchError
 from multi_fetch.oci.digest import digest_of, parse_digest
 from multi_fetch.oci.media_types import OCI_MANIFEST, OCTET_STREAM
@@ -24,9 +26,11 @@ from multi_fetch.verify import Verifier
 if TYPE_CHECKING:
     from multi_fetch.remotes import Remote
 
+# A busy machine is no silent server: only where one is silent on purpose is it left soon.
 QUICK: Final = Patience(
-    retries=3, first_wait_seconds=0.001, max_wait_seconds=5.0, stall_seconds=0.25
+    retries=3, first_wait_seconds=0.001, max_wait_seconds=5.0, stall_seconds=30.0
 )
+HASTY: Final = replace(QUICK, stall_seconds=0.25)
 
 BLOB: Final = bytes(range(256)) * 16
 BLOB_DIGEST: Final = digest_of(BLOB)

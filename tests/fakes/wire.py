@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from tests.fakes.consumer import HASTY, QUICK
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from multi_fetch.remotes import Patience
     from tests.registry.conftest import RawServer, Reply, StartServer
 
 
@@ -58,6 +61,11 @@ def plays(scripts: Sequence[Script]) -> Reply:
         return script.then is Then.KEEP
 
     return reply
+
+
+def patience_of(scripts: Sequence[Script]) -> Patience:
+    """Little only where a script needs it: a busy machine is no server that is silent."""
+    return QUICK if all(each.then in {Then.KEEP, Then.CLOSE} for each in scripts) else HASTY
 
 
 async def start(start_server: StartServer, scripts: Sequence[Script]) -> RawServer:

@@ -128,9 +128,11 @@ def test_a_mirror_that_is_dead_costs_little(
 ) -> None:
     folder = hosts_dir(tmp_path, registry.address, f"http://127.0.0.1:{closed_port}")
     digest, content = next(iter(small(filled).items()))
-    started = time.monotonic()
+    began = time.monotonic()
+    assert fetch(str(tmp_path), registry.address, filled, digest) == content
+    alone = time.monotonic() - began  # much, on a busy machine
     assert fetch(folder, registry.address, filled, digest) == content
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - began < 5 + 4 * alone
 
 
 def test_what_is_wrong_on_a_mirrors_disk_comes_from_the_registry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 ONCE = Patience(retries=0)
 
 # Retries follow at once.
-QUICK = Patience(retries=3, first_wait_seconds=0.001, stall_seconds=0.5)
+QUICK = Patience(retries=3, first_wait_seconds=0.001, stall_seconds=30.0)
 
 # Takes a request's head; sends the answer itself, and says whether the connection stays open.
 Reply: TypeAlias = Callable[[trio.SocketStream, str], Awaitable[bool]]
@@ -104,6 +105,14 @@ async def start_server() -> AsyncIterator[StartServer]:
 
         yield start
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Bound and not listening: it refuses, and nobody else can take it meanwhile."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
 
 
 opened_lanes: list[FastLane] = []

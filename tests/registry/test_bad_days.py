@@ -33,6 +33,7 @@ from tests.fakes.consumer import (
     BLOB_BARE,
     BLOB_OF_SIZE,
     EMPTY,
+    HASTY,
     MANIFEST,
     MANIFEST_DIGEST,
     PART,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
     from trio.testing import MockClock
 
+    from multi_fetch.remotes import Patience
     from multi_fetch.testing.faults import Effect, Respond
     from multi_fetch.testing.layout import Layout
     from multi_fetch.testing.messages import Answer, Request
@@ -73,6 +75,7 @@ class Case(NamedTuple):
     ask: Ask
     code: str
     requests: Sequence[str]
+    patience: Patience = QUICK
 
 
 def blobs(effect: Effect, *, times: int | None = 1, skip: int = 0, method: str = "GET") -> Fault:
@@ -233,6 +236,7 @@ CONNECTIONS: Final = [
         BLOB_AS_BLOB,
         OK,
         ["GET blobs*", GET_BLOB],
+        HASTY,
     ),
     Case(
         "silent for ever",
@@ -241,6 +245,7 @@ CONNECTIONS: Final = [
         BLOB_AS_BLOB,
         "timeout",
         ["GET blobs*"] * 4,
+        HASTY,
     ),
     Case(
         "hung up for ever",
@@ -257,14 +262,16 @@ CONNECTIONS: Final = [
         TAG,
         OK,
         [GET_TAG] * 2,
+        HASTY,
     ),
     Case(
         "slow, but not silent",
         "progress is no trouble",
-        [blobs(f.drip(1024, every_seconds=0.1))],
+        [blobs(f.drip(1024, every_seconds=0.35))],
         BLOB_AS_BLOB,
         OK,
         [GET_BLOB],
+        replace(QUICK, stall_seconds=1.0),
     ),
 ]
 
@@ -300,6 +307,7 @@ RESUMED: Final = [
         BLOB_AS_BLOB,
         OK,
         [GET_BLOB, "GET blobs 1000-"],
+        HASTY,
     ),
     Case(
         "cut again and again, a little later each time",
@@ -434,6 +442,7 @@ RESUMED: Final = [
         TAG,
         "not-found",
         [GET_TAG] * 2,
+        HASTY,
     ),
 ]
 
@@ -824,6 +833,7 @@ TOKENS: Final = [
             TAG,
             OK,
             [GET_TAG, *asked, "GET /token", GET_TAG],
+            HASTY if name == "silence" else QUICK,
         )
         for name, effect, asked in [
             ("503", f.answer_status(503), ["GET /token", GET_TAG]),
@@ -910,7 +920,7 @@ async def test_each_trouble_has_its_verdict_and_is_met_with_no_request_too_many(
     layout: Layout, case: Case
 ) -> None:
     async with serve_layout(layout, faults=case.faults) as registry:
-        verdict = await consume(case.ask, registry.address)
+        verdict = await consume(case.ask, registry.address, case.patience)
     assert [written(request) for request in registry.requests] == list(case.requests)
     check_verdict(case, verdict)
 
@@ -923,7 +933,7 @@ async def test_the_direct_lane_meets_each_trouble_with_the_same_requests(
 ) -> None:
     """But for a connection that breaks before its answer, which may have been idle for too long."""
     async with serve_layout(layout, faults=case.faults) as registry:
-        verdict = await consume_directly(case.ask, registry.address)
+        verdict = await consume_directly(case.ask, registry.address, case.patience)
     asked, expected = [written(request) for request in registry.requests], list(case.requests)
     first = expected[:1] if expected[0].endswith("*") else []
     assert asked in (expected, first + expected)
@@ -940,7 +950,7 @@ def test_each_trouble_has_a_name_of_its_own() -> None:
 async def test_without_retries_each_request_is_sent_once(layout: Layout, case: Case) -> None:
     """What fails then fails at its first trouble; what is fetched is whole."""
     async with serve_layout(layout, faults=case.faults) as registry:
-        verdict = await consume(case.ask, registry.address, replace(QUICK, retries=0))
+        verdict = await consume(case.ask, registry.address, replace(case.patience, retries=0))
         sent = [written(request) for request in registry.requests]
     assert verdict.retries == 0
     assert len(sent) == len(set(sent))

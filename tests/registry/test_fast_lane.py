@@ -296,12 +296,9 @@ async def test_an_answer_that_does_not_come_is_not_asked_for_again(
     assert server.connections == 1
 
 
-async def test_a_port_where_nobody_listens_is_unavailable() -> None:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listener.socket.getsockname()[1]
-    await listener.aclose()
+async def test_a_port_where_nobody_listens_is_unavailable(closed_port: int) -> None:
     with opened() as lane, pytest.raises(UnavailableError, match=r"no connection: .*refused"):
-        await lane.send("GET", parse_url(f"http://127.0.0.1:{port}/"), {})
+        await lane.send("GET", parse_url(f"http://127.0.0.1:{closed_port}/"), {})
 
 
 async def test_a_name_that_no_look_up_takes_is_a_registry_error() -> None:

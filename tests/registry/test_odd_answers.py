@@ -18,6 +18,7 @@ from tests.fakes.consumer import (
     BLOB_AS_BLOB,
     BLOB_DIGEST,
     BLOB_OF_SIZE,
+    HASTY,
     MANIFEST,
     MANIFEST_DIGEST,
     PART,
@@ -27,7 +28,7 @@ from tests.fakes.consumer import (
     consume,
     consume_from,
 )
-from tests.fakes.wire import Script, Then, asked, start
+from tests.fakes.wire import Script, Then, asked, patience_of, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -536,8 +537,8 @@ async def test_each_odd_answer_has_its_verdict(
     if lane == "general" and case.code_of_general_lane is not None:
         code = case.code_of_general_lane
     server = await start(start_server, case.scripts)
-    with trio.fail_after(4):
-        verdict = await consume(case.ask, f"127.0.0.1:{server.port}")
+    with trio.fail_after(20):
+        verdict = await consume(case.ask, f"127.0.0.1:{server.port}", patience_of(case.scripts))
     assert asked(server) == list(case.requests)
     if verdict.error is not None:
         assert verdict.error.code == code, verdict.error
@@ -554,7 +555,7 @@ async def test_an_errors_body_that_is_dripped_is_not_listened_to_for_long(
     monkeypatch.setattr(answer_module, "ERROR_BODY_SECONDS", 0.1)
     drip = Script(head("403 Forbidden", "Content-Length: 9999"), Then.REPEAT, b".")
     server = await start(start_server, [drip])
-    with trio.fail_after(4):
+    with trio.fail_after(20):
         verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}")
     assert verdict.error is not None
     assert verdict.error.code == "denied"
@@ -580,7 +581,7 @@ async def test_a_part_of_a_large_body_costs_the_connection_and_not_the_rest(
     """Where Range is not known, what lies behind the part is never waited for."""
     whole = Script(head("200 OK", "Content-Length: 99999999") + BLOB, Then.SILENCE)
     server = await start(start_server, [whole])
-    with trio.fail_after(4):
+    with trio.fail_after(20):
         verdict = await consume(PART, f"127.0.0.1:{server.port}")
     assert verdict.error is None
     assert verdict.content == BLOB[100:300]
@@ -610,13 +611,13 @@ async def test_waiting_for_a_connection_takes_no_time_from_the_answers_head(
     async def reply(stream: trio.SocketStream, text: str) -> bool:
         await stream.send_all(head("200 OK", length(content)))
         for at in range(0, len(content), 2048):  # enough each time, or it would have stalled
-            await trio.sleep(0.06)
+            await trio.sleep(0.15)
             await stream.send_all(content[at : at + 2048])
         return True
 
     server = await start_server(reply)
     address = f"127.0.0.1:{server.port}"
-    patience = replace(QUICK, retries=0)
+    patience = replace(QUICK, retries=0, stall_seconds=0.6)
     async with open_registry(Reference(f"{address}/a"), patience=patience, jobs=1) as remote:
         errors = []
 
@@ -663,8 +664,8 @@ async def test_a_body_that_comes_faster_than_it_is_taken_can_be_stopped_and_lets
 @pytest.mark.usefixtures("lane")
 async def test_1xx_answers_in_a_flood_come_to_an_end(start_server: StartServer) -> None:
     server = await start(start_server, [Script(b"", Then.FLOOD, CONTINUE * 100)])
-    with trio.fail_after(10):
-        verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}", replace(QUICK, retries=0))
+    with trio.fail_after(20):
+        verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}", replace(HASTY, retries=0))
     assert verdict.error is not None
     assert verdict.error.code in {"timeout", "unavailable", "registry-error"}
 
@@ -676,7 +677,7 @@ async def test_content_without_end_stops_at_the_size_that_was_expected(
     piece = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     flood = Script(head("200 OK", "Transfer-Encoding: chunked"), Then.FLOOD, piece)
     server = await start(start_server, [flood])
-    with trio.fail_after(4):
+    with trio.fail_after(20):
         verdict = await consume(BLOB_OF_SIZE, f"127.0.0.1:{server.port}")
     assert verdict.error is not None
     assert verdict.error.code == "size-mismatch"

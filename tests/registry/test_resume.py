@@ -23,6 +23,7 @@ from tests.fakes.consumer import (
     BLOB,
     BLOB_AS_BLOB,
     BLOB_DIGEST,
+    HASTY,
     PART,
     QUICK,
     TAG,
@@ -160,15 +161,15 @@ async def test_a_blob_that_is_dripped_goes_on_elsewhere_until_there_is_no_more_p
             await trio.sleep(0.02)
         return True
 
-    heals_at = QUICK.retries
+    heals_at = HASTY.retries
     server = await start_server(reply)
-    verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}")
+    verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}", HASTY)
     assert (verdict.error, verdict.content) == (None, BLOB)
     heals_at = 99
     server.heads.clear()
-    verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}")
+    verdict = await consume(BLOB_AS_BLOB, f"127.0.0.1:{server.port}", HASTY)
     assert isinstance(verdict.error, DeadlineExceededError)
-    assert len(server.heads) == verdict.error.attempts == QUICK.retries + 1
+    assert len(server.heads) == verdict.error.attempts == HASTY.retries + 1
     assert verdict.content == BLOB[: len(verdict.content)] != b""
 
 

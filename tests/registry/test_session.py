@@ -494,13 +494,8 @@ async def test_a_form_is_not_sent_twice(start_server: StartServer) -> None:
     assert [head.partition(" ")[0] for head in server.heads] == ["GET", "POST"]
 
 
-async def test_a_refused_connection_is_unavailable_and_retryable(
-    start_server: StartServer,
-) -> None:
-    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    port = listeners[0].socket.getsockname()[1]
-    await listeners[0].aclose()
-    error = await failure(f"127.0.0.1:{port}")
+async def test_a_refused_connection_is_unavailable_and_retryable(closed_port: int) -> None:
+    error = await failure(f"127.0.0.1:{closed_port}")
     assert isinstance(error, UnavailableError)
     assert error.retryable
     assert "no connection" in error.message

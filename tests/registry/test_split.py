@@ -22,7 +22,7 @@ from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import open_registry
 from multi_fetch.registry.ranges import Ranges
-from tests.fakes.consumer import QUICK, consume_from
+from tests.fakes.consumer import HASTY, QUICK, consume_from
 from tests.fakes.ranged import LEAST_BYTES, PIECE_BYTES, Part, Ranged, Twist, several
 from tests.registry.conftest import raw_answer
 
@@ -62,7 +62,7 @@ async def test_a_blob_comes_whole_and_in_order_however_it_is_cut(
         piece_bytes=chance.randrange(5_000, 60_000),
         least_bytes=LEAST_BYTES,
     )
-    async with several(server, ranges, replace(QUICK, stall_seconds=30.0)) as remote:
+    async with several(server, ranges) as remote:
         verdict = await fetched(server, blob, remote)
     assert verdict.error is None
     assert verdict.content == blob.content
@@ -115,7 +115,7 @@ async def test_a_piece_that_breaks_goes_on_from_the_byte_that_was_reached(
 ) -> None:
     blob = Ranged(CONTENT, {number: twist})
     server = await start_server(blob.reply)
-    async with several(server) as remote:
+    async with several(server, patience=HASTY if twist is stalled else QUICK) as remote:
         verdict = await fetched(server, blob, remote)
     assert verdict.error is None
     first, last = blob.asked[number - 1]
