@@ -38,6 +38,15 @@ def test_it_ends_the_command_as_sigterm_does(command: Callable[[], int]) -> None
     assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
 
 
+def test_before_it_is_heeded_next_to_nothing_is_imported() -> None:
+    """What is imported until then takes milliseconds, in which it leaves a traceback."""
+    code = "import sys; import multi_fetch.cli.start; print(*sys.modules)"
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path}; {code}"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert "multi_fetch.cli.start" in told
+    assert not {"contextlib", "re", "typing"} & set(told)
+
+
 @COMMANDS
 def test_it_stays_ignored_where_it_was(command: Callable[[], int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
