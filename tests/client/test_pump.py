@@ -45,6 +45,21 @@ def test_it_may_be_closed_often_and_woken_afterwards() -> None:
             pump.session.submit("latest")
 
 
+def test_a_cancel_that_interrupts_who_holds_the_lock_is_done_once_that_is_free() -> None:
+    # The garbage collector closes a listing that was left, in any thread, at any time.
+    pump = start("hello(); line(); begin(1); until_closed()")
+    with pump.lock:
+        exchange = pump.session.submit("latest")
+        pump.wake()
+    pump.wait(lambda: exchange.has_begun, exchange.watch)
+    with pump.lock:
+        pump.cancel(exchange)
+        assert not exchange.is_done
+    pump.wait(lambda: exchange.is_done, exchange.watch)
+    assert isinstance(exchange.failure, RequestCancelledError)
+    pump.close()
+
+
 def test_it_may_be_closed_before_the_worker_has_said_anything() -> None:
     pump = start("signal.pause()")
     pump.close()

@@ -291,6 +291,28 @@ def test_threads_may_share_a_worker(repository: Repository) -> None:
 # --- the end ----------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # of a process with threads
+def test_a_fork_is_told_that_the_worker_is_not_its_own_and_does_the_worker_no_harm(
+    repository: Repository,
+) -> None:
+    with Worker(repository.remote) as worker:
+        answer = worker.submit(repository.small.digest)
+        pid = os.fork()
+        if not pid:
+            refusals = 0
+            for use in (answer.read, worker.hello, lambda: worker.submit("latest")):
+                try:
+                    use()
+                except RuntimeError:
+                    refusals += 1
+            answer.cancel()
+            worker.__exit__(None, None, None)
+            os._exit(refusals)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+        assert answer.read() == SMALL
+        assert worker.submit("latest").descriptor
+
+
 def test_leaving_cancels_what_is_open_and_reaps_the_process() -> None:
     with Worker("app", command=fake("hello(); begin(1); signal.pause()")) as worker:
         pid = int(worker.hello().software)

@@ -131,9 +131,7 @@ class Answer(AnswerFacts):
 
     def cancel(self) -> None:
         """Fails the request with RequestCancelledError, unless it is done; does not wait."""
-        with self._pump.lock:
-            self._pump.session.cancel(self._exchange)
-            self._pump.wake()
+        self._pump.cancel(self._exchange)
 
     def _wait(self, is_ready: Callable[[], bool]) -> None:
         self._pump.wait(is_ready, self._exchange.watch)

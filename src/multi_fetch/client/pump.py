@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import selectors
 import threading
+from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,9 @@ MAX_LAST_READS: Final = 8
 
 THREAD_NAME: Final = "multi-fetch client"
 
+# For what another thread does under the lock; only a slow disk takes longer.
+LOCK_SECONDS: Final = 0.05
+
 
 class Pump:
     """Starts the worker; it is over after ``close``, or when the worker has ended by itself.
@@ -59,6 +63,8 @@ class Pump:
         self._silence = Silence(launch.idle_seconds)
         self._stderr = StderrTail()
         self._unsent = memoryview(b"")
+        self._unwanted: deque[Exchange] = deque()
+        self._pid = os.getpid()
         self._is_closing = False
         self._is_deaf = False
         self._is_awake = False
@@ -86,7 +92,12 @@ class Pump:
     def wait(
         self, is_ready: Callable[[], bool], watch: Callable[[Callable[[], object]], None]
     ) -> None:
-        """Returns once ``is_ready``; ``watch`` hears of the changes that may make it so."""
+        """Returns once ``is_ready``; ``watch`` hears of the changes that may make it so.
+
+        Raises:
+            RuntimeError: this process is a fork of the one that has the thread.
+        """
+        self.require_own()
         while True:
             with self.lock:
                 if is_ready():
@@ -95,8 +106,35 @@ class Pump:
                 watch(arrived.set)
             arrived.wait()
 
+    def require_own(self) -> None:
+        """Refuses a process that has forked: there is no thread in it, and nothing would come.
+
+        Raises:
+            RuntimeError: this is one.
+        """
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "this worker belongs to the process that this one is a fork of: start another here"
+            )
+
+    def cancel(self, exchange: Exchange) -> None:
+        """As ``Session.cancel``, wherever it is called: by the garbage collector or a signal too.
+
+        These may have interrupted this very thread while it holds the lock, and who then waits for
+        that waits for ever. So after a moment it is left to the worker's own thread.
+        """
+        self._unwanted.append(exchange)
+        if os.getpid() == self._pid and self.lock.acquire(timeout=LOCK_SECONDS):
+            try:
+                self._cancel_unwanted()
+                self.wake()
+            finally:
+                self.lock.release()
+
     def close(self) -> None:
-        """Fails what is open, ends the process and waits until it has ended."""
+        """Fails what is open, ends the process and waits until it has ended; nothing in a fork."""
+        if os.getpid() != self._pid:
+            return
         with self.lock:
             self._is_closing = True
             self.wake()
@@ -120,6 +158,7 @@ class Pump:
             with self.lock:
                 if self._is_closing:
                     return
+                self._cancel_unwanted()
                 if not self._unsent and not self._is_deaf:
                     self._unsent = memoryview(self.session.take_lines())
             if bool(self._unsent) != is_writing:
@@ -130,6 +169,10 @@ class Pump:
                     selector.unregister(self._process.stdin)
             for key, _ in selector.select(WATCH_SECONDS):
                 key.data(selector)
+
+    def _cancel_unwanted(self) -> None:
+        while self._unwanted:
+            self.session.cancel(self._unwanted.popleft())
 
     def _is_over(self) -> bool:
         """Whether the process has exited, and nothing more comes from who else holds its pipes.

@@ -58,12 +58,14 @@ class Worker:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._pump.close()
+        if self._current is not None:
+            self._current.close()
 
     @property
     def _pump(self) -> Pump:
         if self._current is None:
             raise RuntimeError("enter the worker first: with Worker(...) as worker")
+        self._current.require_own()
         return self._current
 
     def hello(self) -> Hello:
