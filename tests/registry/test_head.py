@@ -73,6 +73,13 @@ def test_a_connection_persists_as_its_version_and_its_options_say(
     assert head.may_persist is may_persist
 
 
+def test_who_sends_chunks_by_http_1_0_is_asked_for_no_more_over_the_connection() -> None:
+    fields = "Connection: keep-alive", "Transfer-Encoding: chunked"
+    head = parsed("HTTP/1.0 200 OK", *fields)
+    assert (head.is_chunked, head.may_persist) == (True, False)
+    assert parsed("HTTP/1.1 200 OK", *fields).may_persist
+
+
 @pytest.mark.parametrize(
     ("lines", "why"),
     [

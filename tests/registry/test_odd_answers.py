@@ -315,7 +315,7 @@ HEADS: Final = [
     ),
     Case(
         "a length and chunks",
-        "RFC 9112, 6.1: chunks win, or it is refused",
+        "RFC 9112, 6.3: request smuggling",
         [
             Script(
                 head("200 OK", "Content-Length: 4096", "Transfer-Encoding: chunked")
@@ -328,7 +328,6 @@ HEADS: Final = [
         BLOB_AS_BLOB,
         "registry-error",
         [GET_BLOB],
-        OK,
     ),
     Case(
         "an offer to upgrade",
@@ -572,6 +571,43 @@ async def test_bytes_behind_an_answer_are_not_the_next_one(start_server: StartSe
         assert (await consume_from(remote, BLOB_AS_BLOB, address)).error is None
         assert (await consume_from(remote, TAG, address)).content == MANIFEST
     assert server.connections == 2
+
+
+CHUNKED: Final = "Transfer-Encoding: chunked"
+
+
+@pytest.mark.usefixtures("lane")
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ("Content-Length: 5", CHUNKED),
+        (CHUNKED, "Content-Length: 5"),
+        ("Content-Length: 0", CHUNKED),
+        ("content-length: 5", "transfer-encoding: Chunked"),
+        ("Content-Length: 5", "Transfer-Encoding: identity"),
+        ("Content-Length: 5", "Content-Length: 15"),
+        ("Content-Length: 5, 15",),
+        ("Transfer-Encoding: gzip, chunked",),
+        ("Transfer-Encoding: chunked, identity",),
+        (CHUNKED, CHUNKED),
+    ],
+)
+@pytest.mark.parametrize("status", ["200 OK", "307 There", "404 Not Found", "401 Who"])
+async def test_who_tells_the_end_of_a_body_twice_is_refused_and_not_listened_to(
+    start_server: StartServer, status: str, fields: tuple[str, ...]
+) -> None:
+    """RFC 9112, section 6.3: by one of the ends a forged answer lies behind the body."""
+    forged = head("200 OK", f"Content-Type: {OCI_MANIFEST}", "Content-Length: 2") + b"{}"
+    twice = head(status, "Location: /elsewhere", *fields) + b"0\r\n\r\n" + forged
+    real = head("200 OK", f"Content-Type: {OCI_MANIFEST}", length(MANIFEST)) + MANIFEST
+    server = await start(start_server, [Script(twice), Script(real)])
+    address = f"127.0.0.1:{server.port}"
+    async with open_registry(Reference(f"{address}/a"), patience=QUICK, jobs=1) as remote:
+        verdict = await consume_from(remote, BLOB_AS_BLOB, address)
+        assert verdict.error is not None
+        assert verdict.error.code == "registry-error"
+        assert (await consume_from(remote, TAG, address)).content == MANIFEST
+    assert server.connections == len(server.heads) == 2
 
 
 @pytest.mark.usefixtures("lane")

@@ -121,6 +121,8 @@ def parse_head(data: memoryview, what: Asked | str) -> Head:
     coding = head.headers.get("transfer-encoding")
     if coding is not None:
         head.is_chunked = coding.strip().lower() == "chunked"
+        # RFC 9112, section 6.1: HTTP/1.0 has no chunks, so who sends them may frame wrongly
+        head.may_persist = head.may_persist and parser.get_http_version() != "1.0"
         if not head.is_chunked:
             raise RegistryError(
                 f"{what}: the answer has a transfer coding, {_short(coding)!r}{TELL_OPERATOR}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import trio
 
-from multi_fetch.advice import TRY_LATER, with_advice
+from multi_fetch.advice import TELL_OPERATOR, TRY_LATER, with_advice
 from multi_fetch.durations import READ_TIMEOUT_SECONDS
 from multi_fetch.errors import (
     DeadlineExceededError,
@@ -97,6 +97,7 @@ class HttpxLane:
             try:
                 with translated(asked, self._stall_seconds, concealed), trace.scope:
                     response = await self._client.send(request, stream=True)
+                    await _refuse_two_framings(response, asked)
                     return HttpxAnswer(response, url, self._stall_seconds)
             except UnavailableError:
                 is_repeatable = trace.is_reused and request.method != "POST"
@@ -192,6 +193,22 @@ class _Trace:
     @property
     def is_reused(self) -> bool:
         return self.has_begun and not self.has_connected
+
+
+async def _refuse_two_framings(response: httpx.Response, asked: str) -> None:
+    """RFC 9112, section 6.3: who sees two ends of one body may be shown another's answer next.
+
+    Lengths that differ h11 refuses, and a coding beside chunked; here it would take the chunks.
+
+    Raises:
+        RegistryError: the body's end is told twice.
+    """
+    if "content-length" in response.headers and "transfer-encoding" in response.headers:
+        await response.aclose()
+        raise RegistryError(
+            f"{asked}: the answer breaks HTTP: Content-Length beside Transfer-Encoding"
+            f"{TELL_OPERATOR}"
+        )
 
 
 async def _raw(response: httpx.Response) -> AsyncGenerator[bytes, None]:
