@@ -310,7 +310,7 @@ def test_a_fork_is_told_that_the_worker_is_not_its_own_and_does_the_worker_no_ha
             os._exit(refusals)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
         assert answer.read() == SMALL
-        assert worker.submit("latest").descriptor
+        assert worker.submit("latest").descriptor.media_type
 
 
 def test_leaving_cancels_what_is_open_and_reaps_the_process() -> None:
