@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
+import weakref
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -73,6 +75,29 @@ async def test_a_manifest_is_asked_of_the_manifests_with_its_type(
     route = respx_mock.get(MANIFEST).respond(content=CONTENT)
     assert await fetched(described(OCI_MANIFEST)) == CONTENT
     assert route.calls.last.request.headers["accept"].startswith(f"{OCI_MANIFEST}, ")
+
+
+async def test_the_error_of_what_is_nowhere_needs_no_collector(
+    respx_mock: respx.MockRouter,
+) -> None:
+    # Its frames have the answers, and these have buffers.
+    respx_mock.get(BLOB).respond(404)
+    respx_mock.get(MANIFEST).respond(404)
+    gc.disable()
+    try:
+        async with fetcher() as asked:
+            left = await last_error(asked)
+            assert left() is None
+    finally:
+        gc.enable()
+
+
+async def last_error(asked: RegistryFetcher) -> weakref.ref[NotFoundError]:
+    try:
+        async with asked.fetch(described()):
+            raise AssertionError
+    except NotFoundError as error:
+        return weakref.ref(error)
 
 
 async def test_the_other_endpoint_is_asked_after_a_404(respx_mock: respx.MockRouter) -> None:

@@ -142,7 +142,12 @@ async def find(
                 return puzzled, answer
             failures[0] = await _failure(session, answer)
     beyond = [failure for failure in failures if not isinstance(failure, NotFoundError)]
-    raise (beyond or failures)[0]
+    failure = (beyond or failures)[0]
+    try:
+        raise failure
+    finally:
+        # The error has this frame, and the answers with it: they would wait for the collector.
+        del failure, beyond, failures
 
 
 async def _ask(  # noqa: PLR0913 - a request's parts
