@@ -356,6 +356,72 @@ def test_a_dead_mirror_fails_and_the_registry_itself_is_looked_at_too(
     assert "(mirror, pull and resolve)" in finding(found, "hosts").said
 
 
+@pytest.mark.parametrize("named", ["", ":notes", "@"])
+def test_a_mirror_that_may_only_pull_is_asked_for_what_the_registry_says_by_its_digest(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, named: str
+) -> None:
+    layout = read_layout(LAYOUT)
+    if named == "@":
+        path = next((LAYOUT / "blobs" / "sha256").iterdir())
+        named = f"@sha256:{path.name}"
+    with loopback(layout) as mirror, loopback(layout) as registry:
+        folder = tmp_path / folder_name(registry.address)
+        folder.mkdir()
+        text = f'[host."http://{mirror.address}"]\ncapabilities = ["pull"]\n'
+        (folder / "hosts.toml").write_text(text)
+        remote = f"{registry.address}/demo/app{named}"
+        found = diagnosed(capfd, "--hosts-dir", str(tmp_path), remote)
+        asked = [request.path for request in mirror.requests]
+    assert found.exit_status == 0, found
+    assert set(verdicts(found).values()) == {"ok"}
+    of_mirror = {
+        each.step: each.said for each in found.findings if each.host.endswith(mirror.address)
+    }
+    assert "resolve" in of_mirror["tags"]
+    assert "sha256:" in of_mirror["object"]
+    assert "206" in of_mirror["range"]
+    assert "referrers" not in of_mirror
+    assert {path.partition("sha256:")[0] for path in asked} <= {
+        "/v2/",
+        "/v2/demo/app/manifests/",
+        "/v2/demo/app/blobs/",
+    }
+
+
+def test_a_mirror_that_may_only_pull_and_refuses_that_is_of_no_use(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    layout = read_layout(LAYOUT)
+    denied = [Fault(answer_error(403, "DENIED"), path=path) for path in (MANIFESTS, BLOBS)]
+    with loopback(layout, *denied) as mirror, loopback(layout) as registry:
+        folder = tmp_path / folder_name(registry.address)
+        folder.mkdir()
+        text = f'[host."http://{mirror.address}"]\ncapabilities = ["pull"]\n'
+        (folder / "hosts.toml").write_text(text)
+        found = diagnosed(capfd, "--hosts-dir", str(tmp_path), f"{registry.address}/demo/app")
+    assert found.exit_status == 1
+    by_host = {(each.host, each.step): each.verdict for each in found.findings}
+    assert by_host[f"http://{mirror.address}", "object"] == "fail"
+    assert by_host[f"http://{registry.address}", "object"] == "ok"
+
+
+def test_where_nobody_says_what_a_tag_stands_for_no_object_is_asked_for(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    layout = read_layout(LAYOUT)
+    refused = Fault(answer_status(404), path="/v2/demo/*")
+    with loopback(layout) as mirror, loopback(layout, refused) as registry:
+        folder = tmp_path / folder_name(registry.address)
+        folder.mkdir()
+        text = f'[host."http://{mirror.address}"]\ncapabilities = ["pull"]\n'
+        (folder / "hosts.toml").write_text(text)
+        found = diagnosed(capfd, "--hosts-dir", str(tmp_path), f"{registry.address}/demo/app")
+        asked = [request.path for request in mirror.requests]
+    assert found.exit_status == 1
+    assert set(asked) == {"/v2/"}
+    assert "no digest is known" in finding(found, "object").said
+
+
 def test_the_timeout_is_a_finding(capfd: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

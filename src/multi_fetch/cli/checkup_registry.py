@@ -14,6 +14,7 @@ from multi_fetch.cli.checkup_login import check_credentials, tell_grant
 from multi_fetch.cli.checkup_network import check_network
 from multi_fetch.errors import MultiFetchError, RegistryError
 from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
+from multi_fetch.oci.digest import Digest
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.oci.media_types import OCI_INDEX
 from multi_fetch.oci.reference import Reference
@@ -52,20 +53,22 @@ MAX_TOLD_TAGS: Final = 5
 RANGE_HEADER: Final = "bytes=0-0"
 
 
-class Asking(msgspec.Struct, frozen=True):
-    """What a checkup is about.
+class Asking(msgspec.Struct):
+    """What a checkup is about, at all hosts.
 
     Attributes:
         ref: the repository, and an object if one was named.
         credential: from the environment; None for none.
         keychain: for all else.
         proxies: the environment's.
+        digest: of the object, once a host has said what its tag stands for; or None.
     """
 
     ref: Reference
     credential: Credential | None
     keychain: Keychain
     proxies: Proxies
+    digest: Digest | None = None
 
 
 async def check_host(checkup: Checkup, host: Host, asking: Asking) -> bool:
@@ -84,7 +87,7 @@ async def check_host(checkup: Checkup, host: Host, asking: Asking) -> bool:
         ):
             return False
         session = Session(exchange, host, own, repository, keychain=asking.keychain)
-        return await _Objects(checkup, session, asking.ref).check()
+        return await _Objects(checkup, session, host, asking).check()
 
 
 async def _check_api(checkup: Checkup, exchange: Exchange, host: Host) -> bool:
@@ -113,14 +116,18 @@ async def _check_api(checkup: Checkup, exchange: Exchange, host: Host) -> bool:
 class _Objects:
     """The steps in a repository."""
 
-    def __init__(self, checkup: Checkup, session: Session, ref: Reference) -> None:
+    def __init__(self, checkup: Checkup, session: Session, host: Host, asking: Asking) -> None:
         self._checkup = checkup
         self._session = session
-        self._ref = ref
-        self._remote = RegistryRemote(session, ref)
+        self._host = host
+        self._asking = asking
+        self._ref = asking.ref
+        self._remote = RegistryRemote(session, asking.ref)
 
     async def check(self) -> bool:
         """Tells whether the repository is of use, though perhaps not for the object named."""
+        if not self._host.may_resolve:
+            return await self._check_content()
         checkup = self._checkup
         tags, failure = await self._tags()
         grant = self._session.grant
@@ -145,9 +152,29 @@ class _Objects:
         descriptor = await checkup.take("object", lambda: self._object(ref))
         if descriptor is None:
             return failure is None
-        await checkup.take("range", lambda: self._range(descriptor))
+        self._asking.digest = descriptor.digest
+        if self._host.may_pull:
+            await checkup.take("range", lambda: self._range(descriptor))
         self._ratelimit()
         await checkup.take("referrers", lambda: self._referrers(descriptor))
+        return True
+
+    async def _check_content(self) -> bool:
+        """At a host that is asked for content by its digest, and for nothing else."""
+        checkup = self._checkup
+        checkup.ok("tags", "not asked for here: the host's capabilities have no resolve")
+        digest = self._ref.digest or self._asking.digest
+        if not self._host.may_pull or not digest:
+            checkup.ok("object", "none to ask for here, where no digest is known")
+            return self._host.may_pull
+        ref = Reference(self._ref.locator, f"@{digest}")
+        descriptor = await checkup.take("object", lambda: self._object(ref))
+        if self._session.grant is not None:
+            tell_grant(checkup, self._session.grant, self._ref.repository)
+        if descriptor is None:
+            return False
+        await checkup.take("range", lambda: self._range(descriptor))
+        self._ratelimit()
         return True
 
     async def _tags(self) -> tuple[list[str], MultiFetchError | None]:

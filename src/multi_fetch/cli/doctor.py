@@ -205,7 +205,8 @@ async def _run(
         has_login = bool(held["username"] or held["password"])
         own = Credential(username=held["username"], password=held["password"])
         asking = Asking(ref, own if has_login else None, held["keychain"], reached["proxies"])
-        for host in reached["hosts"]:
+        # Who may only pull comes behind who says what a tag stands for.
+        for host in sorted(reached["hosts"], key=lambda each: not each.may_resolve):
             is_usable |= await check_host(Checkup(report, host.url), host, asking)
     if scope.cancelled_caught:
         error = DeadlineExceededError(
