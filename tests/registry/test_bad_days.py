@@ -92,6 +92,9 @@ def head(effect: Effect) -> Fault:
     return Fault(effect, method="HEAD")
 
 
+IN_2094 = "Sat, 06 Nov 2094 08:49:37 GMT"
+
+
 def soon(status: int) -> Effect:
     return f.answer_status(status, headers={"Retry-After": "0"})
 
@@ -174,6 +177,14 @@ PATIENCE: Final = [
         "Retry-After as a date that has passed",
         "RFC 9110, 10.2.3",
         [blobs(f.answer_status(503, headers={"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"}))],
+        BLOB_AS_BLOB,
+        OK,
+        [GET_BLOB] * 2,
+    ),
+    Case(
+        "Retry-After by a clock that is another than ours",
+        "RFC 9110, 6.6.1 and 10.2.3",
+        [blobs(f.answer_status(503, headers={"Date": IN_2094, "Retry-After": IN_2094}))],
         BLOB_AS_BLOB,
         OK,
         [GET_BLOB] * 2,

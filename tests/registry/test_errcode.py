@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch import errors
-from multi_fetch.registry.errcode import error_of, parse_retry_after, printable, without_advice
+from multi_fetch.registry.errcode import (
+    error_of,
+    parse_retry_after,
+    printable,
+    retry_after_of,
+    without_advice,
+)
 
 WHAT = "GET https://registry.example/v2/a/manifests/v1"
 
@@ -117,6 +123,22 @@ def test_an_advice_can_be_taken_from_the_message(status: int) -> None:
 )
 def test_retry_after_is_seconds_from_now_or_nothing(text: str, seconds: float | None) -> None:
     assert parse_retry_after(text, now=60.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("date", "seconds"),
+    [
+        ("Thu, 01 Jan 1970 05:00:00 GMT", 30.0),
+        ("Thu, 01 Jan 1970 06:00:00 GMT", 0.0),
+        ("", 18_000.0),
+        ("today", 18_000.0),
+    ],
+)
+def test_a_date_is_read_by_the_clock_of_who_wrote_it(date: str, seconds: float) -> None:
+    headers = {"retry-after": "Thu, 01 Jan 1970 05:00:30 GMT", "date": date}
+    assert retry_after_of(headers, now=30.0) == seconds
+    assert error_of(429, headers, b"", what=WHAT, now=30.0).retry_after == seconds
+    assert retry_after_of({"retry-after": "7", "date": date}, now=30.0) == 7.0
 
 
 def test_retry_after_is_an_attribute_of_the_error() -> None:

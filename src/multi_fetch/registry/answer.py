@@ -21,7 +21,7 @@ from multi_fetch.registry.concealment import (
     long_secrets_of,
     secrets_of,
 )
-from multi_fetch.registry.errcode import error_of, parse_retry_after, printable
+from multi_fetch.registry.errcode import error_of, printable, retry_after_of
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.place import Place
 from multi_fetch.registry.url import Url
@@ -128,7 +128,7 @@ class Answer:
 
     def retry_after(self) -> float | None:
         """The seconds that it asks to wait, or None."""
-        return parse_retry_after(self.headers.get("retry-after", ""), now=time.time())
+        return retry_after_of(self.headers, now=time.time())
 
     def ratelimit(self) -> dict[str, str]:
         """What it tells of limits: headers of any registry that has "ratelimit" in their names."""

@@ -88,7 +88,7 @@ def error_of(  # noqa: PLR0913 - an answer's parts
         headers: of the answer; names in lower case, or a mapping that does not mind.
         body: as much of it as was read.
         what: was asked: ``GET https://...``.
-        now: seconds since the epoch, to read a date in Retry-After.
+        now: seconds since the epoch, to read a date in Retry-After without a Date beside it.
         conceal: takes out of the server's words what must not be repeated.
     """
     leaf = _LEAVES.get(status, UnavailableError if 500 <= status < 600 else RegistryError)
@@ -98,8 +98,25 @@ def error_of(  # noqa: PLR0913 - an answer's parts
         f"{what}: {_reason(status)}{': ' if said else ''}{said}{_advice(status, text)}",
         status=status,
         registry_code=code or None,
-        retry_after=parse_retry_after(headers.get("retry-after", ""), now=now),
+        retry_after=retry_after_of(headers, now=now),
     )
+
+
+def retry_after_of(headers: Mapping[str, str], *, now: float) -> float | None:
+    """The seconds that an answer asks to wait; None if it says nothing.
+
+    A date is read by the clock of who wrote it, in Date (RFC 9110, section 6.6.1): ours may be
+    wrong by hours.
+
+    Args:
+        headers: of the answer; names in lower case, or a mapping that does not mind.
+        now: seconds since the epoch, for an answer without a Date.
+    """
+    text = headers.get("retry-after", "")
+    if not text:
+        return None
+    sent_at = _timestamp(headers.get("date", ""))
+    return parse_retry_after(text, now=now if sent_at is None else sent_at)
 
 
 def parse_retry_after(text: str, *, now: float) -> float | None:
@@ -107,13 +124,19 @@ def parse_retry_after(text: str, *, now: float) -> float | None:
     text = text.strip()
     if DELAY_SECONDS.fullmatch(text):
         return float(text)
+    until = _timestamp(text)
+    return None if until is None else max(0.0, until - now)
+
+
+def _timestamp(text: str) -> float | None:
+    """An HTTP-date in seconds since the epoch; None if it is none."""
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
         return None
     if date.tzinfo is None:  # "-0000" reads as no zone; HTTP's dates are all in UTC
         date = date.replace(tzinfo=UTC)
-    return max(0.0, date.timestamp() - now)
+    return date.timestamp()
 
 
 def printable(text: str, limit: int = MAX_TEXT_CHARACTERS) -> str:

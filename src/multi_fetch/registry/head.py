@@ -34,6 +34,7 @@ HEEDED: Final = frozenset(
         "content-length",
         "content-range",
         "content-type",
+        "date",
         "docker-content-digest",
         "etag",
         "link",
