@@ -26,6 +26,7 @@ from multi_fetch.errors import (
 from multi_fetch.limits import MAX_TOKEN_SCOPES
 from multi_fetch.registry.auth import Token
 from multi_fetch.registry.authorizer import Authorizer
+from multi_fetch.registry.challenge import parse_challenges
 from multi_fetch.registry.credentials import Credential, Held
 from multi_fetch.registry.hosts import default_host
 from multi_fetch.registry.login import Login
@@ -69,7 +70,8 @@ def authorizer(service: TokenService) -> Authorizer:
 
 
 async def answered(authorizer: Authorizer, sent: str = "", header: str = BEARER) -> str:
-    return await authorizer.answer(header, sent=sent, is_registry_inside=False)
+    challenges = parse_challenges(header)
+    return await authorizer.answer(challenges, sent=sent, is_registry_inside=False)
 
 
 async def test_nothing_is_sent_before_the_registry_asks(authorizer: Authorizer) -> None:
@@ -361,7 +363,9 @@ async def test_a_fresh_token_that_is_refused_is_the_end_unless_there_is_another_
     authorizer = Authorizer(HUB, Login(shelf), "a/b", service)
 
     async def again(sent: str) -> str:
-        return await authorizer.answer(BEARER, sent=sent, is_registry_inside=False, is_fresh=True)
+        return await authorizer.answer(
+            parse_challenges(BEARER), sent=sent, is_registry_inside=False, is_fresh=True
+        )
 
     assert await answered(authorizer) == "Bearer t-old"
     assert await again("Bearer t-old") == "Bearer t-new"

@@ -20,8 +20,10 @@ from urllib.parse import quote_plus
 import httpx
 import msgspec
 import pytest
+from rich.pretty import pretty_repr
 
 import multi_fetch
+from multi_fetch.client.launch import plan_launch
 from multi_fetch.errors import MultiFetchError, RegistryError
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.reference import Reference
@@ -29,9 +31,11 @@ from multi_fetch.protocol.request import ByteRange
 from multi_fetch.registry import open_registry
 from multi_fetch.registry.credentials import Credential, Keychain
 from multi_fetch.registry.exchange import Exchange
-from multi_fetch.registry.hosts import default_host
+from multi_fetch.registry.hosts import Host, default_host
 from multi_fetch.registry.httpx_lane import HttpxLane
+from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.session import Session
+from multi_fetch.registry.url import parse_url
 from tests.registry.conftest import ONCE, raw_answer
 
 if TYPE_CHECKING:
@@ -415,6 +419,19 @@ async def test_what_a_header_repeats_is_in_no_log_error_or_descriptor(
     assert told_part.lower() not in f"{shown} {records}"
 
 
+async def test_a_realm_that_has_a_word_in_common_with_what_was_sent_is_asked_as_it_is() -> None:
+    net = Net({REGISTRY + PATH: wants(BEARER), REALM: TOKEN})
+    async with httpx.AsyncClient(transport=httpx.MockTransport(net)) as client:
+        general = HttpxLane(client, stall_seconds=ONCE.stall_seconds)
+        host = default_host("registry.example")
+        own = parse_url(host.url).origin, {"X-Tenant": "auth", "X-Key": "t"}
+        exchange = Exchange(general, jobs=4, patience=ONCE, own=own)
+        session = Session(exchange, host, CREDENTIALS["login"], "a")
+        async with session.request("GET", PATH, {}) as answer:
+            assert answer.status == 200
+    assert net.origins_of((LOGIN,)) == {"https://auth.example"}
+
+
 def echoes_in_challenge(request: httpx.Request) -> httpx.Response:
     return httpx.Response(401, headers={"www-authenticate": f"{BEARER}, ={told(request)}"})
 
@@ -514,7 +531,7 @@ def structs(kind: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:
 
 
 def test_no_value_shows_the_secret_that_it_holds() -> None:
-    """A debugger, a report of a crash or a failed assertion prints reprs."""
+    """A debugger, a report of a crash or a failed assertion prints reprs; rich has a way around."""
     for module in pkgutil.walk_packages(multi_fetch.__path__, "multi_fetch."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
@@ -528,3 +545,17 @@ def test_no_value_shows_the_secret_that_it_holds() -> None:
     ]
     assert len(held) > 10
     assert not [each for each in held if each.__repr__ is msgspec.Struct.__repr__]
+    assert not [each for each in held if each.__rich_repr__ is msgspec.Struct.__rich_repr__]
+
+
+def test_rich_shows_what_the_repr_does() -> None:
+    """Its tracebacks show a program's variables."""
+    values = [
+        CREDENTIALS["login"],
+        Host("https", "registry.example", headers=(("X-Key", PASSWORD),)),
+        Proxies(all=f"http://alice:{PASSWORD}@proxy.example"),
+        parse_url(f"https://store.example/blob?signature={PASSWORD}"),
+        plan_launch("registry.example/a", {"env": {"MULTI_FETCH_PASSWORD": PASSWORD}}),
+    ]
+    assert [pretty_repr(each, max_width=999) for each in values] == [repr(each) for each in values]
+    assert PASSWORD not in repr(values)

@@ -25,7 +25,6 @@ from multi_fetch.registry.api import (
     content_type,
 )
 from multi_fetch.registry.auth import choose_challenge
-from multi_fetch.registry.challenge import parse_challenges
 from multi_fetch.registry.credentials import Credential, Keychain
 from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.fetcher import first_answer
@@ -102,7 +101,7 @@ async def _check_api(checkup: Checkup, exchange: Exchange, host: Host) -> bool:
             raise RegistryError(f"{answer.what}: 404: no registry answers there", status=404)
         if answer.status != 401:
             raise await answer.error()
-        challenge = choose_challenge(parse_challenges(answer.headers.get("www-authenticate", "")))
+        challenge = choose_challenge(answer.challenges())
         if challenge is None:
             raise RegistryError(f"{answer.what}: 401 without a challenge that is known here")
         realm = challenge.params.get("realm", "")

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 import msgspec
 
@@ -121,6 +121,9 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:  # the environment has secrets
         return f"Launch({self.argv})"
+
+    def __rich_repr__(self) -> Any:  # after None rich takes the repr
+        return None
 
 
 def plan_launch(remote: str, options: Options) -> Launch:

@@ -15,6 +15,7 @@ from multi_fetch.durations import ERROR_BODY_SECONDS
 from multi_fetch.errors import MultiFetchError, RegistryError, TooLargeError
 from multi_fetch.limits import MAX_ERROR_BODY_BYTES
 from multi_fetch.registry.api import content_length, redacted
+from multi_fetch.registry.challenge import Challenge, parse_challenges
 from multi_fetch.registry.concealment import (
     LONG_SECRET_CHARACTERS,
     conceal,
@@ -106,6 +107,14 @@ class Answer:
         """How the body says to be encoded; empty if not at all."""
         encoding = self.headers.get("content-encoding", "").strip().lower()
         return "" if encoding in IDENTITY else encoding
+
+    def challenges(self) -> list[Challenge]:
+        """What it asks for, of who may ask.
+
+        Raises:
+            RegistryError: that cannot be read.
+        """
+        return parse_challenges(self.headers.get("www-authenticate", ""), self.concealed)
 
     def encoded(self) -> RegistryError:
         """The error of a body that is encoded; it is returned."""

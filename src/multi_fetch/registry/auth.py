@@ -19,6 +19,7 @@ from multi_fetch.durations import DEFAULT_TOKEN_LIFETIME_SECONDS
 from multi_fetch.errors import CredentialsError, MultiFetchError, RegistryError
 from multi_fetch.limits import MAX_TOKEN_CHARACTERS, TOKEN_RENEWAL_SHARE
 from multi_fetch.registry.api import redacted
+from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.place import Place, place_of, refused_inside
@@ -46,7 +47,7 @@ AFTER_POST: Final = frozenset({400, 401, 404, 405, 501})
 AFTER_GET: Final = frozenset({404, 405, 501})
 
 
-class TokenRequest(msgspec.Struct, frozen=True):
+class TokenRequest(Discreet, msgspec.Struct, frozen=True):
     """What to ask a token service.
 
     Attributes:
@@ -69,7 +70,7 @@ class TokenRequest(msgspec.Struct, frozen=True):
         return f"TokenRequest({redacted(self.url)!r})"
 
 
-class Token(msgspec.Struct, frozen=True):
+class Token(Discreet, msgspec.Struct, frozen=True):
     """An Authorization header's value, and when to get the next one.
 
     Attributes:
@@ -118,13 +119,10 @@ class _Claims(msgspec.Struct):
     access: tuple[_Access, ...] | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(Discreet, msgspec.Struct):
     token: str | None = None
     access_token: str | None = None
     expires_in: float | str | None = None
-
-    def __repr__(self) -> str:
-        return "_Answer(***)"
 
 
 def choose_challenge(challenges: Sequence[Challenge]) -> Challenge | None:

@@ -29,7 +29,6 @@ from multi_fetch.registry.auth import (
     scopes_of,
     token_requests,
 )
-from multi_fetch.registry.challenge import parse_challenges
 from multi_fetch.registry.refusal import (
     ANONYMOUS_REFUSED,
     explained,
@@ -40,7 +39,7 @@ from multi_fetch.registry.refusal import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from multi_fetch.registry.auth import TokenRequest
     from multi_fetch.registry.challenge import Challenge
@@ -138,36 +137,40 @@ class Authorizer:
         return self._token.authorization if self._token is not None else ""
 
     async def answer(
-        self, header: str, *, sent: str, is_registry_inside: bool, is_fresh: bool = False
+        self,
+        challenges: Sequence[Challenge],
+        *,
+        sent: str,
+        is_registry_inside: bool,
+        is_fresh: bool = False,
     ) -> str:
         """The header to send after a 401, or an empty text where nothing else can be sent.
 
         Args:
-            header: WWW-Authenticate.
+            challenges: of its WWW-Authenticate.
             sent: the Authorization header that was refused, or empty.
             is_registry_inside: as for ``token_requests``.
             is_fresh: whether this had an answer for the same request already, which was ``sent``.
 
         Raises:
-            MultiFetchError: the challenge cannot be read, there is no reading the user's
-                credentials, the token service failed, or it refused the login and the registry
-                refuses to answer without one.
+            MultiFetchError: there is no reading the user's credentials, the token service failed,
+                or it refused the login and the registry refuses to answer without one.
         """
-        challenge = choose_challenge(parse_challenges(header))
+        challenge = choose_challenge(challenges)
         if challenge is None:
             return ""
         return await self._answer(
             challenge, sent=sent, is_registry_inside=is_registry_inside, is_fresh=is_fresh
         )
 
-    def why_refused(self, header: str, *, sent: str) -> Reason | None:
+    def why_refused(self, challenges: Sequence[Challenge], *, sent: str) -> Reason | None:
         """Why a 401 cannot be answered, after ``answer`` had its say; None where nobody knows.
 
         Args:
-            header: WWW-Authenticate.
+            challenges: of its WWW-Authenticate.
             sent: the Authorization header that was refused, or empty.
         """
-        if choose_challenge(parse_challenges(header)) is None:
+        if choose_challenge(challenges) is None:
             return None
         host, held = self._host, self._login.held
         if held is None:
@@ -179,7 +182,7 @@ class Authorizer:
             return token_refused(host, held)
         return login_refused(host, held, "the registry")
 
-    async def prepare(self, header: str, *, is_registry_inside: bool) -> None:
+    async def prepare(self, challenges: Sequence[Challenge], *, is_registry_inside: bool) -> None:
         """Gets what requests will need, by the 401 to one that was about no repository.
 
         What it says of scopes is of no use: registries write an example there.
@@ -187,7 +190,7 @@ class Authorizer:
         Raises:
             MultiFetchError: as for ``answer``.
         """
-        challenge = choose_challenge(parse_challenges(header))
+        challenge = choose_challenge(challenges)
         if challenge is not None and self._token is None:
             params = {name: text for name, text in challenge.params.items() if name != "scope"}
             own = replace(challenge, params=params)

@@ -8,7 +8,7 @@ Several header lines are one, joined by commas (section 5.3).
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -16,7 +16,7 @@ from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import RegistryError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # RFC 9110, sections 5.6.2, 5.6.4 and 11.2:
 #   token         ::= 1*tchar
@@ -50,13 +50,32 @@ class Challenge(msgspec.Struct, frozen=True):
     token68: str = ""
 
 
-def parse_challenges(header: str) -> list[Challenge]:
+class _UnreadableError(Exception):
+    """The header breaks the grammar, or names a parameter twice; the position says where."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+
+def parse_challenges(header: str, conceal: Callable[[str], str] = str) -> list[Challenge]:
     """Reads a WWW-Authenticate header.
+
+    Args:
+        header: as it was sent.
+        conceal: takes out of it what must not be repeated, where an error shows it.
 
     Raises:
         RegistryError: the header breaks the grammar, or names a parameter twice.
     """
-    return list(_challenges(header))
+    try:
+        return list(_challenges(header))
+    except _UnreadableError as error:
+        raise RegistryError(
+            "the registry's WWW-Authenticate header cannot be read at character"
+            f" {error.position + 1}: {conceal(header)[:MAX_SHOWN_CHARACTERS]!r}{TELL_OPERATOR}",
+            status=401,
+        ) from None
 
 
 def _challenges(header: str) -> Iterator[Challenge]:
@@ -64,7 +83,7 @@ def _challenges(header: str) -> Iterator[Challenge]:
     while position < len(header):
         scheme = SCHEME.match(header, position)
         if scheme is None:
-            _refuse(header, position)
+            raise _UnreadableError(position)
         position = scheme.end()
         if match := TOKEN68.match(header, position):
             position = match.end()
@@ -73,7 +92,7 @@ def _challenges(header: str) -> Iterator[Challenge]:
             params, position = _params(header, position)
             yield Challenge(scheme[0].lower(), params)
         if position < len(header) and header[position] != ",":
-            _refuse(header, position)
+            raise _UnreadableError(position)
         position = _skip(COMMAS, header, position)
 
 
@@ -84,7 +103,7 @@ def _params(header: str, end: int) -> tuple[dict[str, str], int]:
     while start > end and (match := PARAM.match(header, start)):
         name, value = match["name"].lower(), match["value"]
         if name in params:
-            _refuse(header, start)
+            raise _UnreadableError(start)
         params[name] = QUOTED_PAIR.sub(r"\1", value[1:-1]) if value[0] == '"' else value
         end = _skip(BLANKS, header, match.end())
         start = _skip(COMMAS, header, end) if header[end : end + 1] == "," else end
@@ -94,11 +113,3 @@ def _params(header: str, end: int) -> tuple[dict[str, str], int]:
 def _skip(pattern: re.Pattern[str], header: str, position: int) -> int:
     match = pattern.match(header, position)
     return position if match is None else match.end()
-
-
-def _refuse(header: str, position: int) -> NoReturn:
-    raise RegistryError(
-        f"the registry's WWW-Authenticate header cannot be read at character {position + 1}:"
-        f" {header[:MAX_SHOWN_CHARACTERS]!r}{TELL_OPERATOR}",
-        status=401,
-    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, quote
 
 import msgspec
@@ -31,6 +31,21 @@ LONG_SECRET_CHARACTERS: Final = 20
 # A user with a password is no word, in base64 or without; nor is a password of more than letters,
 # or more than digits.
 LONG_LOGIN_CHARACTERS: Final = 8
+
+
+class Discreet:
+    """What shows nothing of what it holds in its repr, or only what it says itself.
+
+    rich does not ask for that: it is told of all fields by msgspec, for its tracebacks too.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(***)"
+
+    def __rich_repr__(self) -> Any:  # after None rich takes the repr
+        return None
 
 
 def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:

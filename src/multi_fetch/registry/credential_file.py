@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import msgspec
 
 from multi_fetch.errors import CredentialsError
+from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.errcode import printable
 
@@ -74,15 +75,12 @@ class _File(msgspec.Struct):
     credsStore: str | None = None  # noqa: N815 - the same
 
 
-class _Auth(msgspec.Struct):
+class _Auth(Discreet, msgspec.Struct):
     auth: str | None = None
     username: str | None = None
     password: str | None = None
     identitytoken: str | None = None
     registrytoken: str | None = None
-
-    def __repr__(self) -> str:
-        return "_Auth(***)"
 
 
 def parse_credential_file(data: bytes, *, path: str, is_legacy: bool) -> CredentialFile:

@@ -26,6 +26,7 @@ import trio
 from multi_fetch.durations import HELPER_GRACE_SECONDS, HELPER_TIMEOUT_SECONDS
 from multi_fetch.errors import CredentialsError
 from multi_fetch.limits import MAX_HELPER_OUTPUT_BYTES
+from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.errcode import printable
 
@@ -44,12 +45,9 @@ NOT_FOUND = re.compile(
 TOKEN_USERNAME: Final = "<token>"  # noqa: S105 - a user name
 
 
-class _Answer(msgspec.Struct, rename="pascal"):
+class _Answer(Discreet, msgspec.Struct, rename="pascal"):
     username: str = ""
     secret: str = ""
-
-    def __repr__(self) -> str:
-        return "_Answer(***)"
 
 
 async def ask(

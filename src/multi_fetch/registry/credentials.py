@@ -18,6 +18,7 @@ import trio
 from multi_fetch.durations import CREDENTIALS_FILE_SECONDS
 from multi_fetch.errors import CredentialsError
 from multi_fetch.limits import MAX_CREDENTIALS_FILE_BYTES
+from multi_fetch.registry.concealment import Discreet
 
 if TYPE_CHECKING:
     import os
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 Signature: TypeAlias = tuple[int, int, int, int]
 
 
-class Credential(msgspec.Struct, frozen=True, kw_only=True):
+class Credential(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """What Docker's config.json can hold for one registry; an empty text stands for nothing.
 
     Attributes:

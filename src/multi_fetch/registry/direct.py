@@ -23,7 +23,7 @@ from multi_fetch.limits import MAX_DIRECT_BYTES, MAX_HEAD_BYTES
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.registry.api import ANY_TYPE, Endpoint, candidates_for_digest, content_type
-from multi_fetch.registry.concealment import conceal, long_secrets_of
+from multi_fetch.registry.concealment import Discreet, conceal, long_secrets_of
 from multi_fetch.registry.fast_lane import Begun
 from multi_fetch.registry.head import HEAD_END, parse_head
 
@@ -68,7 +68,7 @@ class Track:
         self.is_complete = True
 
 
-class SentRequest(msgspec.Struct, eq=False):
+class SentRequest(Discreet, msgspec.Struct, eq=False):
     """A request for a blob, on its way; see ``lanes.Sent``.
 
     Attributes:

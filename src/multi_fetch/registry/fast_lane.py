@@ -21,6 +21,7 @@ from multi_fetch.errands import needing_a_thread
 from multi_fetch.errors import HostsError, RegistryError, UnavailableError
 from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
+from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.connection import Connection
 from multi_fetch.registry.place import Place, refuse_inside
 from multi_fetch.registry.secure import SecureSocket
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.url import Url
 
 
-class Begun(msgspec.Struct, frozen=True, eq=False):
+class Begun(Discreet, msgspec.Struct, frozen=True, eq=False):
     """A request that was sent, when on trio's clock, and the connection that its answer is on."""
 
     origin: Origin

@@ -17,6 +17,7 @@ from urllib.parse import quote
 import msgspec
 
 from multi_fetch.errors import InvalidReferenceError
+from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.tls import DEFAULT_TLS, Tls
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class PrivateHost(msgspec.Struct, frozen=True):
         return self.host == origin.host.rstrip(".") and self.port in {None, origin.port}
 
 
-class Host(msgspec.Struct, frozen=True):
+class Host(Discreet, msgspec.Struct, frozen=True):
     """A registry's endpoint, or a mirror's.
 
     Attributes:

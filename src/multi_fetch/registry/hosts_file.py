@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from multi_fetch.errors import HostsError, InvalidRequestError, RegistryError
 from multi_fetch.limits import MAX_HOSTS_FILE_BYTES
 from multi_fetch.protocol.duration import parse_duration
+from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import API_ROOT, Host, where_it_answers
 from multi_fetch.registry.proxies import parse_proxy
@@ -66,7 +67,7 @@ Pairs: TypeAlias = str | tuple[str | tuple[str, str], ...]
 TableT = TypeVar("TableT")
 
 
-class _Table(msgspec.Struct, kw_only=True):
+class _Table(Discreet, msgspec.Struct, kw_only=True):
     """The keys that a host may have, and the file as a whole too."""
 
     capabilities: tuple[str, ...] = ()
@@ -77,9 +78,6 @@ class _Table(msgspec.Struct, kw_only=True):
     override_path: bool = False
     dial_timeout: Text = ""
     proxy: Text = ""
-
-    def __repr__(self) -> str:  # headers and the proxy's URL may hold secrets
-        return f"{type(self).__name__}(***)"
 
 
 class _File(_Table, kw_only=True):

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 
 from multi_fetch.errors import HostsError, RegistryError
+from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.hosts import is_loopback
 from multi_fetch.registry.url import parse_url
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 SCHEMES: Final = frozenset({"http", "https"})
 
 
-class Proxies(msgspec.Struct, frozen=True, kw_only=True):
+class Proxies(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """The proxies' URLs, as the environment's variables have them; empty for none.
 
     Attributes:
@@ -73,9 +74,6 @@ class Proxies(msgspec.Struct, frozen=True, kw_only=True):
     def _is_excepted(self, origin: Origin) -> bool:
         patterns = self.no_proxy.replace(",", " ").lower().split()
         return any(_matches(each, origin) for each in patterns)
-
-    def __repr__(self) -> str:  # they may hold passwords
-        return "Proxies(***)"
 
 
 NO_PROXIES: Final = Proxies()

@@ -233,10 +233,10 @@ class Session:
         url = Url(self._origin, self._host.target("/v2/"))
         sent = await self._authorizer.authorization()
         answer = await self._exchange.follow("GET", url, {}, sent)
-        is_inside, header = answer.is_from_inside, _challenge_of(answer)
+        is_inside = answer.is_from_inside
         await answer.drain()
         if answer.status == 401 and answer.url.origin == url.origin:
-            await self._authorizer.prepare(header, is_registry_inside=is_inside)
+            await self._authorizer.prepare(answer.challenges(), is_registry_inside=is_inside)
 
     async def bear(self, error: MultiFetchError, attempt: int) -> None:
         """Waits until the next attempt, or raises the error where there is none.
@@ -310,7 +310,7 @@ class Session:
         is_registry_inside = answer.is_from_inside
         refusal = await _error_of(answer)
         authorization = await self._authorizer.answer(
-            _challenge_of(answer),
+            answer.challenges(),
             sent=sent,
             is_registry_inside=is_registry_inside,
             is_fresh=is_fresh,
@@ -321,7 +321,7 @@ class Session:
 
     def _refused(self, answer: Answer, error: MultiFetchError, sent: str) -> MultiFetchError:
         """A 401's error, with what was sent, or where that was looked for."""
-        why = self._authorizer.why_refused(_challenge_of(answer), sent=sent)
+        why = self._authorizer.why_refused(answer.challenges(), sent=sent)
         return explained(error, why)
 
 
@@ -331,10 +331,6 @@ async def _error_of(answer: Answer) -> MultiFetchError:
         return await answer.error()
     finally:
         await answer.aclose()
-
-
-def _challenge_of(answer: Answer) -> str:
-    return answer.concealed(answer.headers.get("www-authenticate", ""))
 
 
 def _may_change(answer: Answer, url: Url, *, is_first: bool) -> bool:

@@ -14,6 +14,7 @@ import msgspec
 
 from multi_fetch.errors import RegistryError
 from multi_fetch.registry.api import redacted
+from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.errcode import printable
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -48,7 +49,7 @@ class Origin(msgspec.Struct, frozen=True):
         return f"{self.scheme}://{self.authority}"
 
 
-class Url(msgspec.Struct, frozen=True):
+class Url(Discreet, msgspec.Struct, frozen=True):
     """An origin, and what is asked for there: path and query, encoded."""
 
     origin: Origin
