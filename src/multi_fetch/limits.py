@@ -213,6 +213,12 @@ MAX_HELPER_OUTPUT_BYTES: Final = 1024 * 1024
 
 # A hosts.toml: real ones have some hundred bytes. A host of 20 bytes there takes some 5 KiB.
 MAX_HOSTS_FILE_BYTES: Final = 64 * 1024
+# Dots in a line of it: a key of n parts takes n * n steps to read, and one of 32,000 took 13 s.
+MAX_HOSTS_LINE_DOTS: Final = 512
+
+# A file of certificates, or with a key. All of a system's roots have 220 KiB; 2 MiB take 22 MiB in
+# each context, and a second to read.
+MAX_CERTIFICATES_BYTES: Final = 2 * 1024 * 1024
 
 # Foreign URLs of one object that are tried; a manifest may name thousands. Real ones name one.
 MAX_FOREIGN_URLS: Final = 4

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch.errors import HostsError, InvalidReferenceError
-from multi_fetch.limits import MAX_HOSTS_FILE_BYTES
+from multi_fetch.limits import MAX_HOSTS_FILE_BYTES, MAX_HOSTS_LINE_DOTS
 from multi_fetch.registry.hosts import Host, default_host, load_hosts
 from multi_fetch.registry.hosts_file import folder_names, parse_hosts
 from multi_fetch.registry.tls import Tls
@@ -302,6 +302,12 @@ def test_a_file_without_end_is_not_read_to_it(tmp_path: Path) -> None:
     put(tmp_path, REGISTRY, "#" * (MAX_HOSTS_FILE_BYTES + 1))
     with pytest.raises(HostsError, match="more than"):
         load_hosts(tmp_path, REGISTRY)
+
+
+def test_a_key_of_very_many_parts_is_refused_before_it_is_taken_apart() -> None:
+    key = ".".join("a" * (MAX_HOSTS_LINE_DOTS + 2))
+    with pytest.raises(HostsError, match="p has a line with more than 512 dots"):
+        parse_hosts(f"server = 'https://m.example'\n{key} = 1\n".encode(), "p", REGISTRY, OWN)
 
 
 # --- any bytes, any TOML --------------------------------------------------------------------

@@ -13,6 +13,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from multi_fetch.errors import HostsError
+from multi_fetch.limits import MAX_CERTIFICATES_BYTES
 from multi_fetch.registry import tls as tls_module
 from multi_fetch.registry.tls import Contexts, Tls, Trust, new_context, roots
 from multi_fetch.registry.url import Origin
@@ -151,6 +152,22 @@ def test_a_file_that_is_no_use_is_named(tmp_path: Path, content: str | None) -> 
         assert caught.value.path == str(path)
         with pytest.raises(HostsError, match=r"odd\.pem"):
             Trust(tls, OWN).context(OWN)
+
+
+def test_a_file_that_is_too_large_for_certificates_is_not_read(
+    tmp_path: Path, pair: tuple[str, str]
+) -> None:
+    # It has a good end, which would be found.
+    path = tmp_path / "large.pem"
+    text = Path(pair[0]).read_bytes() + Path(pair[1]).read_bytes()
+    path.write_bytes(b"#\n" * (MAX_CERTIFICATES_BYTES // 2) + text)
+    for tls in (
+        Tls(ca_files=(str(path),)),
+        Tls(client_pairs=((str(path), ""),)),
+        Tls(client_pairs=((pair[0], str(path)),)),
+    ):
+        with pytest.raises(HostsError, match=f"large.pem.*more than {MAX_CERTIFICATES_BYTES}"):
+            tls.check()
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(

@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from multi_fetch.errors import HostsError, InvalidRequestError, RegistryError
-from multi_fetch.limits import MAX_HOSTS_FILE_BYTES
+from multi_fetch.limits import MAX_HOSTS_FILE_BYTES, MAX_HOSTS_LINE_DOTS
 from multi_fetch.protocol.duration import parse_duration
 from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.errcode import printable
@@ -157,6 +157,11 @@ def parse_hosts(data: bytes, path: str, registry: str, own: Host) -> list[Host]:
     Raises:
         HostsError: it cannot be understood; names the key.
     """
+    if max(line.count(b".") for line in data.split(b"\n")) > MAX_HOSTS_LINE_DOTS:
+        raise HostsError(
+            f"{path} has a line with more than {MAX_HOSTS_LINE_DOTS} dots: mend it, or remove it",
+            path=path,
+        )
     try:
         document = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

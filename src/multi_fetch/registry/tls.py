@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from multi_fetch.errors import HostsError
+from multi_fetch.limits import MAX_CERTIFICATES_BYTES
 
 if TYPE_CHECKING:
     from multi_fetch.registry.url import Origin
@@ -192,17 +193,26 @@ def _roots_elsewhere() -> str:
 def _load_own(context: ssl.SSLContext, tls: Tls, *, is_own: bool) -> None:
     for path in tls.ca_files:
         try:
+            _check_size(path)
             context.load_verify_locations(path)
         except (OSError, ValueError) as error:
             raise _unusable(path, "certificates in PEM", error) from error
     for certificate, key in tls.client_pairs if is_own else ():
         try:
+            for path in filter(None, (certificate, key)):
+                _check_size(path)
             # without a password OpenSSL asks for one, on the terminal
             context.load_cert_chain(certificate, key or None, password="")
         except (OSError, ValueError) as error:
             wanted = "a certificate with its key, in PEM and without a password"
             both = f"{certificate} with {key}" if key else certificate
             raise _unusable(both, wanted, error) from error
+
+
+def _check_size(path: str) -> None:
+    size = Path(path).stat().st_size
+    if size > MAX_CERTIFICATES_BYTES:
+        raise ValueError(f"it has {size} bytes, more than {MAX_CERTIFICATES_BYTES}")
 
 
 def _unusable(path: str, wanted: str, error: Exception) -> HostsError:
