@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 import trio
+import trio.testing
 
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry.exchange import Exchange
@@ -113,6 +114,12 @@ def closed_port() -> Iterator[int]:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def jumping_clock() -> trio.testing.MockClock:
+    """It moves only while nothing else does: no machine is so busy that it looks like a stall."""
+    return trio.testing.MockClock(autojump_threshold=0.01)
 
 
 opened_lanes: list[FastLane] = []

@@ -928,7 +928,7 @@ def may_go_directly(ask: Ask) -> bool:
 @pytest.mark.usefixtures("lane")
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
 async def test_each_trouble_has_its_verdict_and_is_met_with_no_request_too_many(
-    layout: Layout, case: Case
+    layout: Layout, case: Case, jumping_clock: MockClock
 ) -> None:
     async with serve_layout(layout, faults=case.faults) as registry:
         verdict = await consume(case.ask, registry.address, case.patience)
@@ -940,7 +940,7 @@ async def test_each_trouble_has_its_verdict_and_is_met_with_no_request_too_many(
     "case", [pytest.param(case, id=case.name) for case in CASES if may_go_directly(case.ask)]
 )
 async def test_the_direct_lane_meets_each_trouble_with_the_same_requests(
-    layout: Layout, case: Case
+    layout: Layout, case: Case, jumping_clock: MockClock
 ) -> None:
     """But for a connection that breaks before its answer, which may have been idle for too long."""
     async with serve_layout(layout, faults=case.faults) as registry:
@@ -958,7 +958,9 @@ def test_each_trouble_has_a_name_of_its_own() -> None:
 @pytest.mark.parametrize(
     "case", [pytest.param(case, id=case.name) for case in CASES if case not in TOKENS]
 )
-async def test_without_retries_each_request_is_sent_once(layout: Layout, case: Case) -> None:
+async def test_without_retries_each_request_is_sent_once(
+    layout: Layout, case: Case, jumping_clock: MockClock
+) -> None:
     """What fails then fails at its first trouble; what is fetched is whole."""
     async with serve_layout(layout, faults=case.faults) as registry:
         verdict = await consume(case.ask, registry.address, replace(case.patience, retries=0))
@@ -996,7 +998,9 @@ async def test_a_wait_that_is_too_long_is_told(layout: Layout) -> None:
     assert verdict.error.retryable
 
 
-async def test_a_retry_waits_as_long_as_it_was_asked_to(layout: Layout) -> None:
+async def test_a_retry_waits_as_long_as_it_was_asked_to(
+    layout: Layout, jumping_clock: MockClock
+) -> None:
     faults = [manifests(f.answer_status(503, headers={"Retry-After": "1"}))]
     async with serve_layout(layout, faults=faults) as registry:
         begun = trio.current_time()
@@ -1005,7 +1009,9 @@ async def test_a_retry_waits_as_long_as_it_was_asked_to(layout: Layout) -> None:
     assert verdict.error is None
 
 
-async def test_one_429_holds_back_every_request_to_the_host(layout: Layout) -> None:
+async def test_one_429_holds_back_every_request_to_the_host(
+    layout: Layout, jumping_clock: MockClock
+) -> None:
     """Ten ask at once, one is refused for a second, and nobody asks within it."""
     faults = [manifests(f.answer_status(429, headers={"Retry-After": "1"}))]
     async with serve_layout(layout, faults=faults) as registry:

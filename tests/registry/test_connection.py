@@ -36,6 +36,8 @@ from tests.registry.sockets import (
 )
 
 if TYPE_CHECKING:
+    from trio.testing import MockClock
+
     from multi_fetch.registry.secure import Channel
 
 OK: Final = b"HTTP/1.1 200 OK\r\n"
@@ -386,7 +388,9 @@ async def test_a_chunk_is_the_consumers_until_it_asks_for_the_next() -> None:
         (OK + b"\r\nhel", "no byte in 0.05 s"),
     ],
 )
-async def test_what_stalls_runs_into_its_deadline(sent: bytes, words: str) -> None:
+async def test_what_stalls_runs_into_its_deadline(
+    sent: bytes, words: str, jumping_clock: MockClock
+) -> None:
     async with connected(stall_seconds=STALL_SECONDS) as (connection, server):
         await server.send_all(sent or b"")
         with pytest.raises(DeadlineExceededError, match=words):
@@ -402,7 +406,7 @@ async def drip(server: trio.SocketStream, data: bytes, *, pause: float = STALL_S
             await server.send_all(data[at : at + 1])
 
 
-async def test_a_head_that_is_dripped_has_one_deadline() -> None:
+async def test_a_head_that_is_dripped_has_one_deadline(jumping_clock: MockClock) -> None:
     async with (
         connected(stall_seconds=STALL_SECONDS) as (connection, server),
         trio.open_nursery() as nursery,
@@ -421,7 +425,9 @@ async def test_a_head_that_is_dripped_has_one_deadline() -> None:
         (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 1000),
     ],
 )
-async def test_a_body_that_is_dripped_has_stalled(head: bytes, body: bytes) -> None:
+async def test_a_body_that_is_dripped_has_stalled(
+    head: bytes, body: bytes, jumping_clock: MockClock
+) -> None:
     async with (
         connected(stall_seconds=4 * STALL_SECONDS) as (connection, server),
         trio.open_nursery() as nursery,
@@ -474,7 +480,9 @@ async def test_what_tls_says_by_itself_is_no_content_however_fast_it_comes() -> 
         nursery.cancel_scope.cancel()
 
 
-async def test_what_brings_enough_for_the_wait_may_take_any_time() -> None:
+async def test_what_brings_enough_for_the_wait_may_take_any_time(
+    jumping_clock: MockClock,
+) -> None:
     """Each wait is shorter than the deadline, all of them together are longer."""
     piece = b"x" * LEAST_PROGRESS_BYTES
 
@@ -493,7 +501,7 @@ async def test_what_brings_enough_for_the_wait_may_take_any_time() -> None:
     assert trio.current_time() - begun > 5 * STALL_SECONDS
 
 
-async def test_a_slow_consumer_is_not_taken_for_a_slow_server() -> None:
+async def test_a_slow_consumer_is_not_taken_for_a_slow_server(jumping_clock: MockClock) -> None:
     async with connected(stall_seconds=STALL_SECONDS) as (connection, server):
         await server.send_all(OK + b"Content-Length: 6\r\n\r\na")
         head = await connection.exchange(REQUEST, ASKED, has_body=True)
@@ -508,7 +516,9 @@ async def test_a_slow_consumer_is_not_taken_for_a_slow_server() -> None:
 
 
 @pytest.mark.parametrize("begin", [b"5;", b"0", b"2\r\nab\r\n0\r\nX: ", b"2\r\nab\r\n2;"])
-async def test_what_no_content_is_in_extends_no_deadline_of_chunks(begin: bytes) -> None:
+async def test_what_no_content_is_in_extends_no_deadline_of_chunks(
+    begin: bytes, jumping_clock: MockClock
+) -> None:
     async with (
         connected(stall_seconds=STALL_SECONDS) as (connection, server),
         trio.open_nursery() as nursery,
@@ -520,7 +530,9 @@ async def test_what_no_content_is_in_extends_no_deadline_of_chunks(begin: bytes)
         nursery.cancel_scope.cancel()
 
 
-async def test_the_deadline_of_chunks_stands_still_while_they_are_consumed() -> None:
+async def test_the_deadline_of_chunks_stands_still_while_they_are_consumed(
+    jumping_clock: MockClock,
+) -> None:
     async with connected(stall_seconds=STALL_SECONDS) as (connection, server):
         await server.send_all(CHUNKED + b"2;a\r\nab\r\n2;")
         head = await connection.exchange(REQUEST, ASKED, has_body=True)
@@ -533,7 +545,9 @@ async def test_the_deadline_of_chunks_stands_still_while_they_are_consumed() -> 
     assert body == b"abcd"
 
 
-async def test_a_server_that_takes_no_byte_runs_into_the_deadline() -> None:
+async def test_a_server_that_takes_no_byte_runs_into_the_deadline(
+    jumping_clock: MockClock,
+) -> None:
     async with connected(stall_seconds=STALL_SECONDS) as (connection, _):
         with pytest.raises(DeadlineExceededError, match=r"/v2/: takes no whole request in 0\.05 s"):
             await connection.exchange(bytes(64 * 1024 * 1024), ASKED, has_body=True)

@@ -30,6 +30,8 @@ from tests.registry.tls_server import NAME, Authority, TlsServer, tls_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from trio.testing import MockClock
+
     from tests.registry.tls_server import Reply
 
 BODY: Final = b"as it was stored"
@@ -279,7 +281,7 @@ async def test_a_new_connection_that_breaks_is_not_tried_again(start_server: Sta
 
 @pytest.mark.parametrize("is_idle", [False, True])
 async def test_an_answer_that_does_not_come_is_not_asked_for_again(
-    start_server: StartServer, *, is_idle: bool
+    start_server: StartServer, jumping_clock: MockClock, *, is_idle: bool
 ) -> None:
     async def reply(stream: trio.SocketStream, head: str) -> bool:
         if len(server.heads) == 1 and is_idle:

@@ -26,6 +26,8 @@ from tests.registry.test_connection import CASES, Case, every_case
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from trio.testing import MockClock
+
     from multi_fetch.registry.url import Url
 
 BODY: Final = b"as it was stored"
@@ -127,7 +129,7 @@ def test_what_is_a_bug_stays_one() -> None:
     ],
 )
 async def test_what_stalls_runs_into_its_deadline(
-    start_server: StartServer, sent: bytes, words: str
+    start_server: StartServer, sent: bytes, words: str, jumping_clock: MockClock
 ) -> None:
     async def reply(stream: trio.SocketStream, head: str) -> bool:
         if sent:
@@ -141,7 +143,9 @@ async def test_what_stalls_runs_into_its_deadline(
             await fetch(lane, at(server))
 
 
-async def test_a_head_that_is_dripped_has_one_deadline(start_server: StartServer) -> None:
+async def test_a_head_that_is_dripped_has_one_deadline(
+    start_server: StartServer, jumping_clock: MockClock
+) -> None:
     async def reply(stream: trio.SocketStream, head: str) -> bool:
         while True:
             await stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -153,7 +157,9 @@ async def test_a_head_that_is_dripped_has_one_deadline(start_server: StartServer
             await fetch(lane, at(server))
 
 
-async def test_a_body_that_is_dripped_has_stalled(start_server: StartServer) -> None:
+async def test_a_body_that_is_dripped_has_stalled(
+    start_server: StartServer, jumping_clock: MockClock
+) -> None:
     async def reply(stream: trio.SocketStream, head: str) -> bool:
         await stream.send_all(raw_answer("200 OK", Content_Length="5000"))
         while True:
@@ -168,7 +174,7 @@ async def test_a_body_that_is_dripped_has_stalled(start_server: StartServer) -> 
 
 @pytest.mark.parametrize("begun", [b"5\r\nhello\r\n5;", b"5\r\nhello\r\n0\r\nNote: "])
 async def test_what_is_dripped_and_no_content_has_stalled_too(
-    start_server: StartServer, begun: bytes
+    start_server: StartServer, begun: bytes, jumping_clock: MockClock
 ) -> None:
     """A chunk's extension, and a trailer, of which nobody sees the end."""
 

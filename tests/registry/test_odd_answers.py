@@ -33,6 +33,8 @@ from tests.fakes.wire import Script, Then, asked, patience_of, start
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trio.testing import MockClock
+
     from tests.registry.conftest import StartServer
 
 GET_TAG, GET_BLOB = "GET manifests", "GET blobs"
@@ -530,7 +532,7 @@ CASES: Final = [*FRAMING, *HEADS, *REFUSALS]
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES])
 async def test_each_odd_answer_has_its_verdict(
-    start_server: StartServer, case: Case, lane: str
+    start_server: StartServer, case: Case, lane: str, jumping_clock: MockClock
 ) -> None:
     code = case.code
     if lane == "general" and case.code_of_general_lane is not None:
@@ -549,7 +551,7 @@ async def test_each_odd_answer_has_its_verdict(
 
 @pytest.mark.usefixtures("lane")
 async def test_an_errors_body_that_is_dripped_is_not_listened_to_for_long(
-    start_server: StartServer, monkeypatch: pytest.MonkeyPatch
+    start_server: StartServer, monkeypatch: pytest.MonkeyPatch, jumping_clock: MockClock
 ) -> None:
     monkeypatch.setattr(answer_module, "ERROR_BODY_SECONDS", 0.1)
     drip = Script(head("403 Forbidden", "Content-Length: 9999"), Then.REPEAT, b".")
@@ -638,7 +640,7 @@ async def test_cookies_are_neither_kept_nor_sent(start_server: StartServer) -> N
 
 @pytest.mark.usefixtures("lane")
 async def test_waiting_for_a_connection_takes_no_time_from_the_answers_head(
-    start_server: StartServer,
+    start_server: StartServer, jumping_clock: MockClock
 ) -> None:
     """With one connection the second request waits longer than a head may, and is not lost."""
     content = BLOB * 4

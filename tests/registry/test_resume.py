@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import tracemalloc
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 import trio
@@ -31,6 +31,9 @@ from tests.fakes.consumer import (
     consume_from,
 )
 from tests.registry.conftest import RawServer, StartServer, raw_answer
+
+if TYPE_CHECKING:
+    from trio.testing import MockClock
 
 RANGE: Final = re.compile(r"range: bytes=([0-9]+)-([0-9]*)", re.IGNORECASE)
 
@@ -145,7 +148,7 @@ async def test_without_retries_a_break_is_the_consumers_and_so_are_the_bytes_bef
 
 
 async def test_a_blob_that_is_dripped_goes_on_elsewhere_until_there_is_no_more_patience(
-    start_server: StartServer,
+    start_server: StartServer, jumping_clock: MockClock
 ) -> None:
     async def reply(stream: trio.SocketStream, head: str) -> bool:
         asked = RANGE.search(head)

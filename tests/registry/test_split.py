@@ -29,6 +29,8 @@ from tests.registry.conftest import raw_answer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from trio.testing import MockClock
+
     from multi_fetch.remotes import Opened, Remote
     from tests.fakes.consumer import Verdict
     from tests.registry.conftest import RawServer, StartServer
@@ -111,7 +113,7 @@ def stalled(part: Part) -> Part:
 @pytest.mark.parametrize("twist", [cut, stalled])
 @pytest.mark.parametrize("number", [1, 2, 5])
 async def test_a_piece_that_breaks_goes_on_from_the_byte_that_was_reached(
-    start_server: StartServer, twist: Twist, number: int
+    start_server: StartServer, twist: Twist, number: int, jumping_clock: MockClock
 ) -> None:
     blob = Ranged(CONTENT, {number: twist})
     server = await start_server(blob.reply)
