@@ -1,6 +1,7 @@
 """A refusal becomes the right error, with the registry's words and without its tricks."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,9 @@ from hypothesis import strategies as st
 
 from multi_fetch import errors
 from multi_fetch.registry.errcode import (
+    OF_A_FOREIGN_URL,
+    OF_A_REDIRECT,
+    OF_THE_HOST,
     error_of,
     parse_retry_after,
     printable,
@@ -84,6 +88,48 @@ def test_any_other_body_is_told_as_text(body: bytes, text: str) -> None:
     assert error.registry_code is None
 
 
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (
+            (
+                b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>AccessDenied</Code><Message>'
+                b"Request has expired</Message><X-Amz-Expires>900</X-Amz-Expires>"
+                b"<RequestId>77</RequestId><HostId>h=</HostId></Error>"
+            ),
+            "AccessDenied: Request has expired",
+        ),
+        (
+            (
+                b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>SignatureDoesNotMatch</Code>"
+                b"<Message>Access denied.</Message><StringToSign>s3cret</StringToSign></Error>"
+            ),
+            "SignatureDoesNotMatch: Access denied.",
+        ),
+        (
+            (
+                b'\xef\xbb\xbf<?xml version="1.0"?><Error><Code>AuthenticationFailed</Code>'
+                b"<Message>Server failed.\nRequestId:1</Message><AuthenticationErrorDetail>s3cret"
+                b"</AuthenticationErrorDetail></Error>"
+            ),
+            "AuthenticationFailed: Server failed. RequestId:1",
+        ),
+        (b'<Error xmlns="x">\n <Code>NoSuchKey</Code>\n</Error>', "NoSuchKey"),
+        (b"<Error><Code></Code><Message>m</Message></Error>", "m"),
+        (b"<Error><Code>Cut</Code><Mess", "Cut"),
+        (b"<Error><Message>first</Message></Error>", "first"),
+        (b"<Error>" * 900, ""),
+    ],
+)
+def test_a_stores_own_code_and_message_are_told_and_nothing_of_what_was_signed(
+    body: bytes, text: str
+) -> None:
+    error = refusal(503, body)
+    said = f": {text}" if text else ""
+    assert error.message == f"{WHAT}: 503 Service Unavailable{said}; try again later"
+    assert error.registry_code is None
+
+
 def test_control_characters_and_floods_stay_out_of_messages() -> None:
     entry = {"code": "C\x1b[31m" + "X" * 900, "message": "a\r\nb\x07\x9b" + "m" * 9_000}
     error = refusal(400, json.dumps({"errors": [entry]}).encode())
@@ -98,9 +144,22 @@ def test_401_and_403_say_what_to_do() -> None:
     assert "credentials" in refusal(403).message
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("advice", [OF_A_REDIRECT, OF_A_FOREIGN_URL])
+def test_who_has_nothing_to_do_with_a_login_is_no_reason_to_log_in(
+    status: int, advice: Mapping[int, str]
+) -> None:
+    error = error_of(status, {}, b"", what=WHAT, now=0.0, advice=advice)
+    assert "no login goes" in error.message
+    assert "docker login" not in error.message
+    assert "log in" not in error.message
+
+
+@pytest.mark.parametrize("advice", [OF_THE_HOST, OF_A_REDIRECT, OF_A_FOREIGN_URL])
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
-def test_an_advice_can_be_taken_from_the_message(status: int) -> None:
-    without = without_advice(refusal(status, b"no").message)
+def test_an_advice_can_be_taken_from_the_message(status: int, advice: Mapping[int, str]) -> None:
+    error = error_of(status, {}, b"no", what=WHAT, now=0.0, advice=advice)
+    without = without_advice(error.message)
     assert without.endswith(": no")
     assert without_advice(without) == without
 

@@ -226,7 +226,7 @@ async def test_who_asks_for_a_login_gets_none_and_no_token_service_is_asked(
     challenge = scheme.format(realm=url_of(realm, "token"))
     asking.headers = {"WWW-Authenticate": f'{challenge} realm="r"'.replace(', realm="r"', "")}
     async with foreign(default_host("localhost:1")) as remote:
-        with pytest.raises(UnauthorizedError):
+        with pytest.raises(UnauthorizedError, match="no login goes there: ask who made it"):
             await fetched(remote, url_of(asking))
     assert asking.asked == [f"GET {DIGEST}"]
     assert realm.asked == []

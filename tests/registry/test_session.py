@@ -425,6 +425,40 @@ async def test_a_redirect_to_a_second_port_gets_no_login(start_server: StartServ
     assert "authorization" not in store.heads[0].lower()
 
 
+@pytest.mark.parametrize(("status", "kind"), [(401, UnauthorizedError), (403, DeniedError)])
+async def test_a_store_that_refuses_is_named_with_its_own_words_and_no_login_is_asked_for(
+    start_server: StartServer, status: int, kind: type[MultiFetchError]
+) -> None:
+    said = b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>"
+
+    async def store_reply(stream: trio.SocketStream, head: str) -> bool:
+        challenge = {"WWW_Authenticate": 'Basic realm="store"'}
+        await stream.send_all(raw_answer(f"{status} No", said, **challenge))
+        return True
+
+    store = await start_server(store_reply)
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        location = f"http://127.0.0.1:{store.port}/bucket/x?Signature=s3cret"
+        await stream.send_all(raw_answer("307 Temporary Redirect", Location=location))
+        return True
+
+    registry = await start_server(reply)
+    async with (
+        session(f"127.0.0.1:{registry.port}", ALICE) as asked,
+        asked.request("GET", PATH, {}) as answer,
+    ):
+        error = await answer.error()
+    assert type(error) is kind
+    assert f"http://127.0.0.1:{store.port}/bucket/x" in error.message
+    assert "AccessDenied: Request has expired; the registry had sent us there" in error.message
+    assert error.advice
+    assert error.message.endswith(error.advice)
+    assert "log in" not in error.message
+    assert "s3cret" not in error.message
+    assert "authorization" not in store.heads[0].lower()
+
+
 # --- connections ----------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from multi_fetch.registry.concealment import (
     long_secrets_of,
     secrets_of,
 )
-from multi_fetch.registry.errcode import error_of, printable, retry_after_of
+from multi_fetch.registry.errcode import OF_THE_HOST, error_of, printable, retry_after_of
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.place import Place
 from multi_fetch.registry.url import Url
@@ -53,6 +53,7 @@ class Answer:
         sent: the headers of the request.
         form: its body, or an empty text.
         place: where the request was allowed to lead.
+        advice: what helps if it is an error, by status.
     """
 
     def __init__(self, method: str, url: Url, status: int, headers: Mapping[str, str]) -> None:
@@ -64,6 +65,11 @@ class Answer:
         self.sent: Mapping[str, str] = {}
         self.form = ""
         self.place = Place.ANYWHERE
+        self.advice: Mapping[int, str] = OF_THE_HOST
+
+    def was_led(self, place: Place, advice: Mapping[int, str]) -> None:
+        """Takes note of where the request was allowed to lead, and what helps if it is refused."""
+        self.place, self.advice = place, advice
 
     def was_asked(self, sent: Mapping[str, str], form: str) -> None:
         """Takes note of the request, and takes out of the headers what they repeat of its secrets.
@@ -228,8 +234,11 @@ class Answer:
             what=self.what,
             now=time.time(),
             conceal=self.concealed,
+            advice=self.advice,
         )
         error.attempts = self.attempts
+        if self.advice is not OF_THE_HOST:  # then it would help to log in, if nothing else is known
+            error.advice = self.advice.get(self.status, "").removeprefix("; ")
         return error
 
     async def aclose(self) -> None:

@@ -50,14 +50,51 @@ _LEAVES: Final[Mapping[int, type[MultiFetchError]]] = {
     429: RateLimitedError,
 }
 
-_ADVICE: Final[Mapping[int, str]] = {
+# What helps, by status, where the host that was asked has answered: it knows logins.
+OF_THE_HOST: Final[Mapping[int, str]] = {
     401: "; give a user name and a password that the registry accepts, as by 'docker login'",
     403: "; the credentials, or the lack of them, do not allow this: ask for access, or log in",
     404: "; check the name, and log in if it is a private one",
     429: "; wait, ask for less at a time, or log in for a higher limit",
 }
 
-_ALL_ADVICE: Final = (*_ADVICE.values(), TRY_LATER, TELL_OPERATOR)
+_TELL_WHO_SENT_US: Final = (
+    "; the registry had sent us there, and no login goes along: tell its operator, or ask from a"
+    " network that is let in"
+)
+
+# The same where it had sent us on, to a store say.
+OF_A_REDIRECT: Final[Mapping[int, str]] = {
+    401: _TELL_WHO_SENT_US,
+    403: _TELL_WHO_SENT_US,
+    404: "; the registry had sent us there: tell its operator",
+    429: "; wait, or ask for less at a time",
+}
+
+_TELL_WHO_NAMED_IT: Final = "; the image names this URL, and no login goes there: ask who made it"
+
+# The same for what a manifest names (foreign.py).
+OF_A_FOREIGN_URL: Final[Mapping[int, str]] = {
+    401: _TELL_WHO_NAMED_IT,
+    403: _TELL_WHO_NAMED_IT,
+    404: "; the image names this URL: ask who made it",
+    429: "; wait, or ask for less at a time",
+}
+
+_ALL_ADVICE: Final = (
+    *OF_THE_HOST.values(),
+    *OF_A_REDIRECT.values(),
+    *OF_A_FOREIGN_URL.values(),
+    TRY_LATER,
+    TELL_OPERATOR,
+)
+
+# What S3, and who speaks as it does (GCS, Azure, MinIO), says of an error. The rest may repeat
+# what was signed, and with what.
+_STORE_ERROR = re.compile(
+    r"<Error[^<>]{0,200}>\s*<Code>(?P<code>[^<>]*)</Code>"
+    r"(?:\s*<Message>(?P<message>[^<>]*)</Message>)?"
+)
 
 # What Go's servers and nginx say, with a 400, of a request without TLS on a port that has it.
 _NEEDS_TLS = re.compile(r"HTTPS (server|port)", re.ASCII)
@@ -80,6 +117,7 @@ def error_of(  # noqa: PLR0913 - an answer's parts
     what: str,
     now: float,
     conceal: Callable[[str], str] = str,
+    advice: Mapping[int, str] = OF_THE_HOST,
 ) -> MultiFetchError:
     """The error that an answer stands for; it is returned, not raised.
 
@@ -90,12 +128,13 @@ def error_of(  # noqa: PLR0913 - an answer's parts
         what: was asked: ``GET https://...``.
         now: seconds since the epoch, to read a date in Retry-After without a Date beside it.
         conceal: takes out of the server's words what must not be repeated.
+        advice: what helps, by status.
     """
     leaf = _LEAVES.get(status, UnavailableError if 500 <= status < 600 else RegistryError)
     code, text = _read(body, conceal)
     said = ": ".join(part for part in (code, text) if part)
     return leaf(
-        f"{what}: {_reason(status)}{': ' if said else ''}{said}{_advice(status, text)}",
+        f"{what}: {_reason(status)}{': ' if said else ''}{said}{_advice(status, text, advice)}",
         status=status,
         registry_code=code or None,
         retry_after=retry_after_of(headers, now=now),
@@ -152,10 +191,10 @@ def _reason(status: int) -> str:
         return f"{status}"
 
 
-def _advice(status: int, text: str) -> str:
+def _advice(status: int, text: str, advice: Mapping[int, str]) -> str:
     if status == 400 and _NEEDS_TLS.search(text):
         return NEEDS_TLS
-    return _ADVICE.get(status, TRY_LATER if status >= 500 else TELL_OPERATOR)
+    return advice.get(status, TRY_LATER if status >= 500 else TELL_OPERATOR)
 
 
 def without_advice(message: str) -> str:
@@ -173,5 +212,7 @@ def _read(body: bytes, conceal: Callable[[str], str]) -> tuple[str, str]:
     if errors:
         code = printable(conceal(errors[0].code or ""), MAX_CODE_CHARACTERS)
         return code, printable(conceal(errors[0].message or ""))
-    text = TAGS.sub(" ", body.decode("utf-8", "replace"))
-    return "", printable(" ".join(conceal(text).split()))
+    text = body.decode("utf-8", "replace")
+    if (told := _STORE_ERROR.search(text)) is not None:  # of a store, and so not the registry's
+        text = ": ".join(part for part in told.groups() if part)
+    return "", printable(" ".join(conceal(TAGS.sub(" ", text)).split()))

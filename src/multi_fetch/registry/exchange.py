@@ -20,7 +20,7 @@ from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.errors import RegistryError
 from multi_fetch.limits import MAX_REDIRECTS
 from multi_fetch.registry.api import redacted
-from multi_fetch.registry.errcode import printable
+from multi_fetch.registry.errcode import OF_A_REDIRECT, OF_THE_HOST, printable
 from multi_fetch.registry.fast_lane import request_bytes
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.pace import Paces
@@ -141,7 +141,7 @@ class Exchange:
             if target.origin != url.origin:  # nor on the way back: others chose what is asked there
                 sent = dict(headers, **_ALWAYS)
             answer = await self._send_in_turn(method, target, sent, form, attempt, there)
-            answer.place = there
+            answer.was_led(there, OF_THE_HOST if target.origin == url.origin else OF_A_REDIRECT)
             if answer.status not in REDIRECTS or form:
                 return answer
             try:

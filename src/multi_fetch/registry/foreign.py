@@ -18,6 +18,7 @@ from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import parse_digest
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.registry.api import ANY_TYPE, Candidate, Endpoint
+from multi_fetch.registry.errcode import OF_A_FOREIGN_URL
 from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.fetcher import first_answer
 from multi_fetch.registry.hosts import NOBODY, Host, is_inside, is_loopback, without_port
@@ -128,9 +129,11 @@ class ForeignSession(Session):
     async def _send_authorized(
         self, method: str, url: Url, headers: Mapping[str, str], attempt: int
     ) -> Answer:
-        return await self._exchange.follow(
+        answer = await self._exchange.follow(
             method, url, headers, "", attempt=attempt, place=self._place
         )
+        answer.advice = OF_A_FOREIGN_URL
+        return answer
 
 
 class ForeignUrl:
