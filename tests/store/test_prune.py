@@ -237,9 +237,10 @@ def test_a_folder_of_a_digests_name_is_left_and_the_rest_goes(
     path.mkdir()
     (path / "precious").touch()
     os.utime(path, (NOW - 1, NOW - 1))  # so it would be the first to go
-    with prune(folder, Names(folder), Wanted(), is_dry=False) as done:
-        assert [each.digest for each in done.dropped()] == [digest("free")]
-        assert list(done.refused()) == [digest("a folder")]
+    for is_dry in (True, False):
+        with prune(folder, Names(folder), Wanted(), is_dry=is_dry) as done:
+            assert [each.digest for each in done.dropped()] == [digest("free")]
+            assert list(done.refused()) == [digest("a folder")]
     assert (path / "precious").exists()
     assert [vars(each)["error"] for each in caplog.records] == [f"{path}: Is a directory"]
 

@@ -90,6 +90,12 @@ class StoreFolder:
             return False
         return True
 
+    def may_remove(self, digest: Digest) -> bool:
+        """Whether ``try_remove`` would remove it, as far as can be seen beforehand."""
+        path = self.blob(digest)
+        is_folder = path.is_dir() and not path.is_symlink()
+        return not is_folder and os.access(path.parent, os.W_OK | os.X_OK)
+
     def forget(self, digest: Digest) -> None:
         """Removes what is known of content, if anything is and the system lets it."""
         with suppress(OSError):  # what stays counts for the very file alone that was there

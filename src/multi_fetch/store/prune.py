@@ -116,7 +116,11 @@ def prune(
         with locked(folder.index_lock, STORE_LOCK_SECONDS):
             catalogue = stack.enter_context(Catalogue(roots_in(folder), kept_in(folder)))
             plan(catalogue, partial(children_in, folder), wanted, time.time())
-            if not is_dry:
+            if is_dry:
+                for each in catalogue.dropped():
+                    if not folder.may_remove(each.digest):
+                        catalogue.refuse(each)
+            else:
                 names.forget({each.digest for each in catalogue.struck()})
                 for each in catalogue.dropped():
                     _remove(folder, catalogue, each)
