@@ -50,3 +50,6 @@ async def test_names_that_cannot_be_read_are_no_answer(tmp_path: Path) -> None:
         await nobody.resolve(REF)
     with pytest.raises(UnavailableError, match="Is a directory"):
         await anext(nobody.tags(REF))
+    with pytest.raises(UnavailableError, match="Is a directory"):
+        async with nobody.open(REF):
+            pass

@@ -12,6 +12,7 @@ import trio
 
 from multi_fetch.durations import STORE_STALL_SECONDS
 from multi_fetch.errors import (
+    DeniedError,
     DigestMismatchError,
     InvalidRequestError,
     MultiFetchError,
@@ -122,6 +123,28 @@ async def test_offline_serves_what_is_there_and_says_what_is_not(
                     await offline.resolve(place.ref(missing))
         assert place.asked() == before
         assert place.unfinished() == []
+
+
+async def test_offline_what_cannot_be_read_is_not_told_as_missing(
+    sample: Sample, tmp_path: Path
+) -> None:
+    async with serving(sample, tmp_path) as place:
+        async with place.stored() as stored:
+            await consume(stored, place.ref("latest"))
+        path = place.path(sample.small)
+        path.unlink(missing_ok=True)
+        path.symlink_to(path)  # nobody can read it, whoever asks
+        async with open_offline(StoreSettings(path=str(place.folder))) as offline:
+            with pytest.raises(DeniedError, match=f"{path.name} in the store .*: Too many"):
+                await consume(offline, place.ref(sample.small))
+            with pytest.raises(DeniedError, match=f"{path.name} in the store .*: Too many"):
+                await offline.resolve(place.ref(sample.small))
+        index = place.folder / "index.json"
+        index.unlink()
+        index.mkdir()
+        async with open_offline(StoreSettings(path=str(place.folder))) as offline:
+            with pytest.raises(UnavailableError, match=r"index\.json"):
+                await consume(offline, place.ref("latest"))
 
 
 async def test_a_description_of_what_is_there_asks_nobody(sample: Sample, tmp_path: Path) -> None:

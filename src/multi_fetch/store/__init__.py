@@ -129,7 +129,7 @@ def _parts(settings: StoreSettings, writes: WriteThread | None) -> Parts:
             remedy=STORE_REMEDY if is_store else LAYOUT_REMEDY,
         )
     return Parts(
-        reading=Reading(Blobs(folder, settings.check), threads, troubles),
+        reading=Reading(Blobs(folder, settings.check), threads, troubles, is_last=writes is None),
         names=Names(folder),
         name_of=NAMES[settings.naming],
         is_gathering=settings.naming is not Naming.STORE,

@@ -51,7 +51,7 @@ class Nobody:
         try:
             found = await self._threads.run(partial(self._names.find, self._name_of(ref)))
         except OSError as error:
-            raise UnavailableError(f"{self._store_name}: {error}") from error
+            raise self._unreadable(error) from error
         if ref.digest or found is None:
             raise self._missing(ref)
         return Resolved(str(ref), found, self)
@@ -68,8 +68,11 @@ class Nobody:
         """Nothing.
 
         Raises:
-            NotFoundError: always.
+            UnavailableError: index.json cannot be read.
+            NotFoundError: else.
         """
+        if not ref.digest:
+            await self.resolve(ref)
         raise self._missing(ref)
         yield
 
@@ -94,7 +97,7 @@ class Nobody:
         try:
             yield await self._threads.run(partial(self._names.tags, ref.locator))
         except OSError as error:
-            raise UnavailableError(f"{self._store_name}: {error}") from error
+            raise self._unreadable(error) from error
 
     async def referrers(
         self, ref: Reference, artifact_type: str = ""
@@ -114,4 +117,10 @@ class Nobody:
     def _missing(self, what: object) -> NotFoundError:
         return NotFoundError(
             f"{self._store_name} does not have {what}, and --offline asks nobody else"
+        )
+
+    def _unreadable(self, error: OSError) -> UnavailableError:
+        return UnavailableError(
+            f"index.json in {self._store_name} cannot be read: {error.strerror or error}: check"
+            " its mode"
         )

@@ -75,19 +75,24 @@ class Reading:
         blobs: what is there.
         threads: where it is read.
         troubles: told of what cannot be read.
+        is_last: whether nobody else is asked, so that what cannot be read is an error.
     """
 
-    def __init__(self, blobs: Blobs, threads: Threads, troubles: Troubles) -> None:
+    def __init__(
+        self, blobs: Blobs, threads: Threads, troubles: Troubles, *, is_last: bool = False
+    ) -> None:
         self._blobs = blobs
         self._threads = threads
         self._troubles = troubles
+        self._is_last = is_last
 
     async def open(self, stack: AsyncExitStack, asked: Asked) -> Opened | None:
         """Opens an object for as long as the stack is; None where it is not there.
 
         Raises:
             InvalidRequestError: the range begins at the object's end or beyond.
-            MultiFetchError: as ``Contents.find_blob`` does, but for trouble with the disk.
+            MultiFetchError: as ``Contents.find_blob`` does; for trouble with the disk only where
+                nobody else is asked.
         """
         wanted = asked.wanted()
         found = await self._take(
@@ -137,6 +142,7 @@ class Reading:
 
         Raises:
             SizeMismatchError: it has another size.
+            MultiFetchError: it cannot be read, and nobody else is asked.
         """
         found = await self._take(stack, lambda _: self._blobs.open(descriptor))
         if found is None:
@@ -157,6 +163,8 @@ class Reading:
             except NotFoundError:
                 return None
             except (DeniedError, UnavailableError, RegistryError) as error:
+                if self._is_last:
+                    raise
                 self._troubles.tell(error)
                 return None
             unless_found.pop_all()
