@@ -135,9 +135,14 @@ MAX_LAYOUT_ENTRIES: Final = 65_536
 # What is written of one: a name and a platform, which a registry may make as long as it likes.
 MAX_LAYOUT_ENTRY_BYTES: Final = 4 * 1024
 
-# What an index.json may take in memory, and what each field or element of a list there does.
+# What an index.json may take in memory while it is read, and what each field or element of a list
+# there does.
 MAX_LAYOUT_INDEX_MEMORY: Final = 112 * 1024 * 1024
 LAYOUT_FIELD_MEMORY: Final = 160
+
+# What is kept of an index.json once it was read, and each entry beside its name.
+MAX_LAYOUT_KEPT_MEMORY: Final = 48 * 1024 * 1024
+LAYOUT_ENTRY_MEMORY: Final = 400
 
 # Manifests that are known by way of a layout's nested indexes; of others, the content decides.
 MAX_KNOWN_MANIFESTS: Final = 65_536

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +23,7 @@ from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.layout import (
     REF_NAME,
     LayoutIndex,
+    bare_layout_index,
     blob_name,
     check_marker,
     parse_layout_index,
@@ -95,8 +97,9 @@ def test_full_references_that_differ_under_one_tag_are_ambiguous() -> None:
     ],
 )
 def test_an_index_that_cannot_be_read_is_refused(content: bytes) -> None:
-    with pytest.raises(RegistryError, match=r"index\.json cannot be read"):
-        parse_layout_index(content)
+    for parse in (parse_layout_index, bare_layout_index):
+        with pytest.raises(RegistryError, match=r"index\.json cannot be read"):
+            parse(content)
 
 
 @pytest.mark.parametrize("more", [{"size": None}, {"size": -1}, {"size": 1 << 63}])
@@ -114,8 +117,9 @@ def test_more_entries_than_the_limit_are_refused() -> None:
 
 @given(st.binary())
 def test_any_bytes_are_an_index_or_an_error(content: bytes) -> None:
-    with suppress(RegistryError, TooLargeError):
-        parse_layout_index(content)
+    for parse in (parse_layout_index, bare_layout_index):
+        with suppress(RegistryError, TooLargeError):
+            parse(content)
 
 
 JSON = st.recursive(
@@ -133,8 +137,35 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_json_is_an_index_or_an_error(document: object) -> None:
     with suppress(RegistryError, TooLargeError):
-        index = parse_layout_index(json.dumps({"manifests": document}).encode())
+        content = json.dumps({"manifests": document}).encode()
+        index = parse_layout_index(content)
         assert all(each.size is not None for each in index.manifests)
+        bare = bare_layout_index(content)
+        assert [each.bare() for each in index.manifests] == list(bare.manifests)
+        assert bare.tags.keys() == index.tags.keys() - {""}
+
+
+def test_what_is_kept_of_a_bare_index_does_not_grow_with_what_it_says() -> None:
+    annotations = {f"org.example.{each}": f"{each}" * 20 for each in range(5)}
+    entries = [
+        entry(f"{each}", f"t{each}", annotations=annotations | {REF_NAME: f"t{each}"})
+        for each in range(5_000)
+    ]
+    content = json.dumps({"schemaVersion": 2, "manifests": entries}).encode()
+    tracemalloc.start()
+    index = bare_layout_index(content)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert index.tags["t7"].digest == digest_of(b"7")
+    assert kept < index.memory() < 500 * len(entries)
+
+
+def test_names_that_take_too_much_memory_are_refused() -> None:
+    # A text with one such character has four bytes for each.
+    entries = [entry("a", f"{each}\N{OLD ITALIC LETTER A}".ljust(1_000)) for each in range(13_000)]
+    content = json.dumps({"manifests": entries}, ensure_ascii=False).encode()
+    with pytest.raises(TooLargeError, match="split the layout"):
+        bare_layout_index(content)
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"imageLayoutVersion":1}', b"\xff"])

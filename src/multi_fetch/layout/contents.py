@@ -39,11 +39,10 @@ from multi_fetch.oci.layout import (
     INDEX_FILE,
     MARKER_FILE,
     LayoutIndex,
+    bare_layout_index,
     blob_name,
     check_marker,
-    memory_of,
     most_memory,
-    parse_layout_index,
 )
 from multi_fetch.oci.manifest import is_manifest, parse_manifest
 from multi_fetch.oci.manifest_type import declared_type, fields_of, schema_version, type_by_shape
@@ -221,9 +220,9 @@ class Contents:
 
     def _known_from(self, part: Part) -> _Known:
         content = self._read(part, INDEX_FILE, MAX_LAYOUT_INDEX_BYTES)
-        index = parse_layout_index(content)
+        index = bare_layout_index(content)
         named = {each.digest: each for each in reversed(index.manifests)}
-        return _Known(part.stamp, memory_of(content), index, named)
+        return _Known(part.stamp, index.memory(), index, named)
 
     def _forget(self) -> None:
         self._known = None

@@ -8,9 +8,11 @@ bare tag; which tool wrote the layout is of no matter to whoever asks.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from sys import getsizeof
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+from msgspec.structs import replace
 
 from multi_fetch.advice import COPY_AGAIN
 from multi_fetch.errors import (
@@ -21,9 +23,11 @@ from multi_fetch.errors import (
     UnsupportedError,
 )
 from multi_fetch.limits import (
+    LAYOUT_ENTRY_MEMORY,
     LAYOUT_FIELD_MEMORY,
     MAX_LAYOUT_ENTRIES,
     MAX_LAYOUT_INDEX_MEMORY,
+    MAX_LAYOUT_KEPT_MEMORY,
     MAX_REFERENCE_CHARACTERS,
 )
 from multi_fetch.oci.descriptor import Descriptor, Int64, decode_hook
@@ -45,6 +49,9 @@ LAYOUT_VERSION: Final = "1.0.0"
 
 # annotations.md: the tag of a descriptor in index.json
 REF_NAME: Final = "org.opencontainers.image.ref.name"
+
+# Of all that is bare.
+NO_ANNOTATIONS: Final[dict[str, str]] = {}
 
 # RFC 8259, section 7: a character beyond U+FFFF as two escapes of six.
 ESCAPED_BYTES: Final = 12
@@ -103,6 +110,10 @@ class LayoutIndex(msgspec.Struct, frozen=True):
             )
         return next(iter(found.values()), None)
 
+    def memory(self) -> int:
+        """What it takes, about, where all that it names is bare."""
+        return sum(map(getsizeof, self.tags)) + LAYOUT_ENTRY_MEMORY * len(self.manifests)
+
     def names(self) -> list[str]:
         """The names to ask by, sorted: tags, also those of full references; or what is neither."""
         return sorted({_bare(name) for name in self.tags})
@@ -155,6 +166,27 @@ def parse_layout_index(content: Chunk, name: str = INDEX_FILE) -> LayoutIndex:
     return LayoutIndex(manifests, tags)
 
 
+def bare_layout_index(content: Chunk) -> LayoutIndex:
+    """What ``index.json`` says, but of each that it names only the three fields that it must have.
+
+    A tenth of the memory of all would be left where each has annotations; so no more is decoded.
+
+    Raises:
+        RegistryError, TooLargeError: as for ``parse_layout_index``; or the names take more than
+            MAX_LAYOUT_KEPT_MEMORY.
+    """
+    manifests: list[Descriptor] = []
+    tags: dict[str, Descriptor] = {}
+    for each, name in _entries(content):
+        manifests.append(each)
+        if name:
+            tags.setdefault(name, each)
+    index = LayoutIndex(tuple(manifests), tags)
+    if index.memory() > MAX_LAYOUT_KEPT_MEMORY:
+        raise TooLargeError(f"the names in {INDEX_FILE} are too much: split the layout")
+    return index
+
+
 def layout_entries(content: Chunk) -> Iterator[Descriptor]:
     """What index.json names, one after the other: for who could not bear all of it at a time.
 
@@ -164,21 +196,25 @@ def layout_entries(content: Chunk) -> Iterator[Descriptor]:
     Raises:
         RegistryError, TooLargeError: as for ``parse_layout_index``; while iterating too.
     """
+    for each, name in _entries(content):
+        yield replace(each, annotations={REF_NAME: name}) if name else each
+
+
+def _entries(content: Chunk) -> Iterator[tuple[Descriptor, str]]:
     check_memory(content)
+    types: dict[str, str] = {}
     try:
         entries = _entries_decoder.decode(content).manifests
         _check_count(len(entries), INDEX_FILE)
         for each in map(_entry_decoder.decode, entries):
-            name = _decoded_name(bytes(each.annotations.name))
-            annotations = {REF_NAME: name} if name else {}
-            found = Descriptor(
-                media_type=each.media_type,
+            bare = Descriptor(
+                media_type=types.setdefault(each.media_type, each.media_type),
                 digest=each.digest,
                 size=each.size,
-                annotations=annotations,
+                annotations=NO_ANNOTATIONS,
             )
-            check_named(found, INDEX_FILE)
-            yield found
+            check_named(bare, INDEX_FILE)
+            yield bare, _decoded_name(bytes(each.annotations.name))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RegistryError(f"{INDEX_FILE} cannot be read: {error}{COPY_AGAIN}") from error
 
