@@ -47,11 +47,13 @@ class MultiFetchError(Exception):
         retry_after: seconds that the registry asked to wait, or None.
         attempts: how many times the request was tried, or None.
         advice: what to do about it, which the message ends with; empty where only that says it.
+        has_alternative: whether another host would answer the same request, if it came again.
     """
 
     code: str = "internal"
     retryable: bool = False
     advice: str = ""
+    has_alternative: bool = False
 
     def __init__(
         self,

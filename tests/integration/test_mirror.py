@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.integration.docker_registry import READER, docker_registry
-from tests.integration.push import OCI_LAYER, OCI_MANIFEST, SMALL_BYTES
+from tests.integration.push import MIB, OCI_LAYER, OCI_MANIFEST, SMALL_BYTES
 from tests.parent import run
 
 if TYPE_CHECKING:
@@ -145,6 +145,31 @@ def test_what_is_wrong_on_a_mirrors_disk_comes_from_the_registry(
     place.write_bytes(content[::-1])
     assert fetch(folder, mirror.address, filled, digest, ok=False) == b""
     assert fetch(folder, registry.address, filled, digest) == content
+
+
+def test_a_large_blob_that_is_wrong_on_a_mirrors_disk_comes_from_the_registry_where_it_may(
+    registry: DockerRegistry, filled: Filled, mirror: DockerRegistry, tmp_path: Path
+) -> None:
+    """Into a layout within the request; by frames with the second, as a part had been sent."""
+    folder = hosts_dir(tmp_path, registry.address, mirror.url)
+    digest, content = next(each for each in filled.blobs.items() if len(each[1]) == MIB)
+    assert fetch(folder, registry.address, filled, digest) == content
+    with stored(mirror, digest).open("r+b") as file:
+        file.seek(len(content) - 1)
+        file.write(bytes([content[-1] ^ 1]))
+    command = [MULTI_FETCH, "--hosts-dir", folder, f"{registry.address}/{filled.repository}"]
+    line = f"{digest} mediatype:{OCI_LAYER}\n".encode()
+    gathering = [*command[:-1], "--into", str(tmp_path / "layout"), command[-1]]
+    gathered = subprocess.run(gathering, input=line, capture_output=True, check=False, timeout=60)
+    assert gathered.returncode == 0, gathered.stderr
+    assert mirror.url in gathered.stderr.decode()
+    kept = tmp_path / "layout" / "blobs" / "sha256" / digest.partition(":")[2]
+    assert kept.read_bytes() == content
+    done = run([*command[:-1], "--jobs", "1", "--ordered", command[-1]], line + line)
+    assert done.status == 1
+    assert done.answers[1].error is not None
+    assert done.answers[1].error.code == "digest-mismatch"
+    assert done.answers[2].content == content
 
 
 def test_what_is_in_the_mirror_comes_while_the_registry_is_away(

@@ -358,16 +358,50 @@ async def test_the_last_hosts_wrong_bytes_are_the_consumers_to_find(
 
 
 async def test_a_large_object_that_was_wrong_is_not_asked_of_that_mirror_again(
-    start_server: StartServer,
+    start_server: StartServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     mirror, upstream = await two(start_server)
     mirror.lies[LARGE_DIGEST] = LARGE[:-1] + bytes([LARGE[-1] ^ 1])
     async with opened(mirror.host(), upstream.host(namespace="")) as remote:
-        with pytest.raises(DigestMismatchError):
+        with pytest.raises(DigestMismatchError) as caught:
             await content_of(remote, LARGE_DIGEST, **AS_BLOB)
+        assert caught.value.has_alternative
+        assert [each.url for each in caplog.records] == [mirror.host().url]  # type: ignore[attr-defined]
         assert await content_of(remote, LARGE_DIGEST, **AS_BLOB) == LARGE
         assert await content_of(remote, DIGEST, **AS_BLOB) == BLOB
     assert mirror.asked == [f"GET {LARGE_DIGEST}", f"GET {DIGEST}"]
+
+
+async def test_what_is_wrong_at_the_last_host_too_has_no_alternative(
+    start_server: StartServer,
+) -> None:
+    mirror, upstream = await two(start_server)
+    mirror.lies[LARGE_DIGEST] = upstream.lies[LARGE_DIGEST] = LARGE[:-1] + b"?"
+    found = []
+    async with opened(mirror.host(), upstream.host(namespace="")) as remote:
+        for _ in range(3):
+            with pytest.raises(DigestMismatchError) as caught:
+                await content_of(remote, LARGE_DIGEST, **AS_BLOB)
+            found.append(caught.value.has_alternative)
+    assert found == [True, False, False]
+    assert len(mirror.asked) == 1
+
+
+async def test_a_mirror_that_goes_on_wrongly_where_another_broke_off_is_found_out(
+    start_server: StartServer,
+) -> None:
+    one, other, upstream = await shelves(start_server, 3)
+    for shelf in (one, other, upstream):
+        shelf.add(LARGE)
+    one.cuts = [1000]
+    other.lies[LARGE_DIGEST] = LARGE[:-1] + b"?"
+    hosts = one.host(), other.host(), upstream.host(namespace="")
+    async with opened(*hosts) as remote:
+        with pytest.raises(DigestMismatchError) as caught:
+            await content_of(remote, LARGE_DIGEST, **AS_BLOB)
+        assert caught.value.has_alternative
+        assert await content_of(remote, LARGE_DIGEST, **AS_BLOB) == LARGE  # of neither
+    assert (len(one.asked), len(other.asked), len(upstream.asked)) == (1, 1, 1)
 
 
 async def test_a_pin_that_does_not_hold_is_not_held_against_the_mirror(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import random
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from msgspec.structs import replace
 
-from multi_fetch.errors import UnavailableError
+from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnavailableError
 from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.digest import Digest, digest_of
 from multi_fetch.oci.media_types import OCI_MANIFEST
@@ -24,7 +24,7 @@ from tests.worker.images import add_image
 from tests.worker.memory_remote import MemoryRemote
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Sequence
     from pathlib import Path
 
     from multi_fetch.oci.reference import Reference
@@ -62,13 +62,14 @@ class KeepingRemote(MemoryRemote):
             async def keep() -> Path | None:
                 return await self.keep(digest, self.objects[digest])
 
-            async def noted() -> AsyncIterator[bytes]:
+            async def noted() -> AsyncGenerator[bytes, None]:
                 self.read.append(digest)
                 async for chunk in opened.chunks:
                     yield bytes(chunk)
 
             kept = path if path.exists() else None
-            yield replace(opened, chunks=noted(), keep=keep, kept=kept)
+            async with aclosing(noted()) as chunks:
+                yield replace(opened, chunks=chunks, keep=keep, kept=kept)
 
     async def keep(self, digest: Digest, content: bytes) -> Path | None:
         await trio.lowlevel.checkpoint()
@@ -133,6 +134,56 @@ async def test_wrong_bytes_are_never_named(remote: KeepingRemote) -> None:
     assert isinstance(error, Error)
     assert (error.code, error.detail["bytes_sent"]) == ("digest-mismatch", 0)
     assert not remote.path(digest).exists()
+
+
+class TwoHosts(KeepingRemote):
+    """Of which the first has wrong bytes, and the second is asked when that is known."""
+
+    @asynccontextmanager
+    async def open(
+        self,
+        ref: Reference,
+        *,
+        media_types: Sequence[str] = (),
+        size: int | None = None,
+        byte_range: ByteRange | None = None,
+    ) -> AsyncIterator[Opened]:
+        opening = super().open(ref, media_types=media_types, size=size, byte_range=byte_range)
+        async with opening as opened:
+            try:
+                yield opened
+            except (DigestMismatchError, SizeMismatchError) as error:
+                error.has_alternative = self.lies.pop(opened.descriptor.digest, None) is not None
+                raise
+
+
+@pytest.mark.parametrize("lie", [LARGE[:-1] + b"x", LARGE[:-1], LARGE + b"x", b""])
+async def test_wrong_bytes_are_anothers_to_mend_as_nobody_was_told_of_them(
+    tmp_path: Path, lie: bytes
+) -> None:
+    remote = TwoHosts(tmp_path)
+    digest = remote.add(LARGE, "large")
+    remote.lies[digest] = lie
+    _, frames = await answers(remote, b"large\n", PATHS)
+    assert shown(frames, 1) == ["Begin", "File", "End"]
+    assert remote.path(digest).read_bytes() == LARGE
+    assert len(remote.opened) == 2
+
+
+async def test_what_has_been_sent_is_not_mended(tmp_path: Path) -> None:
+    remote = TwoHosts(tmp_path)
+    remote.lies[remote.add(LARGE, "large")] = LARGE[:-1] + b"x"
+    _, frames = await answers(remote, b"large\n", Settings(software="test"))
+    assert shown(frames, 1)[-1] == "Error"
+    assert len(remote.opened) == 1
+
+
+async def test_a_pin_that_does_not_hold_is_asked_for_once(tmp_path: Path) -> None:
+    remote = TwoHosts(tmp_path)
+    remote.add(LARGE, "large")
+    _, frames = await answers(remote, f"large digest:{digest_of(SMALL)}\n".encode(), PATHS)
+    assert shown(frames, 1) == ["Error"]
+    assert len(remote.opened) == 1
 
 
 async def test_what_cannot_be_kept_is_an_error(remote: KeepingRemote) -> None:

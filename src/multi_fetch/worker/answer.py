@@ -25,7 +25,7 @@ from multi_fetch.protocol.request import Children
 from multi_fetch.remotes import Opened
 from multi_fetch.verify import Verifier, hold
 from multi_fetch.worker.direct import DirectAnswerer
-from multi_fetch.worker.filing import Filed, into_file, named
+from multi_fetch.worker.filing import Filed, file_target, named
 from multi_fetch.worker.foreign import describe_target, open_target
 from multi_fetch.worker.job import Target
 from multi_fetch.worker.judge import (
@@ -34,6 +34,7 @@ from multi_fetch.worker.judge import (
     check_told,
     check_verifiable,
     check_whole,
+    first_judge_of,
     held_limit,
     is_provable,
     judge_of,
@@ -258,11 +259,8 @@ class Answerer:
         self, flight: Flight, request: Request, target: Target, *, is_first: bool
     ) -> Target | None:
         """Answers with the name of a file; returns where an index leads on to, as ``_send``."""
-        async with open_target(self._remote, target) as opened:
-            if is_first:
-                check_pin(request, opened.descriptor)
-            judge = judge_of(request, opened.descriptor, self._ceiling)
-            filed = await into_file(opened, judge, self._hashes, flight.members)
+        judge = partial(first_judge_of if is_first else judge_of, request, ceiling=self._ceiling)
+        opened, filed = await file_target(self._remote, target, judge, self._hashes, flight.members)
         if request.platform is not None and is_index(opened.descriptor):
             return branch(target, opened.descriptor, filed.held, request.platform)
         self._window.seal(flight)

@@ -12,19 +12,21 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from multi_fetch.budget import Counted
-from multi_fetch.errors import UnavailableError
+from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnavailableError
 from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.verify import hold
+from multi_fetch.worker.foreign import open_target
 from multi_fetch.worker.judge import check_held, held_limit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from multi_fetch.remotes import Opened
+    from multi_fetch.oci.descriptor import Descriptor
+    from multi_fetch.remotes import Opened, Remote
     from multi_fetch.verify import Judge
     from multi_fetch.worker.hashing import HashThread
-    from multi_fetch.worker.job import Job
+    from multi_fetch.worker.job import Job, Target
 
 
 class Filed(msgspec.Struct, frozen=True):
@@ -41,7 +43,32 @@ class Filed(msgspec.Struct, frozen=True):
     held: bytes = b""
 
 
-async def into_file(opened: Opened, judge: Judge, hashes: HashThread, jobs: Sequence[Job]) -> Filed:
+async def file_target(
+    remote: Remote,
+    target: Target,
+    judge_of: Callable[[Descriptor], Judge],
+    hashes: HashThread,
+    jobs: Sequence[Job],
+) -> tuple[Opened, Filed]:
+    """Opens an object and sees to it that it is in a file; arguments as for ``into_file``.
+
+    A host's wrong bytes are another's to mend, where there is one: nobody has been told of them.
+
+    Raises:
+        MultiFetchError: as for ``open_target`` and ``into_file``.
+    """
+    while True:
+        try:
+            async with open_target(remote, target) as opened:
+                return opened, await _into_file(opened, judge_of(opened.descriptor), hashes, jobs)
+        except (DigestMismatchError, SizeMismatchError) as error:
+            if not error.has_alternative:
+                raise
+
+
+async def _into_file(
+    opened: Opened, judge: Judge, hashes: HashThread, jobs: Sequence[Job]
+) -> Filed:
     """Sees to it that what is opened is in a file.
 
     Args:

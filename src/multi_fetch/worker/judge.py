@@ -106,6 +106,16 @@ def judge_of(request: Request, descriptor: Descriptor, ceiling: Ceiling) -> Judg
     return Counter(most, part.first, limit)
 
 
+def first_judge_of(request: Request, descriptor: Descriptor, ceiling: Ceiling) -> Judge:
+    """The same for what the request itself names, which may be pinned.
+
+    Raises:
+        MultiFetchError: as for ``check_pin`` and ``judge_of``.
+    """
+    check_pin(request, descriptor)
+    return judge_of(request, descriptor, ceiling)
+
+
 def _leads_on(request: Request, media_type: str) -> bool:
     """Whether an object of this type is held to find another one in it, and is no answer itself."""
     return request.platform is not None and media_type in INDEX_TYPES
