@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
+from urllib.parse import quote, quote_plus
 
 import pytest
 
-from multi_fetch.registry.concealment import conceal, long_secrets_of, secrets_of
+from multi_fetch.registry.concealment import conceal, long_secrets_of, secrets_of, telling
 
 # base64 of alice:s3cret
 LOGIN = "YWxpY2U6czNjcmV0"
@@ -58,3 +61,39 @@ def test_what_is_too_long_to_be_there_by_chance_is_a_login_in_all_its_parts() ->
     assert long_secrets_of({"Authorization": "Basic YTpi"}) == []
     assert long_secrets_of({"Authorization": "Basic !"}) == []
     assert long_secrets_of({"Authorization": "Bearer abc", "X-Key": "k" * 20}) == ["k" * 20]
+
+
+# with all that is written otherwise somewhere
+PASSWORD = "pä<ss>&w\"o'rd+/ s3cret%"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        PASSWORD,
+        html.escape(PASSWORD),
+        html.escape(PASSWORD).replace("+", "&#43;").replace("&quot;", "&#34;"),
+        quote(PASSWORD),
+        quote(PASSWORD).lower(),
+        quote_plus(PASSWORD),
+        quote(PASSWORD, safe="!'()*"),
+        json.dumps(PASSWORD),
+        json.dumps(PASSWORD, ensure_ascii=False).replace("&", r"\u0026").replace("<", r"\u003C"),
+        repr(PASSWORD),
+        repr(PASSWORD.encode()),
+        PASSWORD.encode("latin-1").decode("utf-8", "replace"),
+        PASSWORD.replace(" ", "  "),
+    ],
+)
+def test_a_secret_is_known_in_each_way_to_write_it(written: str) -> None:
+    login = base64.b64encode(f"al:{PASSWORD}".encode()).decode()
+    sent = {"Authorization": f"Basic {login}"}
+    told = telling(f"no login as al with {written} here", secrets_of(sent, ""))
+    assert "***" in told
+    assert "s3cret" not in told
+
+
+def test_what_has_no_secret_is_told_whole() -> None:
+    secrets = secrets_of({"Authorization": "Basic YTp6eg==", "X-Tenant": "manifests"}, "")
+    said = "100&#37; of \\u0041 isn&apos;t %41 <b>"
+    assert telling(said, secrets) == said

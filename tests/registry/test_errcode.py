@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch import errors
+from multi_fetch.registry.concealment import secrets_of, telling
 from multi_fetch.registry.errcode import (
     OF_A_FOREIGN_URL,
     OF_A_REDIRECT,
@@ -229,3 +230,13 @@ def test_printable_cuts_and_cleans() -> None:
 def test_a_port_that_has_tls_is_not_the_operators_mistake(said: bytes) -> None:
     assert refusal(400, said).message.endswith("ask it by https, without --plain-http")
     assert refusal(400, b"no such thing").message.endswith("tell the registry's operator")
+
+
+@pytest.mark.parametrize("body", [b"<p>no: s3<cr>et</p>", b"<p>no: s3&lt;cr&gt;et</p>"])
+def test_what_must_not_be_repeated_is_not_told_in_html(body: bytes) -> None:
+    secrets = secrets_of({"X-Key": "s3<cr>et"}, "")
+    error = error_of(
+        400, {}, body, what="GET x", now=0, conceal=lambda text: telling(text, secrets)
+    )
+    assert "s3" not in error.message
+    assert "***" in error.message

@@ -21,6 +21,7 @@ from multi_fetch.registry.concealment import (
     conceal,
     long_secrets_of,
     secrets_of,
+    telling,
 )
 from multi_fetch.registry.errcode import OF_THE_HOST, error_of, printable, retry_after_of
 from multi_fetch.registry.hosts import is_inside
@@ -133,7 +134,7 @@ class Answer:
 
     def concealed(self, text: str) -> str:
         """What the server has written, without the secrets that it was sent."""
-        return conceal(text, secrets_of(self.sent, self.form))
+        return telling(text, secrets_of(self.sent, self.form))
 
     def repeats_a_secret(self, text: str) -> bool:
         """Whether there is a secret in it, of those that are too long to be there by chance."""

@@ -7,9 +7,10 @@ login into logs and frames.
 from __future__ import annotations
 
 import base64
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
@@ -27,6 +28,12 @@ SECRET_FIELDS: Final = frozenset({"password", "refresh_token"})
 # A shorter one may be a word that stands in a path or a media type for its own sake; tokens are
 # longer. To take "manifest" out of headers would break them, and tell that it is the password.
 LONG_SECRET_CHARACTERS: Final = 20
+
+# What a server has written otherwise, as HTML, in a URL or behind a backslash, is known by its
+# letters and digits; fewer of them may be a word.
+BARE_SECRET_CHARACTERS: Final = 8
+NOT_BARE = re.compile(r"[^A-Za-z0-9]+")
+BY_NUMBER = re.compile(r"\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})")
 
 # A user with a password is no word, in base64 or without; nor is a password of more than letters,
 # or more than digits.
@@ -95,6 +102,30 @@ def conceal(text: str, secrets: Iterable[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, CONCEALED)
     return text
+
+
+def telling(text: str, secrets: Iterable[str]) -> str:
+    """What may be told of a text: nothing where a secret is left in it, written in another way."""
+    secrets = list(secrets)
+    told = conceal(text, secrets)
+    read = _read(told)
+    bare = NOT_BARE.sub("", read)
+    for secret in secrets:
+        bare_secret = NOT_BARE.sub("", secret)
+        is_long = len(bare_secret) >= BARE_SECRET_CHARACTERS
+        if secret in read or (is_long and bare_secret in bare):
+            return CONCEALED
+    return told
+
+
+def _read(text: str) -> str:
+    """A text as its reader understands it, be it HTML, a URL or some language's literal."""
+    if "&" in text:
+        from html import unescape
+
+        text = unescape(text)
+    text = BY_NUMBER.sub(lambda match: chr(int(match[1] or match[2], 16)), text)
+    return unquote(text) if "%" in text else text
 
 
 def _as_written(secret: str) -> tuple[str, ...]:

@@ -215,4 +215,6 @@ def _read(body: bytes, conceal: Callable[[str], str]) -> tuple[str, str]:
     text = body.decode("utf-8", "replace")
     if (told := _STORE_ERROR.search(text)) is not None:  # of a store, and so not the registry's
         text = ": ".join(part for part in told.groups() if part)
-    return "", printable(" ".join(conceal(TAGS.sub(" ", text)).split()))
+    # What looks like a tag may be a part of a password, and a tag may stand within one.
+    text = conceal(TAGS.sub(" ", conceal(text)))
+    return "", printable(" ".join(text.split()))

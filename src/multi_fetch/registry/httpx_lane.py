@@ -22,7 +22,7 @@ from multi_fetch.errors import (
 )
 from multi_fetch.limits import MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
-from multi_fetch.registry.concealment import conceal, secrets_of
+from multi_fetch.registry.concealment import secrets_of, telling
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.place import Place
 from multi_fetch.registry.progress import Progress
@@ -116,7 +116,7 @@ class HttpxLane:
 
         def concealed(text: str) -> str:
             sent = dict(headers, **self._proxies.login(url.origin))
-            return conceal(text, secrets_of(sent, form or ""))
+            return telling(text, secrets_of(sent, form or ""))
 
         return concealed
 
