@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -307,3 +308,23 @@ async def test_a_mock_transport_answers_and_fails() -> None:
         await answer.aclose()
         with pytest.raises(UnavailableError, match="no connection: mocked"):
             await lane.send("HEAD", URL, {})
+
+
+async def test_libraries_log_no_signature_and_go_on_to_log_what_others_do(
+    start_server: StartServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A program that logs on INFO has httpx's lines too, with whole URLs; on DEBUG all headers."""
+    caplog.set_level(logging.DEBUG)
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(raw_answer("307 To", Location="https://store.example/?sig=s1gned"))
+        return True
+
+    server = await start_server(reply)
+    url = parse_url(f"http://127.0.0.1:{server.port}/blob?sig=s1gned")
+    async with opened() as lane:
+        assert (await fetch(lane, url))[0] == 307
+        assert "s1gned" not in caplog.text
+        async with httpx.AsyncClient(trust_env=False) as others:
+            await others.get(str(url))
+    assert "s1gned" in caplog.text

@@ -5,8 +5,10 @@ httpx raises while a body is read as well as before, so every read goes through 
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import aclosing, contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -38,6 +40,11 @@ if TYPE_CHECKING:
 # protocol error is one.
 HUNG_UP = re.compile(r"disconnected|closed connection", re.IGNORECASE)
 
+# Who logs requests beside this project: with queries, in which signatures stand, and headers.
+LIBRARY_LOGGERS: Final = ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.proxy")
+
+_is_sending: ContextVar[bool] = ContextVar("is_sending", default=False)
+
 PROXY_STATUS = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 
 # More than httpcore reads from a socket at once (64 KiB).
@@ -68,6 +75,8 @@ class HttpxLane:
         self._client = client
         self._stall_seconds = stall_seconds
         self._proxies = proxies
+        for name in LIBRARY_LOGGERS:
+            logging.getLogger(name).addFilter(_is_of_others)
 
     async def send(
         self,
@@ -95,7 +104,7 @@ class HttpxLane:
         for attempt in range(MAX_STALE_CONNECTIONS + 1):
             trace = request.extensions["trace"] = _Trace(self._stall_seconds)
             try:
-                with translated(asked, self._stall_seconds, concealed), trace.scope:
+                with translated(asked, self._stall_seconds, concealed), trace.scope, _unlogged():
                     response = await self._client.send(request, stream=True)
                     await _refuse_two_framings(response, asked)
                     return HttpxAnswer(response, url, self._stall_seconds)
@@ -169,6 +178,20 @@ class HttpxAnswer(Answer):
     async def aclose(self) -> None:
         """Gives the connection back, or closes it if the body was not read to its end."""
         await self._response.aclose()
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """While libraries log nothing of what this task does: ``exchange`` logs it, without secrets."""
+    before = _is_sending.set(True)
+    try:
+        yield
+    finally:
+        _is_sending.reset(before)
+
+
+def _is_of_others(_: logging.LogRecord) -> bool:
+    return not _is_sending.get()
 
 
 class _Trace:
