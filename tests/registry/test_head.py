@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from multi_fetch.errors import RegistryError
-from multi_fetch.registry.head import Head, parse_head
+from multi_fetch.registry.head import MAX_RATELIMIT_HEADERS, Head, parse_head
 
 
 def parsed(*lines: str) -> Head:
@@ -18,12 +18,20 @@ def test_names_are_in_lower_case_and_fields_of_a_name_are_joined() -> None:
     head = parsed("HTTP/1.1 206 Part", "Link: a", "LINK: b", "Docker-RateLimit-Source: \xe4")
     assert head.status == 206
     assert head.headers == {"link": "a, b", "docker-ratelimit-source": "\xe4"}
-    assert head.has_ratelimit
+    assert head.ratelimits == 1
 
 
 def test_what_nobody_heeds_is_not_kept() -> None:
     fields = [f"{number:x}: a" for number in range(5_000)]
     assert parsed("HTTP/1.1 200 OK", *fields, "ETag: b").headers == {"etag": "b"}
+
+
+def test_of_what_tells_of_limits_some_names_are_kept() -> None:
+    fields = [f"ratelimit{number:x}: {number}" for number in range(4_000)]
+    headers = parsed("HTTP/1.1 200 OK", *fields, "ETag: b", "RateLimit0: a").headers
+    assert len(headers) == MAX_RATELIMIT_HEADERS + 1
+    assert headers["etag"] == "b"
+    assert headers["ratelimit0"] == "0, a"
 
 
 def test_long_names_are_not_kept() -> None:

@@ -19,6 +19,7 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.registry.httpx_lane import HttpxLane, translated
+from multi_fetch.registry.transport import new_client
 from multi_fetch.registry.url import parse_url
 from tests.registry.conftest import RawServer, StartServer, raw_answer
 from tests.registry.sockets import PATIENT_SECONDS, reset
@@ -39,8 +40,10 @@ URL: Final = parse_url("https://registry.example/v2/")
 async def opened(
     transport: httpx.AsyncBaseTransport | None = None, *, stall_seconds: float = PATIENT_SECONDS
 ) -> AsyncIterator[HttpxLane]:
-    timeout = httpx.Timeout(stall_seconds)
-    async with httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False) as client:
+    client = new_client(jobs=8, stall_seconds=stall_seconds)
+    if transport is not None:
+        client = httpx.AsyncClient(transport=transport, trust_env=False)
+    async with client:
         yield HttpxLane(client, stall_seconds=stall_seconds)
 
 

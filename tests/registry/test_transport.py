@@ -110,6 +110,27 @@ async def test_a_connection_on_which_more_came_than_the_length_said_is_not_used_
     assert server.connections == 2
 
 
+async def test_of_a_head_only_that_is_kept_which_somebody_heeds(start_server: StartServer) -> None:
+    fields = "".join(f"{number:x}: a\r\nLink: \xe4\r\n" for number in range(2_000))
+    wire = f"HTTP/1.1 200 {'OK' * 5_000}\r\nContent-Length: 2\r\n{fields}\r\nhi".encode("latin-1")
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(wire)
+        return True
+
+    server = await start_server(reply)
+    async with (
+        new_client(jobs=1) as client,
+        client.stream("GET", f"http://127.0.0.1:{server.port}/") as answer,
+    ):
+        assert await answer.aread() == b"hi"
+        assert answer.headers.raw == [
+            (b"content-length", b"2"),
+            (b"link", b", ".join([b"\xe4"] * 2_000)),
+        ]
+        assert len(answer.reason_phrase) == 2
+
+
 async def test_a_connection_on_which_nothing_more_came_is_used_again(
     start_server: StartServer,
 ) -> None:

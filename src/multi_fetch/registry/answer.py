@@ -24,6 +24,7 @@ from multi_fetch.registry.concealment import (
     telling,
 )
 from multi_fetch.registry.errcode import OF_THE_HOST, error_of, printable, retry_after_of
+from multi_fetch.registry.head import MAX_RATELIMIT_HEADERS
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.place import Place
 from multi_fetch.registry.url import Url
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
     from multi_fetch.oci.digest import Chunk
 
-# Docker Hub sends three, GitHub six.
-_MAX_RATELIMIT_HEADERS: Final = 16
 _MAX_RATELIMIT_CHARACTERS: Final = 200
 
 IDENTITY: Final = frozenset({"", "identity"})
@@ -150,7 +149,7 @@ class Answer:
         """What it tells of limits: headers of any registry that has "ratelimit" in their names."""
         told: dict[str, str] = {}
         for name in self.headers:
-            if "ratelimit" in name.lower() and len(told) < _MAX_RATELIMIT_HEADERS:
+            if "ratelimit" in name.lower() and len(told) < MAX_RATELIMIT_HEADERS:
                 shown = conceal(name.lower(), map(str.lower, long_secrets_of(self.sent)))
                 told[printable(shown, _MAX_RATELIMIT_CHARACTERS)] = printable(
                     self.concealed(self.headers[name]), _MAX_RATELIMIT_CHARACTERS

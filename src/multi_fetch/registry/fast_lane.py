@@ -230,7 +230,7 @@ class FastAnswer(Answer):
 
     def ratelimit(self) -> dict[str, str]:
         """What it tells of limits; see ``Answer.ratelimit``."""
-        return super().ratelimit() if self._head.has_ratelimit else {}
+        return super().ratelimit() if self._head.ratelimits else {}
 
     async def take_small(self) -> bytes | None:
         """The whole body, if it fits what is received at once; see ``Answer.take_small``."""

@@ -46,6 +46,9 @@ HEEDED: Final = frozenset(
     }
 )
 
+# Names of those that tell of limits. Docker Hub sends three, GitHub six.
+MAX_RATELIMIT_HEADERS: Final = 16
+
 # So much is told of a list of codings.
 MAX_CODING_CHARACTERS: Final = 80
 
@@ -71,10 +74,10 @@ class Head:
         length: of the body in bytes; None where only its end will tell.
         is_chunked: whether the body comes in chunks.
         may_persist: whether the connection may serve another request after the body.
-        has_ratelimit: whether a field tells of limits.
+        ratelimits: how many of them tell of limits.
     """
 
-    __slots__ = ("has_ratelimit", "headers", "is_chunked", "length", "may_persist", "status")
+    __slots__ = ("headers", "is_chunked", "length", "may_persist", "ratelimits", "status")
 
     def __init__(self) -> None:
         self.headers: dict[str, str] = {}
@@ -82,7 +85,7 @@ class Head:
         self.length: int | None = None
         self.is_chunked = False
         self.may_persist = True
-        self.has_ratelimit = False
+        self.ratelimits = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser for each field."""
@@ -90,7 +93,10 @@ class Head:
         if key not in HEEDED:
             if "ratelimit" not in key:
                 return
-            self.has_ratelimit = True
+            if key not in self.headers:
+                if self.ratelimits == MAX_RATELIMIT_HEADERS:
+                    return
+                self.ratelimits += 1
         text = value.decode("latin-1")
         known = self.headers.get(key)
         self.headers[key] = text if known is None else f"{known}, {text}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
@@ -269,7 +270,18 @@ def translated(
         yield
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
         words = printable(concealed(words_of(error)))
+        _let_go(error)
         raise _translation(error, words, asked, stall_seconds) from error
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Lets go of what an error's frames hold: what was received, until circles are looked for.
+
+    h11's errors are in such a circle with the frames that raised them.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _translation(error: Exception, words: str, asked: str, stall_seconds: float) -> MultiFetchError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import weakref
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +21,8 @@ from multi_fetch.durations import (
 )
 from multi_fetch.errors import RegistryError
 from multi_fetch.registry.answer import Asked
+from multi_fetch.registry.general_stream import Backend
+from multi_fetch.registry.head import Head
 from multi_fetch.registry.place import Place, refuse_inside
 from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.tls import Trust
@@ -44,13 +47,18 @@ class Transport(httpx.AsyncBaseTransport):
     needs.
 
     Args:
-        limits: of each pool.
+        jobs: connections of each pool at the same time.
         trust: the certificates.
         proxies: which of the requests go through one; such an answer says so in its extensions.
     """
 
-    def __init__(self, limits: httpx.Limits, trust: Trust, proxies: Proxies) -> None:
-        self._limits = limits
+    def __init__(self, jobs: int, trust: Trust, proxies: Proxies) -> None:
+        self._limits = httpx.Limits(
+            max_connections=jobs,
+            max_keepalive_connections=jobs,
+            keepalive_expiry=KEEPALIVE_SECONDS,
+        )
+        self._backend = Backend(jobs)
         self._trust = trust
         self._proxies = proxies
         self._pools: dict[tuple[str, bool, str, bool], httpx.AsyncHTTPTransport] = {}
@@ -75,6 +83,7 @@ class Transport(httpx.AsyncBaseTransport):
             raise type(error)(f"by the proxy {_authority(proxy)}: {words_of(error)}") from error
         assert isinstance(response.stream, httpx.AsyncByteStream), "an async transport made it"
         response.stream = _Body(response.stream)
+        _keep_heeded(response)
         response.extensions[PROXIED] = bool(proxy)
         return response
 
@@ -96,27 +105,46 @@ class Transport(httpx.AsyncBaseTransport):
         transport = httpx.AsyncHTTPTransport(
             verify=context, limits=self._limits, trust_env=False, proxy=through
         )
+        pool = transport._pool  # noqa: SLF001 - httpx takes no pool of ours
+        pool._network_backend = self._backend  # noqa: SLF001 - nor a backend
         if through is not None:
-            _close_what_fails(transport)
+            _close_what_fails(pool)
         return transport
 
 
-def _close_what_fails(transport: httpx.AsyncHTTPTransport) -> None:
+def _keep_heeded(response: httpx.Response) -> None:
+    """Leaves of an answer's head what somebody heeds: it is kept for as long as the body streams.
+
+    A field of three bytes takes some 400 here, and a head has room for thousands.
+    """
+    head = Head()
+    for name, value in response.headers.raw:
+        head.on_header(name, value)
+    response.headers = httpx.Headers(
+        [(name.encode("latin-1"), text.encode("latin-1")) for name, text in head.headers.items()]
+    )
+    response.extensions.pop("reason_phrase", None)
+
+
+def _close_what_fails(pool: httpcore.AsyncConnectionPool) -> None:
     """Has each connection closed on which a request fails, as httpcore has it elsewhere.
 
     A tunnel in which there is no TLS it leaves open, and counts for ever; when there are as many as
     there may be connections, every other request would wait for ever.
     """
-    pool = transport._pool  # noqa: SLF001 - httpx takes no pool of ours
     create = pool.create_connection
 
     def create_closing(origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        connection = create(origin)
-        send = connection.handle_async_request
+        created = create(origin)
+        # Not in a circle: with that what it had received would stay until the circles are looked
+        # for.
+        weak, send = weakref.ref(created), type(created).handle_async_request
 
         async def send_or_close(request: httpcore.Request) -> httpcore.Response:
+            connection = weak()
+            assert connection is not None, "its pool has it while a request is sent on it"
             try:
-                return await send(request)
+                return await send(connection, request)
             except httpcore.ConnectionNotAvailable:  # it is busy with another's request
                 raise
             except BaseException:
@@ -124,8 +152,8 @@ def _close_what_fails(transport: httpx.AsyncHTTPTransport) -> None:
                     await connection.aclose()
                 raise
 
-        connection.handle_async_request = send_or_close  # type: ignore[method-assign]
-        return connection
+        created.handle_async_request = send_or_close  # type: ignore[method-assign]
+        return created
 
     pool.create_connection = create_closing  # type: ignore[method-assign]
 
@@ -215,11 +243,6 @@ def new_client(
         trust: the certificates; None for the system's alone.
         proxies: None for none.
     """
-    limits = httpx.Limits(
-        max_connections=jobs,
-        max_keepalive_connections=jobs,
-        keepalive_expiry=KEEPALIVE_SECONDS,
-    )
     timeout = httpx.Timeout(
         connect=connect_seconds,
         read=stall_seconds,
@@ -227,7 +250,7 @@ def new_client(
         pool=POOL_TIMEOUT_SECONDS,
     )
     return httpx.AsyncClient(
-        transport=Transport(limits, trust or Trust(), proxies or Proxies()),
+        transport=Transport(jobs, trust or Trust(), proxies or Proxies()),
         timeout=timeout,
         # A registry has no session with us, and a domain's cookies would reach its other hosts.
         cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),

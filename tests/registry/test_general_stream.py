@@ -1,0 +1,118 @@
+"""The general lane's sockets: pieces that fit the memory, and heads that end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import httpcore
+import pytest
+import trio
+
+from multi_fetch.errors import RegistryError
+from multi_fetch.limits import DEFAULT_JOBS, MAX_JOBS, RECEIVE_MEMORY
+from multi_fetch.registry.general_lane import GeneralLane
+from multi_fetch.registry.general_stream import Stream
+from multi_fetch.registry.url import parse_url
+from tests.registry.sockets import PATIENT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.registry.conftest import StartServer
+
+# What httpcore asks a socket for.
+HTTPCORE_BYTES: Final = 64 * 1024
+OK: Final = b"HTTP/1.1 200 OK\r\n\r\n"
+HINTS: Final = b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"
+
+
+class Pieces(httpcore.AsyncNetworkStream):
+    """A connection on which these pieces come.
+
+    Attributes:
+        asked: for how many bytes, each time.
+    """
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = iter(pieces)
+        self.asked: list[int] = []
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        await trio.lowlevel.checkpoint()
+        self.asked.append(max_bytes)
+        return next(self._pieces)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await trio.lowlevel.checkpoint()
+
+
+async def received(pieces: Iterable[bytes], *, most_head_bytes: int) -> bytes:
+    """What is received of an answer."""
+    stream = Stream(Pieces(pieces), HTTPCORE_BYTES, most_head_bytes)
+    await stream.write(b"GET / HTTP/1.1\r\n\r\n")
+    data = b""
+    while piece := await stream.read(HTTPCORE_BYTES):
+        data += piece
+    return data
+
+
+@pytest.mark.parametrize("jobs", [1, DEFAULT_JOBS, 256, MAX_JOBS])
+async def test_what_all_jobs_receive_at_once_has_a_bound(
+    start_server: StartServer, jobs: int
+) -> None:
+    body = bytes(1_000_000)
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + body)
+        return True
+
+    server = await start_server(reply)
+    lane = GeneralLane(jobs=jobs, stall_seconds=PATIENT_SECONDS)
+    answer = await lane.send("GET", parse_url(f"http://127.0.0.1:{server.port}/"), {})
+    sizes = [len(chunk) async for chunk in answer.chunks()]
+    await answer.aclose()
+    await lane.aclose()
+    assert sum(sizes) == len(body)
+    assert max(sizes) <= HTTPCORE_BYTES
+    assert max(sizes) * 2 * jobs <= RECEIVE_MEMORY
+
+
+async def test_a_head_that_does_not_end_is_refused_before_others_would_be_short_of_memory(
+    start_server: StartServer,
+) -> None:
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        while True:
+            await stream.send_all(b"a" * 4_096)
+
+    server = await start_server(reply)
+    lane = GeneralLane(jobs=MAX_JOBS, stall_seconds=PATIENT_SECONDS)
+    most = RECEIVE_MEMORY // MAX_JOBS
+    with pytest.raises(RegistryError, match=f"breaks HTTP: its head exceeds {most} bytes"):
+        await lane.send("GET", parse_url(f"http://127.0.0.1:{server.port}/"), {})
+    await lane.aclose()
+
+
+@pytest.mark.parametrize("before", [b"", HINTS, HINTS * 3])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1_000])
+async def test_a_head_that_fits_comes_however_it_is_cut(before: bytes, size: int) -> None:
+    wire = before + OK + b"a body without end" * 20
+    pieces = [wire[at : at + size] for at in range(0, len(wire), size)]
+    assert await received([*pieces, b""], most_head_bytes=len(HINTS)) == wire
+
+
+@pytest.mark.parametrize("before", [b"", HINTS, HINTS * 3])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1_000])
+async def test_one_byte_more_is_refused_however_it_is_cut(before: bytes, size: int) -> None:
+    head = b"HTTP/1.1 200 OK\r\nServer: example, of 1.0 and 2.0\r\n\r\n"
+    assert len(head) > len(HINTS)
+    wire = before + head + b"a body without end" * 20
+    pieces = [wire[at : at + size] for at in range(0, len(wire), size)]
+    with pytest.raises(httpcore.RemoteProtocolError, match="head exceeds"):
+        await received([*pieces, b""], most_head_bytes=len(head) - 1)
+
+
+async def test_each_request_has_a_head_of_its_own() -> None:
+    stream = Stream(Pieces([OK + b"b" * 100, OK + b"b" * 100]), HTTPCORE_BYTES, len(OK))
+    for _ in range(2):
+        await stream.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await stream.read(HTTPCORE_BYTES) == OK + b"b" * 100
