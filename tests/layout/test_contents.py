@@ -293,7 +293,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.binary() | st.lists(PIECES).map(b"".join), st.data())
 def test_any_index_json_gives_an_answer_or_an_error(
     sample: Sample, content: bytes, data: st.DataObject
