@@ -72,6 +72,7 @@ class Ranged:
         headers: of every good answer.
         may_stream: set by the first answer to a range; until then the whole blob gets no further
             than half a piece, and then it is slow.
+        stream_bytes: how much of it comes at a time then.
         asked: the ranges, first and last, in the order in which they came.
     """
 
@@ -80,6 +81,7 @@ class Ranged:
         self.twists = dict(twists or {})
         self.headers: dict[str, str] = {}
         self.may_stream = trio.Event()
+        self.stream_bytes = STREAM_BYTES
         self.asked: list[tuple[int, int]] = []
 
     @property
@@ -106,9 +108,9 @@ class Ranged:
         sent = len(whole) - len(self.content) + PIECE_BYTES // 2
         await stream.send_all(whole[:sent])
         await self.may_stream.wait()
-        for start in range(sent, len(whole), STREAM_BYTES):
+        for start in range(sent, len(whole), self.stream_bytes):
             await trio.sleep(STREAM_SECONDS)
-            await stream.send_all(whole[start : start + STREAM_BYTES])
+            await stream.send_all(whole[start : start + self.stream_bytes])
 
     async def _send(self, stream: trio.SocketStream, part: Part) -> bool:
         answer = raw_answer(part.status, part.body, **part.headers)
