@@ -328,7 +328,9 @@ def peak_of(stream: Iterable[bytes], *arguments: str) -> tuple[int, int, str]:
             # It may refuse the stream before its end.
             with suppress(BrokenPipeError):
                 for part in stream:
-                    process.stdin.write(part)
+                    rest = memoryview(part)
+                    while rest:  # a signal may cut a write short
+                        rest = rest[process.stdin.write(rest) :]
         told.seek(0)
         err = told.read().decode()
     (peak,) = (line.split()[1] for line in err.splitlines() if "VmHWM" in line)
