@@ -41,14 +41,26 @@ libc.fflush(None)
 
 
 @pytest.mark.skipif(not IS_GLIBC, reason="other C libraries have no heap for each thread")
-def test_threads_that_read_an_archive_share_one_heap(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [
+        ["oci-archive:{folder}/image.tar"],
+        ["oci:{folder}/layout"],
+        ["--store", "{folder}/layout", "--offline", "localhost:1/app"],
+        ["--into", "{folder}/layout", "--offline", "localhost:1/app"],
+    ],
+)
+def test_threads_that_read_files_share_one_heap(tmp_path: Path, place: list[str]) -> None:
     """So an index of 40 MiB that each of them reads, and refuses, is in memory once."""
-    archive = tmp_path / "image.tar"
-    archive.write_bytes(bytes(10_240))
+    (tmp_path / "image.tar").write_bytes(bytes(10_240))
+    folder = tmp_path / "layout"
+    folder.mkdir()
+    (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (folder / "index.json").write_text('{"schemaVersion":2,"manifests":[]}')
     done = subprocess.run(
-        [sys.executable, "-c", COUNT, f"oci-archive:{archive}"],
+        [sys.executable, "-c", COUNT, *[each.format(folder=tmp_path) for each in place]],
         input=b"latest\n" * 16,
         capture_output=True,
         check=False,
     )
-    assert done.stderr.count(b"<heap nr=") == 1
+    assert done.stderr.count(b"<heap nr=") == 1, done.stderr

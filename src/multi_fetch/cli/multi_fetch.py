@@ -47,7 +47,7 @@ from multi_fetch.limits import (
     MAX_LOOK_UP_THREADS,
     MAX_WINDOW,
 )
-from multi_fetch.oci.reference import ARCHIVE, Reference
+from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.frames import PROTOCOL_VERSION
 from multi_fetch.protocol.names import ANYWHERE
 from multi_fetch.protocol.wire import WIRES
@@ -171,14 +171,14 @@ def _open(arguments: argparse.Namespace, ref: Reference) -> AbstractAsyncContext
 
         remote = open_everywhere(arguments, borne, held)
     else:
-        if ref.scheme == ARCHIVE:
-            from multi_fetch.cli.heap import share_one_heap
-
-            share_one_heap()  # an index that is refused is read for each request
         reached = reach(arguments, ref)
         remote = open_remote(ref, jobs=arguments.jobs, patience=borne, **held, **reached)
     into = into_settings(arguments, ref)
     store = store_settings(arguments, ref, into)
+    if ref.scheme or store or into:
+        from multi_fetch.cli.heap import share_one_heap
+
+        share_one_heap()  # files are read by many threads
     if arguments.answers == PATHS:
         store = with_files(store)
     return with_into(with_store(remote, store), into)
