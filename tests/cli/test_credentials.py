@@ -45,12 +45,12 @@ def test_user_name_and_password_come_from_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setenv("MULTI_FETCH_PASSWORD", "s3cret")
     held = credentials(None)
     assert (held["username"], held["password"]) == ("alice", "s3cret")
-    monkeypatch.delenv("MULTI_FETCH_USERNAME")
+    monkeypatch.delenv("MULTI_FETCH_USERNAME", raising=False)
     monkeypatch.delenv("MULTI_FETCH_PASSWORD", raising=False)
     assert (credentials(None)["username"], credentials(None)["password"]) == ("", "")
 
 
-def test_a_credential_helper_does_not_inherit_the_password(
+def test_a_credential_helper_inherits_neither_user_nor_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper = tmp_path / "docker-credential-spy"
@@ -59,7 +59,7 @@ def test_a_credential_helper_does_not_inherit_the_password(
     config = tmp_path / "config.json"
     config.write_text('{"credsStore": "spy"}')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("MULTI_FETCH_USERNAME", "alice")
+    monkeypatch.setenv("MULTI_FETCH_USERNAME", "t0ken")
     monkeypatch.setenv("MULTI_FETCH_PASSWORD", "s3cret")
     held = credentials(str(config))
     assert held["password"] == "s3cret"
@@ -67,6 +67,7 @@ def test_a_credential_helper_does_not_inherit_the_password(
     seen = (tmp_path / "seen").read_text()
     assert "PATH=" in seen
     assert "s3cret" not in seen
+    assert "t0ken" not in seen
 
 
 def test_the_keychain_is_of_the_file_that_is_named_or_of_the_users_own(

@@ -61,6 +61,9 @@ def test_what_is_too_long_to_be_there_by_chance_is_a_login_in_all_its_parts() ->
     assert long_secrets_of({"Authorization": "Basic YTpi"}) == []
     assert long_secrets_of({"Authorization": "Basic !"}) == []
     assert long_secrets_of({"Authorization": "Bearer abc", "X-Key": "k" * 20}) == ["k" * 20]
+    assert long_secrets_of({"Authorization": "Bearer t0ken-12", "X-Region": "eu-west-1"}) == [
+        "t0ken-12"
+    ]
 
 
 # with all that is written otherwise somewhere

@@ -89,6 +89,13 @@ async def test_a_helper_that_fails_is_named_with_its_status_and_not_quoted(
     assert "docker-credential-test failed with status 3" in error.message
 
 
+async def test_a_login_in_the_name_of_a_registry_is_not_told(install: Install) -> None:
+    install("exit 3")
+    with pytest.raises(CredentialsError) as caught:
+        await ask("test", "https://alice:s3cret@r.example/")
+    assert "write 'r.example/' to the stdin" in caught.value.message
+
+
 async def test_a_helper_that_ends_well_without_an_answer_is_refused(install: Install) -> None:
     install("echo s3cret")
     assert "wrote no JSON" in (await failure()).message

@@ -54,13 +54,14 @@ def add_authfile_flag(flags: argparse._ActionsContainer) -> None:
 def credentials(authfile: str | None) -> Credentials:
     """What proves who asks. No file is read before a registry wants to know.
 
-    The password leaves the environment, so that no credential helper inherits it.
+    Both leave the environment, so that no credential helper inherits them: some services have the
+    secret in the user's name.
     """
     from multi_fetch.registry.credential_places import places
     from multi_fetch.registry.credentials import Keychain
 
     return {
-        "username": os.environ.get(USERNAME_VARIABLE, ""),
+        "username": os.environ.pop(USERNAME_VARIABLE, ""),
         "password": os.environ.pop(PASSWORD_VARIABLE, ""),
         "keychain": Keychain([authfile] if authfile else places(os.environ)),
     }

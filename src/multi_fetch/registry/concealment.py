@@ -35,8 +35,8 @@ BARE_SECRET_CHARACTERS: Final = 8
 NOT_BARE = re.compile(r"[^A-Za-z0-9]+")
 BY_NUMBER = re.compile(r"\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})")
 
-# A user with a password is no word, in base64 or without; nor is a password of more than letters,
-# or more than digits.
+# A user with a password is no word, in base64 or without; nor is a password or a token of more than
+# letters, or more than digits.
 LONG_LOGIN_CHARACTERS: Final = 8
 
 
@@ -85,8 +85,9 @@ def long_secrets_of(headers: Mapping[str, str]) -> list[str]:
                 login = secret
                 pair, secret = _parts_of_basic(rest)
                 found += [each for each in (login, pair) if len(each) >= LONG_LOGIN_CHARACTERS]
-                if not secret.isalpha() and not secret.isdecimal():
-                    least = LONG_LOGIN_CHARACTERS
+            is_word = secret.isalpha() or secret.isdecimal()
+            if scheme.lower() in {"basic", "bearer"} and not is_word:
+                least = LONG_LOGIN_CHARACTERS
             if len(secret) >= least:
                 found.append(secret)
     return sorted(found, key=len, reverse=True) if len(found) > 1 else found

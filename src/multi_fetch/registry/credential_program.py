@@ -86,8 +86,8 @@ async def ask(
     if NOT_FOUND.search(output):
         return None
     raise CredentialsError(
-        f"{program} failed with status {status}: to see why, write {printable(server, 200)!r} to"
-        f" the stdin of '{program} get'"
+        f"{program} failed with status {status}: to see why, write"
+        f" {printable(server.rpartition('@')[2], 200)!r} to the stdin of '{program} get'"
     )
 
 
