@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec.structs import replace
 
+from multi_fetch.cli import unpack as unpack_module
 from multi_fetch.limits import MAX_CHILDREN, MAX_WINDOW
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
@@ -280,6 +282,28 @@ def test_a_signal_removes_temporary_files_and_leaves_no_traceback(
     assert process.returncode == 128 + number
     assert err == b""
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="pipes have their own size")
+def test_a_line_that_found_too_little_room_goes_on_where_it_was_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(unpack_module, "STDERR_SECONDS", 0.01)
+    reading, writing = os.pipe()
+    room = fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    long = "x" * (room + 1000)
+    with os.fdopen(reading, "rb", buffering=0) as told, os.fdopen(writing, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        complain = unpack_module.Complaints()
+        complain(long)
+        complain("there is no room for this")
+        said = told.read(room)
+        complain("there is room again")
+        said += told.read(room)
+    assert said.decode().splitlines() == [
+        f"multi-fetch-unpack: {long}",
+        "multi-fetch-unpack: 1 lines were lost: nobody read stderr; there is room again",
+    ]
 
 
 def large_stream(ids: int, pieces: int) -> Sequence[bytes]:

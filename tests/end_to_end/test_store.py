@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from multi_fetch.oci.digest import digest_of
-from tests.end_to_end.conftest import LARGE, MULTI_FETCH, SMALL, Sample
+from tests.end_to_end.conftest import FETCH_OBJECT, LARGE, MULTI_FETCH, SMALL, Sample
 from tests.loopback import loopback
 from tests.parent import run
 
@@ -50,6 +50,39 @@ def test_the_answers_are_the_same_from_the_registry_from_the_store_and_offline(
     # Twice by the run without a store, its range among them; then once, and the range beside it
     # if that came first.
     assert len([each for each in large if each.status == 200 and each.method == "GET"]) <= 3
+
+
+@pytest.mark.parametrize(
+    ("command", "failure"),
+    [
+        (
+            "$multi_fetch --store store --answers paths",
+            b"cannot keep this: File too large; mend that",
+        ),
+        ("$multi_fetch --into layout", b"cannot keep this: File too large; mend that"),
+        ("$fetch_object -o whole", b"cannot write to whole: File too large"),
+        ("$multi_fetch", b"cannot write to stdout: File too large"),
+        ("$fetch_object", b"cannot write to stdout: File too large"),
+    ],
+)
+def test_where_no_more_can_be_written_that_is_told_and_nothing_half_done_is_left(
+    sample: Sample, tmp_path: Path, remote: str, command: str, failure: bytes
+) -> None:
+    asked = sample.large if "fetch_object" in command else ""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"ulimit -f 2000; {command} {remote} {asked} > out"],
+        input=f"{sample.small}\n{sample.large}\n{sample.small}\n".encode(),
+        stderr=subprocess.PIPE,
+        env=os.environ | {"multi_fetch": MULTI_FETCH, "fetch_object": FETCH_OBJECT},
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert failure in done.stderr
+    assert b"Traceback" not in done.stderr
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    kept = {digest_of(SMALL).encoded, "index.json", "oci-layout"}
+    assert left - {"out"} == (kept if "--" in command else set())
 
 
 def facts(done: object) -> set[tuple[object, ...]]:

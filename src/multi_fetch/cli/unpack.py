@@ -106,11 +106,12 @@ class Complaints:
     """What people are told on stderr, without the control characters that came from elsewhere.
 
     Whoever reads stderr may leave it full: then lines are lost, and the frames go on. How many is
-    told once there is room.
+    told once there is room, behind the rest of the line for which there was not enough.
     """
 
     def __init__(self) -> None:
         self._lost = 0
+        self._rest = b""
         self._stderr: Stderr | None = None
         with suppress(AttributeError, OSError, ValueError):  # it is closed, or no file
             self._stderr = Stderr(sys.stderr.fileno(), patience_seconds=STDERR_SECONDS)
@@ -127,7 +128,10 @@ class Complaints:
         )
         line = f"{PROGRAM}: {text}\n".encode("utf-8", "backslashreplace")
         with suppress(OSError):
-            self._lost = 0 if self._stderr.write(line) == len(line) else self._lost + 1
+            left = self._rest
+            written = self._stderr.write(left + line)
+            self._lost = 0 if written > len(left) else self._lost + 1
+            self._rest = (left if self._lost else left + line)[written:]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -68,7 +68,9 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     is_offline: bool = False
 
 
-STORE_REMEDY: Final = "mend that, name another folder, or leave out --store-only"
+STORE_REMEDY: Final = (
+    "mend that, name another folder, or leave out --store-only (and --answers paths)"
+)
 LAYOUT_REMEDY: Final = "mend that and run the same again, or name another folder"
 
 NAMES: Final = {
