@@ -107,8 +107,8 @@ MAX_MANIFEST_ANNOTATIONS: Final = 16_384
 # Objects below one request with children:, all together; what those below all open requests may
 # take in memory; and what each does, beside the text of the manifest that names it.
 MAX_TREE: Final = 65_536
-MAX_FOUND_MEMORY: Final = 88 * 1024 * 1024
-FOUND_MEMORY: Final = 1_200
+MAX_FOUND_MEMORY: Final = 76 * 1024 * 1024
+FOUND_MEMORY: Final = 940
 # An annotation, a URL or a platform of one.
 EXTRA_MEMORY: Final = 160
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,10 @@ from multi_fetch.oci.digest import Digest, parse_digest
 
 # image-spec, descriptor.md: a size is an int64; so is every integer of a frame.
 Int64: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+# One for all that have none, where many are kept.
+NO_ANNOTATIONS: Final[dict[str, str]] = {}
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -30,7 +30,7 @@ from multi_fetch.limits import (
     MAX_LAYOUT_KEPT_MEMORY,
     MAX_REFERENCE_CHARACTERS,
 )
-from multi_fetch.oci.descriptor import Descriptor, Int64, decode_hook
+from multi_fetch.oci.descriptor import NO_ANNOTATIONS, Descriptor, Int64, decode_hook
 from multi_fetch.oci.digest import Digest, parse_digest
 from multi_fetch.oci.manifest import check_named
 from multi_fetch.oci.quote import quote
@@ -49,9 +49,6 @@ LAYOUT_VERSION: Final = "1.0.0"
 
 # annotations.md: the tag of a descriptor in index.json
 REF_NAME: Final = "org.opencontainers.image.ref.name"
-
-# Of all that is bare.
-NO_ANNOTATIONS: Final[dict[str, str]] = {}
 
 # RFC 8259, section 7: a character beyond U+FFFF as two escapes of six.
 ESCAPED_BYTES: Final = 12

@@ -15,6 +15,7 @@ from multi_fetch.limits import (
     MAX_TREE,
     MAX_TREE_EMBEDDED_BYTES,
 )
+from multi_fetch.oci.descriptor import NO_ANNOTATIONS
 from multi_fetch.oci.manifest import extras_of, is_manifest, parse_manifest
 from multi_fetch.oci.media_types import INDEX_TYPES, is_media_type
 from multi_fetch.oci.platform import names, select
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 # Of the platforms that there are: the largest indexes have some ten.
 MAX_SHOWN_CHARACTERS: Final = 1_000
 
+# Of what is found; an image has three.
+MAX_SHARED_TYPES: Final = 64
+
 
 class Trees:
     """Numbers what is found, -1, -2, ... over a whole run.
@@ -42,6 +46,7 @@ class Trees:
     def __init__(self, window: Window) -> None:
         self._window = window
         self._ids = count(1)
+        self._types: dict[str, tuple[str, ...]] = {}
 
     def below(self, job: Job, descriptor: Descriptor, content: bytes) -> list[Job]:
         """The jobs for what a job's verified content names and its request wants.
@@ -82,6 +87,7 @@ class Trees:
         return [self._job(job, request, job.tree, child, memory) for child in new]
 
     def _job(self, parent: Job, above: Request, tree: Tree, child: Descriptor, memory: int) -> Job:
+        types = self._shared(child.media_type)
         has_children = is_manifest(child.media_type)
         is_only_passed = has_children and above.children is Children.BLOBS
         request = Request(
@@ -89,7 +95,7 @@ class Trees:
             locator=above.locator,
             digest=child.digest,
             # It goes into a header.
-            media_types=(child.media_type,) if is_media_type(child.media_type) else (),
+            media_types=types if is_media_type(child.media_type) else (),
             size=child.size,
             is_content_wanted=tree.is_content_wanted and not is_only_passed,
             children=above.children if has_children else Children.NONE,
@@ -104,11 +110,22 @@ class Trees:
             request=request,
             parent=parent,
             # What is embedded can be as large as the manifest, and is sent as content anyway.
-            described=replace(child, data=""),
+            described=replace(
+                child, media_type=types[0], annotations=child.annotations or NO_ANNOTATIONS, data=""
+            ),
             embedded=embedded,
             tree=tree,
             memory=memory,
         )
+
+    def _shared(self, media_type: str) -> tuple[str, ...]:
+        """A media type, alone, in one piece of memory for the many that are of it."""
+        types = self._types.get(media_type)
+        if types is None:
+            if len(self._types) >= MAX_SHARED_TYPES:
+                self._types.clear()
+            types = self._types[media_type] = (media_type,)
+        return types
 
 
 def _memory(content: bytes) -> int:
