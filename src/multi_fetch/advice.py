@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 TELL_OPERATOR: Final = "; tell the registry's operator"
 TRY_LATER: Final = "; try again later"
 PUSH_AGAIN: Final = "; push it again with a current tool"
-NEEDS_TLS: Final = "; the port speaks TLS: ask it by https, without --plain-http"
+NEEDS_TLS: Final = (
+    '; the port speaks TLS: ask it by https, without --plain-http, or by server = "https://..." in'
+    " its hosts.toml"
+)
 COPY_AGAIN: Final = "; copy it there again"
 
 # What OpenSSL and the system say of a connection, and what helps. The first that is found counts.

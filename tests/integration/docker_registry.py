@@ -38,7 +38,7 @@ storage:
   cache:
     blobdescriptor: inmemory
 http:
-  addr: 127.0.0.1:0
+  addr: 127.0.0.1:{port}
 """
 PROXY = """\
 proxy:
@@ -107,11 +107,14 @@ def docker_registry(
     *,
     account: Account | None = None,
     auth: str = "",
+    http: str = "",
+    port: int = 0,
     upstream: DockerRegistry | None = None,
 ) -> Iterator[DockerRegistry]:
     """A registry that answers, with its config, storage and log in the directory.
 
-    ``auth`` is the section of that name for its configuration, where there is no account. With an
+    ``auth`` is the section of that name for its configuration, where there is no account, and
+    ``http`` are further lines of that one. The port is any that is free, if not given. With an
     ``upstream`` it is a pull-through cache of that one.
 
     At the end the storage is removed, as pytest keeps the folders of several runs; the log stays.
@@ -121,7 +124,7 @@ def docker_registry(
     """
     storage, log, config = directory / "storage", directory / "log", directory / "config.yml"
     storage.mkdir(exist_ok=True)
-    text = CONFIG.format(storage=storage) + auth
+    text = CONFIG.format(storage=storage, port=port) + http + auth
     if upstream is not None:
         text += PROXY.format(url=upstream.url)
     if account is not None:
@@ -160,11 +163,11 @@ def _wait_until_it_answers(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def _is_answered(address: str) -> bool:
-    """Whether GET /v2/ gets the answer of a registry: 200, or 401 where it wants a password."""
+    """Whether GET /v2/ gets the answer of a registry: 401 where it wants a password, 400 TLS."""
     with closing(http.client.HTTPConnection(address, timeout=START_SECONDS)) as connection:
         try:
             connection.request("GET", "/v2/")
-            return connection.getresponse().status in {200, 401}
+            return connection.getresponse().status in {200, 400, 401}
         except (OSError, http.client.HTTPException):
             return False
 

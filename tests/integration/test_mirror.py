@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import trustme
 
+from multi_fetch.client import Worker
 from tests.integration.docker_registry import READER, docker_registry
 from tests.integration.push import MIB, OCI_LAYER, OCI_MANIFEST, SMALL_BYTES
 from tests.parent import run
@@ -21,6 +25,15 @@ if TYPE_CHECKING:
 
     from tests.integration.docker_registry import DockerRegistry
     from tests.integration.push import Filled
+
+# Further lines of a registry's section "http".
+TLS: Final = """\
+  prefix: /deep/er/
+  tls:
+    certificate: {folder}/server.pem
+    key: {folder}/server.key
+    clientcas: ["{folder}/ca.pem"]
+"""
 
 pytestmark = pytest.mark.integration
 
@@ -185,6 +198,87 @@ def test_what_is_in_the_mirror_comes_while_the_registry_is_away(
     assert stored(mirror, digest).exists()
     away = f"127.0.0.1:{closed_port}"
     assert fetch(hosts_dir(tmp_path / "two", away, mirror.url), away, filled, digest) == content
+
+
+def test_a_mirror_that_is_stopped_and_started_again_costs_no_object(
+    registry: DockerRegistry, filled: Filled, tmp_path: Path
+) -> None:
+    """Before, in and after the middle of a batch."""
+    blobs = list(filled.blobs.items())[:150]
+    (tmp_path / "mirror").mkdir()
+    with ExitStack() as stack:
+        life = stack.enter_context(ExitStack())
+        mirror = life.enter_context(docker_registry(tmp_path / "mirror", upstream=registry))
+        folder = hosts_dir(tmp_path, registry.address, mirror.url)
+        remote = f"{registry.address}/{filled.repository}"
+        worker = stack.enter_context(Worker(remote, hosts_dir=folder))
+        answers = [worker.submit(digest, f"mediatype:{OCI_LAYER}") for digest, _ in blobs[:50]]
+        assert [each.read() for each in answers] == [content for _, content in blobs[:50]]
+        answers = [worker.submit(digest, f"mediatype:{OCI_LAYER}") for digest, _ in blobs[50:100]]
+        life.close()
+        assert [each.read() for each in answers] == [content for _, content in blobs[50:100]]
+        port = int(mirror.address.rpartition(":")[2])
+        again = docker_registry(tmp_path / "mirror", upstream=registry, port=port)
+        stack.enter_context(again)
+        answers = [worker.submit(digest, f"mediatype:{OCI_LAYER}") for digest, _ in blobs[100:]]
+        assert [each.read() for each in answers] == [content for _, content in blobs[100:]]
+
+
+def test_a_large_body_goes_on_at_the_registry_when_the_mirror_is_stopped(
+    registry: DockerRegistry, filled: Filled, tmp_path: Path
+) -> None:
+    (tmp_path / "mirror").mkdir()
+    hasher = hashlib.sha256()
+    with ExitStack() as life:
+        mirror = life.enter_context(docker_registry(tmp_path / "mirror", upstream=registry))
+        folder = hosts_dir(tmp_path, registry.address, mirror.url)
+        ref = f"{registry.address}/{filled.repository}@{filled.large.digest}"
+        command = [FETCH_OBJECT, "--hosts-dir", folder, ref]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as fetching:
+            assert fetching.stdout is not None
+            assert fetching.stderr is not None
+            hasher.update(fetching.stdout.read(MIB))
+            life.close()  # most of it is still to come, as pipes and sockets hold so much less
+            while chunk := fetching.stdout.read(MIB):
+                hasher.update(chunk)
+            said = fetching.stderr.read().decode()
+    assert fetching.returncode == 0, said
+    assert f"sha256:{hasher.hexdigest()}" == filled.large.digest
+    assert f"url={mirror.url}" in said
+
+
+@pytest.mark.parametrize(
+    ("path", "override"), [("/deep/er", "false"), ("/deep/er/v2", "false"), ("/deep/er/v2", "true")]
+)
+def test_a_mirror_behind_a_prefix_is_shown_a_client_certificate(
+    registry: DockerRegistry, filled: Filled, tmp_path: Path, path: str, override: str
+) -> None:
+    """docker-registry's own TLS, with the authority of clients, and its http.prefix."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("me@client.example")
+    server.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
+    server.private_key_pem.write_to_path(tmp_path / "server.key")
+    client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+    folder = tmp_path / "certs.d" / "_default"
+    folder.mkdir(parents=True)
+    (tmp_path / "mirror").mkdir()
+    settings = TLS.format(folder=tmp_path)
+    digest, content = next(iter(small(filled).items()))
+    with docker_registry(tmp_path / "mirror", upstream=registry, http=settings) as mirror:
+        text = (
+            f'server = "{registry.url}"\n[host."https://{mirror.address}{path}"]\n'
+            f'capabilities = ["pull"]\noverride_path = {override}\nca = "{tmp_path}/ca.pem"\n'
+        )
+        shown = f'client = ["{tmp_path}/client.pem"]\n'
+        (folder / "hosts.toml").write_text(text + shown)
+        assert fetch(str(folder.parent), registry.address, filled, digest) == content
+        assert stored(mirror, digest).read_bytes() == content
+        other, content = list(small(filled).items())[1]
+        (folder / "hosts.toml").write_text(text)
+        assert fetch(str(folder.parent), registry.address, filled, other) == content
+        name = other.partition(":")[2]
+        assert not (mirror.storage / f"docker/registry/v2/blobs/sha256/{name[:2]}/{name}").exists()
 
 
 def test_a_mirror_is_not_told_the_registrys_password(

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multi_fetch import errors
+from multi_fetch.advice import NEEDS_TLS
 from multi_fetch.registry.concealment import secrets_of, telling
 from multi_fetch.registry.errcode import (
     OF_A_FOREIGN_URL,
@@ -228,7 +229,7 @@ def test_printable_cuts_and_cleans() -> None:
     ],
 )
 def test_a_port_that_has_tls_is_not_the_operators_mistake(said: bytes) -> None:
-    assert refusal(400, said).message.endswith("ask it by https, without --plain-http")
+    assert refusal(400, said).message.endswith(NEEDS_TLS)
     assert refusal(400, b"no such thing").message.endswith("tell the registry's operator")
 
 

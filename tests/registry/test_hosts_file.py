@@ -104,6 +104,24 @@ def test_without_a_hosts_toml_certificates_are_found_by_their_names(tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize("registry", ["127.0.0.1:5000", "localhost", "[::1]:5000"])
+@pytest.mark.parametrize("name", ["ca.crt", "client.cert"])
+def test_a_registry_on_this_machine_that_has_certificates_is_asked_by_https(
+    tmp_path: Path, registry: str, name: str
+) -> None:
+    assert load_hosts(tmp_path, registry)[0].scheme == "http"
+    folder = put(tmp_path, registry, "")
+    assert load_hosts(tmp_path, registry)[0].scheme == "http"
+    (folder / name).touch()
+    assert load_hosts(tmp_path, registry)[0].url == f"https://{registry}"
+
+
+def test_certificates_for_all_say_nothing_of_a_registry_on_this_machine(tmp_path: Path) -> None:
+    (put(tmp_path, "_default", "") / "ca.crt").touch()
+    assert load_hosts(tmp_path, "localhost:5000")[0].scheme == "http"
+    assert load_hosts(tmp_path, "localhost:5000")[0].tls.ca_files
+
+
 # --- what they say --------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import API_ROOT, Host, where_it_answers
 from multi_fetch.registry.proxies import parse_proxy
-from multi_fetch.registry.tls import Tls
+from multi_fetch.registry.tls import DEFAULT_TLS, Tls
 from multi_fetch.registry.url import parse_url, shown
 
 if TYPE_CHECKING:
@@ -141,7 +141,10 @@ def read_folder(folder: Path, registry: str, own: Host) -> list[Host]:
             path=str(path),
         )
     if not data:
-        return [replace(own, tls=_certificates(folder))]
+        tls = _certificates(folder)
+        # Nobody puts certificates there for a registry on this machine that speaks plain http.
+        is_over_tls = tls != DEFAULT_TLS and folder.name != DEFAULT_NAME
+        return [replace(own, tls=tls, scheme="https" if is_over_tls else own.scheme)]
     return parse_hosts(data, str(path), registry, own)
 
 
