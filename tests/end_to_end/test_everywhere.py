@@ -201,7 +201,7 @@ import threading
 
 from multi_fetch.cli.multi_fetch import main
 
-look_up, all_of_them = socket.getaddrinfo, threading.Barrier(60, timeout=10)
+look_up, all_of_them = socket.getaddrinfo, threading.Barrier(60, timeout=30)
 
 
 def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
