@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,6 @@ from tests.documents import COMMANDS, ROOT, Reader, blocks, commands, parser_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 TEXT = (ROOT / "README.md").read_text("utf-8")
 
@@ -24,12 +24,21 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
         yield Reader(tmp_path, stack)
 
 
+def contended_seconds() -> float:
+    """For how long somebody has waited for a CPU, where the system tells (PSI of Linux)."""
+    with suppress(OSError):
+        some, *_ = Path("/proc/pressure/cpu").read_text().splitlines()
+        return int(some.rpartition("total=")[2]) / 1_000_000
+    return 0.0
+
+
 def test_every_block_that_is_shown_runs_and_prints_what_is_shown(reader: Reader) -> None:
-    started = time.monotonic()
+    started, contended = time.monotonic(), contended_seconds()
     shown, left_out = reader.read(blocks(TEXT))
     assert shown >= 5
     assert left_out == []
-    assert time.monotonic() - started < 30, "a first use takes 30 seconds"
+    others = contended_seconds() - contended  # are at work here too, and nobody's first use
+    assert time.monotonic() - started - others < 30, "a first use takes 30 seconds"
 
 
 def console_lines() -> list[str]:
