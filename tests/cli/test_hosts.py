@@ -159,6 +159,7 @@ def test_plain_http_is_for_the_registry_alone(tmp_path: Path) -> None:
     folder = put(tmp_path / "x", '[host."https://m.example"]')
     mirror, own = told("--hosts-dir", folder, "--plain-http")["hosts"]
     assert (mirror.url, own.url) == ("https://m.example", "http://registry.example")
+    assert (mirror.is_plain, own.is_plain) == (False, True)
 
 
 def test_a_mirror_is_verified_though_the_registry_is_not(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, parse_qsl, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from multi_fetch.errors import CredentialsError, RegistryError
 from multi_fetch.limits import MAX_TOKEN_CHARACTERS
@@ -217,6 +218,14 @@ def test_a_registry_with_https_cannot_name_a_realm_without() -> None:
 def test_a_registry_on_this_machine_may_name_a_realm_without_https() -> None:
     request = ask(bearer("http://localhost:5001/token"), ALICE, LOCAL, inside=True)
     assert request.authorization == ALICE_BASIC
+
+
+def test_a_registry_on_this_machine_has_no_login_sent_over_the_network_without_tls() -> None:
+    realm = bearer("http://auth.example/token")
+    with pytest.raises(RegistryError, match=r"on another, http:.* --plain-http"):
+        ask(realm, ALICE, LOCAL, inside=True)
+    assert ask(realm, ALICE, replace(LOCAL, is_plain=True)).authorization == ALICE_BASIC
+    assert ask(realm, ALICE, Host("http", "r.example")).authorization == ALICE_BASIC
 
 
 @pytest.mark.parametrize(

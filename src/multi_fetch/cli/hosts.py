@@ -99,7 +99,8 @@ def _add_own_flags(flags: argparse._ActionsContainer) -> None:
     flags.add_argument(
         "--plain-http",
         action="store_true",
-        help="speak http with the registry, where it is not on this machine either",
+        help="speak http with the registry, where it is not on this machine either, and with a"
+        " token service on another that one on this machine names",
     )
 
 
@@ -152,7 +153,7 @@ def _as_told(host: Host, arguments: argparse.Namespace) -> Host:
     may_name = tuple(arguments.allow_private)
     is_plain = arguments.plain_http and is_own
     scheme = "http" if is_plain else host.scheme
-    return replace(host, tls=tls, scheme=scheme, may_name=may_name)
+    return replace(host, tls=tls, scheme=scheme, may_name=may_name, is_plain=is_plain)
 
 
 def _proxies(environment: Mapping[str, str]) -> Proxies:

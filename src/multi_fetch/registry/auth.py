@@ -21,8 +21,8 @@ from multi_fetch.limits import MAX_TOKEN_CHARACTERS, TOKEN_RENEWAL_SHARE
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.concealment import Discreet
 from multi_fetch.registry.errcode import printable
-from multi_fetch.registry.hosts import is_inside
-from multi_fetch.registry.place import Place, place_of, refused_inside
+from multi_fetch.registry.hosts import is_inside, is_loopback, without_port
+from multi_fetch.registry.place import OR_TELL, Place, place_of, refused_inside
 from multi_fetch.registry.url import parse_url, shown
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.challenge import Challenge
     from multi_fetch.registry.credentials import Credential
     from multi_fetch.registry.hosts import Host
+    from multi_fetch.registry.url import Origin
 
 CLIENT_ID: Final = "multi-fetch"
 
@@ -237,11 +238,8 @@ def _place_of(realm: str, *, host: Host, is_registry_inside: bool) -> Place:
             f"{TELL_OPERATOR}"
         )
     where = shown(realm)
-    if target.scheme == "http" and host.scheme == "https":
-        raise RegistryError(
-            f"{host.authority} names a token service without https, {where}: nothing is sent there"
-            f"{TELL_OPERATOR}"
-        )
+    if target.scheme == "http":
+        _check_plain(target, where, host)
     is_own = target == parse_url(host.url).origin  # which the user has named
     place = place_of(target, host.may_name, may_be_inside=is_own or is_registry_inside)
     if place is Place.OUTSIDE and is_inside(target.host):
@@ -251,6 +249,22 @@ def _place_of(realm: str, *, host: Host, is_registry_inside: bool) -> Place:
             target,
         )
     return place
+
+
+def _check_plain(target: Origin, where: str, host: Host) -> None:
+    """Refuses a realm with http, where the registry has https, or is reached over no network."""
+    if host.scheme == "https":
+        raise RegistryError(
+            f"{host.authority} names a token service without https, {where}: nothing is sent there"
+            f"{TELL_OPERATOR}"
+        )
+    is_local = is_loopback(without_port(host.authority))
+    if is_local and not host.is_plain and not is_loopback(target.host):
+        raise RegistryError(
+            f"{host.authority} is on this machine and names a token service without https on"
+            f" another, {where}: nothing is sent there; if it is meant so, add --plain-http"
+            f"{OR_TELL}"
+        )
 
 
 def read_token(body: bytes, *, service: str, asked_at: float) -> Token:
