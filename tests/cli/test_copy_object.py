@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from multi_fetch.cli.copy_object import Copy
+from multi_fetch.cli.output import open_output
 from multi_fetch.errors import DigestMismatchError
 from multi_fetch.limits import MAX_DATA_BYTES
 from multi_fetch.oci.reference import parse_remote
@@ -14,6 +15,8 @@ from multi_fetch.protocol.request import parse_request
 from multi_fetch.remotes import open_remote
 from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.worker.progress import Look, Running
+from tests.worker.harness import LOCATOR
+from tests.worker.test_filing import KeepingRemote, TwoHosts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,3 +100,36 @@ async def test_a_copy_that_fails_is_counted_as_failed(
         with pytest.raises(DigestMismatchError):
             await copy.run(remote)
     assert (copy.look().succeeded, copy.look().failed) == (0, 1)
+
+
+@pytest.mark.parametrize("lie", [LARGE[:-1] + b"?", LARGE[:-1], b"?"])
+async def test_into_a_file_wrong_bytes_are_anothers_to_mend(tmp_path: Path, lie: bytes) -> None:
+    remote, path = TwoHosts(tmp_path), tmp_path / "file"
+    digest = remote.add(LARGE)
+    remote.lies[digest] = lie
+    async with open_output(str(path)) as writer:
+        copy = Copy(parse_request(str(digest), []), LOCATOR, writer)
+        await copy.run(remote)
+    assert path.read_bytes() == LARGE
+    assert copy.look().bytes == len(LARGE)
+    assert len(remote.opened) == 2
+
+
+async def test_what_somebody_reads_already_is_not_mended(tmp_path: Path) -> None:
+    remote, writer = TwoHosts(tmp_path), Watched()
+    digest = remote.add(LARGE)
+    remote.lies[digest] = LARGE[:-1] + b"?"
+    copy = writer.copy = Copy(parse_request(str(digest), []), LOCATOR, writer)
+    with pytest.raises(DigestMismatchError):
+        await copy.run(remote)
+    assert len(remote.opened) == 1
+
+
+async def test_into_a_file_what_nobody_has_right_leaves_none(tmp_path: Path) -> None:
+    remote, path = KeepingRemote(tmp_path), tmp_path / "file"
+    digest = remote.add(LARGE)
+    remote.lies[digest] = LARGE[:-1] + b"?"
+    with pytest.raises(DigestMismatchError):
+        async with open_output(str(path)) as writer:
+            await Copy(parse_request(str(digest), []), LOCATOR, writer).run(remote)
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240 - a look at a local folder

@@ -99,6 +99,11 @@ def fetch(
     return done.stdout
 
 
+def run_fetch_object(*words: str) -> subprocess.CompletedProcess[bytes]:
+    command = [FETCH_OBJECT, *words]
+    return subprocess.run(command, capture_output=True, check=False, timeout=60)
+
+
 def small(filled: Filled) -> dict[str, bytes]:
     """Some blobs of a few KiB each."""
     found = [each for each in filled.blobs.items() if len(each[1]) == SMALL_BYTES]
@@ -163,7 +168,7 @@ def test_what_is_wrong_on_a_mirrors_disk_comes_from_the_registry(
 def test_a_large_blob_that_is_wrong_on_a_mirrors_disk_comes_from_the_registry_where_it_may(
     registry: DockerRegistry, filled: Filled, mirror: DockerRegistry, tmp_path: Path
 ) -> None:
-    """Into a layout within the request; by frames with the second, as a part had been sent."""
+    """Into files within the request; by frames with the second, as a part had been sent."""
     folder = hosts_dir(tmp_path, registry.address, mirror.url)
     digest, content = next(each for each in filled.blobs.items() if len(each[1]) == MIB)
     assert fetch(folder, registry.address, filled, digest) == content
@@ -178,6 +183,12 @@ def test_a_large_blob_that_is_wrong_on_a_mirrors_disk_comes_from_the_registry_wh
     assert mirror.url in gathered.stderr.decode()
     kept = tmp_path / "layout" / "blobs" / "sha256" / digest.partition(":")[2]
     assert kept.read_bytes() == content
+    written = tmp_path / "file"
+    copied = run_fetch_object(
+        "--output", str(written), "--hosts-dir", folder, f"{command[-1]}@{digest}"
+    )
+    assert copied.returncode == 0, copied.stderr
+    assert written.read_bytes() == content
     done = run([*command[:-1], "--jobs", "1", "--ordered", command[-1]], line + line)
     assert done.status == 1
     assert done.answers[1].error is not None

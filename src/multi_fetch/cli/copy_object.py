@@ -1,7 +1,8 @@
 """One object from a remote to a writer: what fetch-object does, apart from the command line.
 
 Content that fits one data frame of the worker is verified before any of it is written; of larger
-content a part may have been written when it fails.
+content a part may have been written when it fails. A file that has no name yet is begun anew where
+another host may have right what one had wrong.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multi_fetch.ceiling import DEFAULT_CEILING
+from multi_fetch.cli.output import FileWriter
 from multi_fetch.cli.visible import visible_json
-from multi_fetch.errors import UnsupportedError
+from multi_fetch.errors import DigestMismatchError, SizeMismatchError, UnsupportedError
 from multi_fetch.limits import MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES
 from multi_fetch.oci.reference import Reference
 from multi_fetch.verify import Verifier, hold
@@ -89,7 +91,7 @@ class Copy:
     async def _run(self, remote: Remote) -> None:
         check_verifiable(self._request)
         target = Target.of(self._request, self._locator)
-        step = self._copy if self._request.is_content_wanted else self._describe
+        step = self._copy_or_mend if self._request.is_content_wanted else self._describe
         for _ in range(MAX_INDEX_DEPTH + 1):
             further = await step(remote, target)
             if further is None:
@@ -123,6 +125,17 @@ class Copy:
             if opened.keep is not None:
                 await opened.keep()
         return branch(target, descriptor, content, self._request.platform)
+
+    async def _copy_or_mend(self, remote: Remote, target: Target) -> Target | None:
+        """A host's wrong bytes are another's to mend, where they are in a file without a name."""
+        while True:
+            try:
+                return await self._copy(remote, target)
+            except (DigestMismatchError, SizeMismatchError) as error:
+                if not (error.has_alternative and isinstance(self._writer, FileWriter)):
+                    raise
+            await self._writer.begin_anew()
+            self._written_bytes = 0
 
     async def _copy(self, remote: Remote, target: Target) -> Target | None:
         check_told(self._request, target, self._ceiling)

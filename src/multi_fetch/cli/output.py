@@ -27,6 +27,18 @@ STDOUT: Final = 1
 DASH: Final = "-"
 
 
+class FileWriter(ThreadWriter):
+    """Writes a file of which nobody knows until it is whole."""
+
+    async def begin_anew(self) -> None:
+        """Throws away what was written."""
+        await trio.to_thread.run_sync(self._empty, limiter=self._limiter)
+
+    def _empty(self) -> None:
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+
+
 @asynccontextmanager
 async def open_output(path: str) -> AsyncIterator[Writer]:
     """A writer to a file, or to stdout.
@@ -56,7 +68,7 @@ async def _new_file(path: str) -> AsyncIterator[Writer]:
     fd, part, named = _open_part(path)
     try:
         try:
-            yield ThreadWriter(fd, path)
+            yield FileWriter(fd, path)
             await trio.to_thread.run_sync(os.fsync, fd)
         finally:
             os.close(fd)

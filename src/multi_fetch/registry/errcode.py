@@ -90,8 +90,8 @@ _ALL_ADVICE: Final = (
 )
 
 # What S3, and who speaks as it does (GCS, Azure, MinIO), says of an error. The rest may repeat
-# what was signed, and with what.
-_STORE_ERROR = re.compile(
+# what was signed, and with what. It is compiled where it is needed, which is in few runs.
+_STORE_ERROR: Final = (
     r"<Error[^<>]{0,200}>\s*<Code>(?P<code>[^<>]*)</Code>"
     r"(?:\s*<Message>(?P<message>[^<>]*)</Message>)?"
 )
@@ -213,7 +213,7 @@ def _read(body: bytes, conceal: Callable[[str], str]) -> tuple[str, str]:
         code = printable(conceal(errors[0].code or ""), MAX_CODE_CHARACTERS)
         return code, printable(conceal(errors[0].message or ""))
     text = body.decode("utf-8", "replace")
-    if (told := _STORE_ERROR.search(text)) is not None:  # of a store, and so not the registry's
+    if (told := re.search(_STORE_ERROR, text)) is not None:  # of a store, and so not the registry's
         text = ": ".join(part for part in told.groups() if part)
     # What looks like a tag may be a part of a password, and a tag may stand within one.
     text = conceal(TAGS.sub(" ", conceal(text)))
