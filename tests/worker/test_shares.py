@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from multi_fetch.errors import NotFoundError, UnavailableError
 from multi_fetch.protocol.names import EVERYWHERE
 from multi_fetch.protocol.request import parse_request
 from multi_fetch.worker.job import Flight, Job
@@ -63,6 +64,29 @@ def test_half_of_the_jobs_is_left_to_who_answers() -> None:
     assert list(departing(window)) == [7, 8]
 
 
+def test_one_that_is_silent_keeps_no_new_ones_waiting_though_there_are_few_jobs() -> None:
+    window = a_window(2, "aaabcd")
+    first = departing(window)
+    assert list(first) == [1, 4]
+    first[1].is_in_vain = True
+    window.land(first[1])
+    window.land(first[4])
+    assert list(departing(window)) == [2, 5]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "status", "is_in_vain"),
+    [(1, 503, False), (None, 429, False), (4, 503, True), (1, None, True), (1, 404, False)],
+)
+def test_who_says_at_once_that_it_is_busy_has_answered(
+    attempts: int | None, status: int | None, *, is_in_vain: bool
+) -> None:
+    kind = NotFoundError if status == 404 else UnavailableError
+    flight = Flight(members=[])
+    flight.note_failure(kind("no", attempts=attempts, status=status))
+    assert flight.is_in_vain is is_in_vain
+
+
 def test_who_failed_gets_a_quarter_until_the_input_is_over_and_nobody_else_is_left() -> None:
     window = a_window(4, "aaaaab")
     first = departing(window)
@@ -99,7 +123,7 @@ async def test_who_has_not_answered_leaves_half_though_the_window_is_full() -> N
     assert list(departing(window)) == [3, 4]
 
 
-@pytest.mark.parametrize("jobs", [4, 16])
+@pytest.mark.parametrize("jobs", [2, 3, 4, 16])
 def test_answers_come_while_another_registry_hangs(jobs: int) -> None:
     with (
         socket.create_server(("127.0.0.1", 0), backlog=64) as silent,

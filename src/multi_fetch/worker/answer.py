@@ -131,7 +131,7 @@ class Answerer:
         try:
             await self._answer(flight)
         except MultiFetchError as error:
-            flight.is_in_vain = error.retryable
+            flight.note_failure(error)
             return error.alone()
         return None
 

@@ -176,6 +176,11 @@ class Flight(msgspec.Struct, eq=False, kw_only=True):
     party: Party | None = None
     is_in_vain: bool = False
 
+    def note_failure(self, error: MultiFetchError) -> None:
+        """Takes note of why it failed. Who says at once that it is busy has answered."""
+        is_told_at_once = error.status is not None and error.attempts in {None, 1}
+        self.is_in_vain = error.retryable and not is_told_at_once
+
     def has_turn(self) -> bool:
         """Whether it is the one whose turn it is, where there are turns."""
         return any(job.turn is not None and job.turn.is_set() for job in self.members)

@@ -6,8 +6,9 @@ registry, or to one layout. While others wait,
 
 - a party has at most half of the tasks, and one at a time until it has answered, and again once a
   request to it came to nothing (unavailable, stopped, out of time);
-- all that have not answered have at most half of the tasks together, and those from which nothing
-  came a quarter; so half is left to those that answer.
+- all that have not answered have at most half of the tasks together, but two, and those from which
+  nothing came a quarter; so half is left to those that answer, and a silent one alone keeps no new
+  ones from being asked.
 
 Where nobody waits who may have more, a task is not left idle: one that answers may have all. Those
 that do not keep to the last rule also then, for others may come; until the input is over, or the
@@ -43,7 +44,7 @@ class Shares(Queue):
         super().__init__()
         half, quarter = max(1, jobs // 2), max(1, jobs // 4)
         self._most_each = {Standing.ANSWERS: half, Standing.NEW: 1, Standing.SILENT: 1}
-        self._most_unanswered, self._most_silent = half, quarter
+        self._most_unanswered, self._most_silent = max(2, half), quarter
         self._parties: dict[str, Party] = {}
         self._running = dict.fromkeys(Standing, 0)
         self._sweep_at = MAX_KNOWN_PARTIES
