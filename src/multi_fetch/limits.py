@@ -254,9 +254,9 @@ PIPE_BYTES: Final = 1024 * 1024
 RECEIVE_BYTES: Final = 128 * 1024
 LARGE_BUFFERS: Final = 12
 
-# What all jobs' buffers have together: beyond 192 jobs they are smaller. nginx and Apache send
+# What all jobs' buffers have together: beyond 128 jobs they are smaller. nginx and Apache send
 # heads of at most 8 KiB by default.
-RECEIVE_MEMORY: Final = 24 * 1024 * 1024
+RECEIVE_MEMORY: Final = 16 * 1024 * 1024
 LEAST_RECEIVE_BYTES: Final = 16 * 1024
 
 # Pieces of blobs over several connections, ahead of who reads them: all together, of two blobs.

@@ -185,7 +185,12 @@ class FastLane:
 
     async def _start_tls(self, origin: Origin, sock: socket.socket, asked: Asked) -> SecureSocket:
         try:
-            secure = SecureSocket(sock, self._context(origin), origin.host)
+            secure = SecureSocket(
+                sock,
+                self._context(origin),
+                origin.host,
+                own_bytes=self._stock.buffers.own_bytes,
+            )
             await secure.handshake()
         except HostsError:  # a ValueError too
             sock.close()

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import ssl
 from contextlib import suppress
-from errno import ENOBUFS
+from errno import EMSGSIZE, ENOBUFS
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
-from multi_fetch.limits import MAX_TLS_UNSENT_BYTES
+from multi_fetch.limits import MAX_TLS_UNSENT_BYTES, RECEIVE_BYTES
 
 if TYPE_CHECKING:
     import socket
 
 # Four records of TLS, or some thousands of its own messages: a few 10 ms at worst.
 RECEIVED_AT_ONCE: Final = 64 * 1024
+
+# OpenSSL takes 100 KB of certificates, and keeps what they say in some five times their size. Real
+# ones have 3 to 10 KB.
+MAX_HANDSHAKE_BYTES: Final = 128 * 1024
 
 
 class SecureSocket:
@@ -30,13 +34,25 @@ class SecureSocket:
         sock: connected and non-blocking; closed with this.
         context: whom to trust.
         host: whose certificate is wanted.
+        own_bytes: of the buffer beside this: where many are open, each takes less here too.
 
     Raises:
         ValueError: no certificate can be for such a name.
     """
 
-    def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        host: str,
+        *,
+        own_bytes: int = RECEIVE_BYTES,
+    ) -> None:
         self._sock = sock
+        # What has come is kept here too, and OpenSSL keeps a record of 16 KiB beside it.
+        are_many = own_bytes < RECEIVE_BYTES
+        self._at_once = own_bytes // 4 if are_many else RECEIVED_AT_ONCE
+        self._most_handshake = min(MAX_HANDSHAKE_BYTES, 2 * own_bytes)
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
@@ -48,8 +64,9 @@ class SecureSocket:
         """Comes before everything else.
 
         Raises:
-            OSError: there is no trust, or no TLS, or the connection broke.
+            OSError: there is no trust, or no TLS, or too much of it, or the connection broke.
         """
+        received = 0
         while True:
             is_done = False
             try:
@@ -66,7 +83,10 @@ class SecureSocket:
                 return
             await trio.lowlevel.wait_readable(self._sock)
             with suppress(BlockingIOError):
-                self._take()
+                received += self._take()
+            if received > self._most_handshake:
+                most = self._most_handshake
+                raise OSError(EMSGSIZE, f"the handshake exceeds {most} bytes; try fewer --jobs")
 
     def recv_into(self, buffer: memoryview | bytearray) -> int:
         """Content that has come; 0 where TLS itself has ended.
@@ -107,12 +127,13 @@ class SecureSocket:
     def _read_into(self, buffer: memoryview | bytearray) -> int:
         return self._tls.read(len(buffer), buffer)  # type: ignore[return-value] # a count, then
 
-    def _take(self) -> None:
-        received = self._sock.recv(RECEIVED_AT_ONCE)
+    def _take(self) -> int:
+        received = self._sock.recv(self._at_once)
         if received:
             self._incoming.write(received)
         else:
             self._incoming.write_eof()
+        return len(received)
 
     def _answer(self) -> None:
         """Sends what TLS says by itself, as far as there is room."""
