@@ -227,8 +227,8 @@ def test_a_parent_that_dies_leaves_no_worker_behind(sample: Sample, line: str) -
 
 @pytest.mark.parametrize("form", ["flag", "variable", "both"])
 def test_the_timeout_answers_what_is_left(sample: Sample, form: str) -> None:
-    flags = [] if form == "variable" else ["--timeout", "1.5s"]
-    variable = {"flag": "", "variable": "1500ms", "both": "1h"}[form]
+    flags = [] if form == "variable" else ["--timeout", "3s"]
+    variable = {"flag": "", "variable": "3000ms", "both": "1h"}[form]
     with stalled(sample) as remote:
         done = run(
             [MULTI_FETCH, *flags, remote],
