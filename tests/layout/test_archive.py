@@ -123,6 +123,20 @@ def test_its_headers_are_read_once_and_again_when_it_is_another(
         assert held.read(held.size) == b"inside"
 
 
+def test_a_refused_archive_is_not_looked_through_again_until_it_is_another(path: Path) -> None:
+    good, archive = path.read_bytes(), Archive("a", str(path))
+    path.write_bytes(b"x" * len(good))
+    before = path.stat()
+    with pytest.raises(RegistryError, match="no tar archive"):
+        archive.open("index.json")
+    path.write_bytes(good)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(RegistryError, match="no tar archive"):
+        archive.open("index.json")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert read(archive, "index.json") == b"{}"
+
+
 def test_a_member_that_was_cut_has_its_full_size_and_what_is_left(path: Path) -> None:
     write(path, {"last": b"x" * 10_000})
     os.truncate(path, 2 * 512 + 100)

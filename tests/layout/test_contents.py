@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -314,3 +315,20 @@ def test_any_index_json_gives_an_answer_or_an_error(
         except MultiFetchError:
             continue
         assert found.size == sample.path(found.digest).stat().st_size
+
+
+def test_a_refused_index_is_not_read_again_until_it_is_another(
+    contents: Contents, sample: Sample
+) -> None:
+    index = sample.folder / "index.json"
+    good = index.read_bytes()
+    index.write_bytes(b"x" * len(good))
+    before = index.stat()
+    with pytest.raises(RegistryError, match="cannot be read"):
+        contents.names()
+    index.write_bytes(good)
+    os.utime(index, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(RegistryError, match="cannot be read"):
+        contents.names()
+    os.utime(index, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert contents.names()

@@ -13,12 +13,15 @@ from multi_fetch.errors import (
     MultiFetchError,
     NotFoundError,
     RegistryError,
+    TooLargeError,
     UnavailableError,
 )
-from multi_fetch.layout.part import OPEN_FLAGS, Part, part_of, translated
+from multi_fetch.layout.part import OPEN_FLAGS, Part, Refusal, part_of, translated
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from multi_fetch.layout.part import Stamp
 
 CONTENT = b"0123456789"
 
@@ -107,3 +110,20 @@ def test_the_systems_errors_are_said_as_a_requests(
 ) -> None:
     with pytest.raises(error, match="the file"), translated("the file"):
         raise OSError(number, os.strerror(number))
+
+
+def look(refusal: Refusal, stamp: Stamp, error: MultiFetchError) -> None:
+    with refusal.of(stamp):
+        raise error
+
+
+def test_a_refusal_holds_for_one_file_and_none_for_trouble_that_may_pass() -> None:
+    refusal, one, other = Refusal(), (1, 1, 1, 1), (1, 1, 1, 2)
+    with pytest.raises(UnavailableError, match="later"):
+        look(refusal, one, UnavailableError("later"))
+    with pytest.raises(RegistryError, match="damaged"):
+        look(refusal, one, RegistryError("damaged"))
+    with pytest.raises(RegistryError, match="damaged"):
+        look(refusal, one, RegistryError("not looked at"))
+    with pytest.raises(TooLargeError, match="large"):
+        look(refusal, other, TooLargeError("large"))

@@ -20,7 +20,7 @@ from multi_fetch.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from multi_fetch.layout.part import OPEN_FLAGS, Part, part_of, translated
+from multi_fetch.layout.part import OPEN_FLAGS, Part, Refusal, part_of, translated
 from multi_fetch.layout.tar_index import Kind, Member, index_archive, memory_of, normal
 from multi_fetch.limits import MAX_ARCHIVE_MEMORY
 from multi_fetch.shelf import Book, Shelf
@@ -47,6 +47,7 @@ class Archive:
         self._lock = Lock()
         self._stamp: Stamp | None = None
         self._members: dict[str, Member] = {}
+        self._refusal = Refusal()
         self._shelf = shelf or Shelf(MAX_ARCHIVE_MEMORY)
         self._book = Book(self._forget)
 
@@ -83,14 +84,18 @@ class Archive:
     def _index(self, whole: Part) -> dict[str, Member]:
         with self._lock:
             if whole.stamp != self._stamp:
-                # A header has 512 bytes, and a name as many as it has letters.
-                self._shelf.reserve(self._book, min(whole.size, MAX_ARCHIVE_MEMORY))
-                try:
-                    self._members = index_archive(whole.read, whole.size)
-                    self._stamp = whole.stamp
-                finally:
-                    self._shelf.settle(self._book, memory_of(self._members))
+                with self._refusal.of(whole.stamp):
+                    self._read_headers(whole)
             return self._members
+
+    def _read_headers(self, whole: Part) -> None:
+        # A header has 512 bytes, and a name as many as it has letters.
+        self._shelf.reserve(self._book, min(whole.size, MAX_ARCHIVE_MEMORY))
+        try:
+            self._members = index_archive(whole.read, whole.size)
+            self._stamp = whole.stamp
+        finally:
+            self._shelf.settle(self._book, memory_of(self._members))
 
     def _forget(self) -> None:
         self._stamp, self._members = None, {}

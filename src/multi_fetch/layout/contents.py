@@ -24,7 +24,7 @@ from multi_fetch.errors import (
     TooLargeError,
     UnsupportedError,
 )
-from multi_fetch.layout.part import Part, Stamp, translated
+from multi_fetch.layout.part import Part, Refusal, Stamp, translated
 from multi_fetch.limits import (
     MAX_DATA_BYTES,
     MAX_KNOWN_MANIFESTS,
@@ -114,6 +114,7 @@ class Contents:
         self._book = Book(self._forget)
         self._lock = Lock()
         self._known: _Known | None = None
+        self._refusal = Refusal()
 
     def find(self, wanted: Wanted) -> Found:
         """Opens an object.
@@ -211,12 +212,17 @@ class Contents:
             if known is None or known.stamp != part.stamp:
                 with closing(self._open(MARKER_FILE)) as marker:
                     check_marker(self._read(marker, MARKER_FILE, MAX_MARKER_BYTES))
-                self._shelf.reserve(self._book, most_memory(part.size))
-                try:
-                    self._known = known = self._known_from(part)
-                finally:
-                    self._shelf.settle(self._book, 0 if self._known is None else self._known.memory)
+                with self._refusal.of(part.stamp):
+                    known = self._read_anew(part)
             return known
+
+    def _read_anew(self, part: Part) -> _Known:
+        self._shelf.reserve(self._book, most_memory(part.size))
+        try:
+            self._known = known = self._known_from(part)
+        finally:
+            self._shelf.settle(self._book, 0 if self._known is None else self._known.memory)
+        return known
 
     def _known_from(self, part: Part) -> _Known:
         content = self._read(part, INDEX_FILE, MAX_LAYOUT_INDEX_BYTES)

@@ -13,7 +13,15 @@ from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, EPERM
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
 from multi_fetch.advice import COPY_AGAIN, TRY_LATER
-from multi_fetch.errors import DeniedError, NotFoundError, RegistryError, UnavailableError
+from multi_fetch.errors import (
+    DeniedError,
+    MultiFetchError,
+    NotFoundError,
+    RegistryError,
+    TooLargeError,
+    UnavailableError,
+    UnsupportedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,6 +92,32 @@ class Part:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class Refusal:
+    """Why a file was refused, which took long to find out: it is not looked through again.
+
+    Its lock is that of whoever reads the file.
+    """
+
+    def __init__(self) -> None:
+        self._stamp: Stamp | None = None
+        self._error: MultiFetchError | None = None
+
+    @contextmanager
+    def of(self, stamp: Stamp) -> Iterator[None]:
+        """For a block that looks through the file; it is not entered where it would be in vain.
+
+        Raises:
+            RegistryError, TooLargeError, UnsupportedError: it is, as this file was refused before.
+        """
+        if self._error is not None and self._stamp == stamp:
+            raise type(self._error)(self._error.message)
+        try:
+            yield
+        except (RegistryError, TooLargeError, UnsupportedError) as error:
+            self._stamp, self._error = stamp, type(error)(error.message)
+            raise
 
 
 class Source(Protocol):
