@@ -26,15 +26,6 @@ if TYPE_CHECKING:
     from tests.integration.docker_registry import DockerRegistry
     from tests.integration.push import Filled
 
-# Further lines of a registry's section "http".
-TLS: Final = """\
-  prefix: /deep/er/
-  tls:
-    certificate: {folder}/server.pem
-    key: {folder}/server.key
-    clientcas: ["{folder}/ca.pem"]
-"""
-
 pytestmark = pytest.mark.integration
 
 MULTI_FETCH: Final = str(Path(sys.executable).with_name("multi-fetch"))
@@ -102,6 +93,21 @@ def fetch(
 def run_fetch_object(*words: str) -> subprocess.CompletedProcess[bytes]:
     command = [FETCH_OBJECT, *words]
     return subprocess.run(command, capture_output=True, check=False, timeout=60)
+
+
+def tls_settings(folder: Path) -> str:
+    """Lines of a registry's section "http": it shows a certificate, and wants to be shown one.
+
+    In the folder are then ca.pem, client.cert and client.key.
+    """
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("me@client.example")
+    server.private_key_and_cert_chain_pem.write_to_path(folder / "server.pem")
+    client.cert_chain_pems[0].write_to_path(folder / "client.cert")
+    client.private_key_pem.write_to_path(folder / "client.key")
+    both = f"{folder}/server.pem"
+    return f'  tls:\n    certificate: {both}\n    key: {both}\n    clientcas: ["{folder}/ca.pem"]\n'
 
 
 def small(filled: Filled) -> dict[str, bytes]:
@@ -265,23 +271,17 @@ def test_a_mirror_behind_a_prefix_is_shown_a_client_certificate(
     registry: DockerRegistry, filled: Filled, tmp_path: Path, path: str, override: str
 ) -> None:
     """docker-registry's own TLS, with the authority of clients, and its http.prefix."""
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    server, client = authority.issue_cert("127.0.0.1"), authority.issue_cert("me@client.example")
-    server.cert_chain_pems[0].write_to_path(tmp_path / "server.pem")
-    server.private_key_pem.write_to_path(tmp_path / "server.key")
-    client.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
     folder = tmp_path / "certs.d" / "_default"
     folder.mkdir(parents=True)
     (tmp_path / "mirror").mkdir()
-    settings = TLS.format(folder=tmp_path)
+    settings = f"  prefix: /deep/er/\n{tls_settings(tmp_path)}"
     digest, content = next(iter(small(filled).items()))
     with docker_registry(tmp_path / "mirror", upstream=registry, http=settings) as mirror:
         text = (
             f'server = "{registry.url}"\n[host."https://{mirror.address}{path}"]\n'
             f'capabilities = ["pull"]\noverride_path = {override}\nca = "{tmp_path}/ca.pem"\n'
         )
-        shown = f'client = ["{tmp_path}/client.pem"]\n'
+        shown = f'client = [["{tmp_path}/client.cert", "{tmp_path}/client.key"]]\n'
         (folder / "hosts.toml").write_text(text + shown)
         assert fetch(str(folder.parent), registry.address, filled, digest) == content
         assert stored(mirror, digest).read_bytes() == content
@@ -290,6 +290,24 @@ def test_a_mirror_behind_a_prefix_is_shown_a_client_certificate(
         assert fetch(str(folder.parent), registry.address, filled, other) == content
         name = other.partition(":")[2]
         assert not (mirror.storage / f"docker/registry/v2/blobs/sha256/{name[:2]}/{name}").exists()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_dockers_folder_of_certificates_is_enough_for_a_registry_with_tls_on_this_machine(
+    registry: DockerRegistry, filled: Filled, tmp_path: Path, *, is_known: bool
+) -> None:
+    (tmp_path / "private").mkdir()
+    settings = tls_settings(tmp_path)
+    digest, content = next(iter(small(filled).items()))
+    with docker_registry(tmp_path / "private", upstream=registry, http=settings) as private:
+        folder = tmp_path / "certs.d" / private.address
+        folder.mkdir(parents=True)
+        (folder / "ca.crt").symlink_to(tmp_path / "ca.pem")
+        if is_known:
+            (folder / "client.cert").symlink_to(tmp_path / "client.cert")
+            (folder / "client.key").symlink_to(tmp_path / "client.key")
+        got = fetch(str(folder.parent), private.address, filled, digest, ok=is_known)
+    assert got == (content if is_known else b"")
 
 
 def test_a_mirror_is_not_told_the_registrys_password(
