@@ -21,6 +21,10 @@ from multi_fetch.registry.credential_program import ask, read_answer
 from multi_fetch.registry.credentials import Credential
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from trio.testing import MockClock
+
     from tests.registry.conftest import Install
 
 SECRET = "s3cret"
@@ -101,20 +105,36 @@ async def test_a_helper_that_ends_well_without_an_answer_is_refused(install: Ins
     assert "wrote no JSON" in (await failure()).message
 
 
-async def test_a_helper_that_hangs_is_ended_at_the_deadline(install: Install) -> None:
+async def failure_at_the_deadline(folder: Path, clock: MockClock) -> CredentialsError:
+    """Of a helper that writes its process's id; time stands still until it has done so."""
+    log = folder / "docker-credential-test.log"
+    os.mkfifo(log)
+    errors: list[CredentialsError] = []
+
+    async def fail() -> None:
+        errors.append(await failure(timeout_seconds=0.5))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fail)
+        pid = int(await trio.Path(log).read_text())
+        clock.autojump_threshold = 0.05
+    assert not is_running(pid)
+    return errors[0]
+
+
+async def test_a_helper_that_hangs_is_ended_at_the_deadline(
+    install: Install, mock_clock: MockClock
+) -> None:
     folder = install('echo $$ > "$0.log"; exec sleep 1000')
-    with trio.fail_after(20):
-        error = await failure(timeout_seconds=0.5)
+    error = await failure_at_the_deadline(folder, mock_clock)
     assert "gave no answer in 0.5 s" in error.message
-    assert not is_running(int((folder / "docker-credential-test.log").read_text()))
 
 
-async def test_a_helper_that_ignores_sigterm_is_killed(install: Install) -> None:
+async def test_a_helper_that_ignores_sigterm_is_killed(
+    install: Install, mock_clock: MockClock
+) -> None:
     script = 'trap "" TERM; echo $$ > "$0.log"; while :; do sleep 0.1; done'
-    folder = install(script)
-    with trio.fail_after(20):
-        await failure(timeout_seconds=0.5)
-    assert not is_running(int((folder / "docker-credential-test.log").read_text()))
+    await failure_at_the_deadline(install(script), mock_clock)
 
 
 async def test_a_helper_that_writes_without_end_is_stopped(install: Install) -> None:
