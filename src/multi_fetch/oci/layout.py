@@ -180,7 +180,9 @@ def bare_layout_index(content: Chunk) -> LayoutIndex:
             tags.setdefault(name, each)
     index = LayoutIndex(tuple(manifests), tags)
     if index.memory() > MAX_LAYOUT_KEPT_MEMORY:
-        raise TooLargeError(f"the names in {INDEX_FILE} are too much: split the layout")
+        raise TooLargeError(
+            f"the names in {INDEX_FILE} are too much: split the layout, and ask each of the parts"
+        )
     return index
 
 
