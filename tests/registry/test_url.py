@@ -128,12 +128,20 @@ def test_a_location_with_another_scheme_leads_nowhere() -> None:
         "https://[nonsense]/",
         "https://xn--0/",
         "https://" + "a" * 64 + "é.example/",
-        "https://store.example/" + "a" * MAX_URL_CHARACTERS,
     ],
 )
 def test_what_is_no_url_is_a_registry_error(text: str) -> None:
     with pytest.raises(RegistryError, match=r"no URL|no http or https URL"):
         parse_url(text)
+
+
+@pytest.mark.parametrize("letter", ["a", "ä"])
+def test_a_url_has_a_bound_also_where_it_is_encoded(letter: str) -> None:
+    encoded = 1 if letter == "a" else 6
+    fits = "https://store.example/" + letter * ((MAX_URL_CHARACTERS - 40) // encoded)
+    assert len(str(parse_url(fits))) > MAX_URL_CHARACTERS - 40
+    with pytest.raises(RegistryError, match="is longer than 8192 characters"):
+        parse_url(fits + letter * 40)
 
 
 @pytest.mark.parametrize(
