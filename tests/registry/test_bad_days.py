@@ -1037,7 +1037,7 @@ async def test_one_429_holds_back_every_request_to_the_host(
 
 
 async def test_a_host_that_allows_few_requests_in_a_time_refuses_few_and_serves_all(
-    layout: Layout, autojump_clock: MockClock
+    layout: Layout, jumping_clock: MockClock
 ) -> None:
     """It takes one each 10 ms and does not say so; all that ask find out together.
 

@@ -64,7 +64,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 @pytest.mark.parametrize("status", [400, 403, 405, 500])
 async def test_who_refuses_each_object_is_soon_left_alone_and_warned_of_once(
     start_server: StartServer,
-    autojump_clock: trio.testing.MockClock,
+    jumping_clock: trio.testing.MockClock,
     caplog: pytest.LogCaptureFixture,
     status: int,
 ) -> None:
@@ -85,7 +85,7 @@ async def test_who_refuses_each_object_is_soon_left_alone_and_warned_of_once(
 
 
 async def test_who_has_wrong_bytes_for_all_is_soon_left_alone(
-    start_server: StartServer, autojump_clock: trio.testing.MockClock
+    start_server: StartServer, jumping_clock: trio.testing.MockClock
 ) -> None:
     mirror, upstream, digests = await two(start_server)
     mirror.lies = dict.fromkeys(digests, b"<html>a portal</html>")
@@ -159,7 +159,7 @@ async def test_who_has_wrong_bytes_for_some_is_asked_for_the_others(
 
 
 async def test_a_mirror_that_dies_and_comes_back_is_asked_again(
-    start_server: StartServer, autojump_clock: trio.testing.MockClock
+    start_server: StartServer, jumping_clock: trio.testing.MockClock
 ) -> None:
     mirror, upstream, digests = await two(start_server)
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -168,7 +168,7 @@ async def test_a_mirror_where_nobody_listens_is_asked_once_and_left_alone(
 
 @pytest.mark.parametrize("status", [401, 429, 502, 503])
 async def test_a_mirror_in_trouble_is_left_alone_and_then_one_request_tries_it(
-    start_server: StartServer, autojump_clock: trio.testing.MockClock, status: int
+    start_server: StartServer, jumping_clock: trio.testing.MockClock, status: int
 ) -> None:
     mirror, upstream = await two(start_server)
     mirror.status = status
@@ -189,7 +189,7 @@ async def test_a_mirror_in_trouble_is_left_alone_and_then_one_request_tries_it(
 
 
 async def test_a_busy_mirror_is_left_alone_for_as_long_as_it_asks(
-    start_server: StartServer, autojump_clock: trio.testing.MockClock
+    start_server: StartServer, jumping_clock: trio.testing.MockClock
 ) -> None:
     mirror, upstream = await two(start_server)
     mirror.status, mirror.headers = 429, {"Retry_After": "100"}
@@ -201,7 +201,7 @@ async def test_a_busy_mirror_is_left_alone_for_as_long_as_it_asks(
 
 
 async def test_a_mirror_that_says_nothing_is_left_after_its_own_time(
-    start_server: StartServer, autojump_clock: trio.testing.MockClock
+    start_server: StartServer, jumping_clock: trio.testing.MockClock
 ) -> None:
     mirror, upstream = await two(start_server)
     mirror.is_silent = True

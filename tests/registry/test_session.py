@@ -586,7 +586,7 @@ async def test_each_answer_is_logged_with_fields_and_without_secrets(
 
 
 async def test_trouble_is_warned_of_once_in_a_while_and_says_how_long_it_is_borne(
-    start_server: StartServer, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+    start_server: StartServer, caplog: pytest.LogCaptureFixture, jumping_clock: MockClock
 ) -> None:
     async def reply(stream: trio.SocketStream, head: str) -> bool:
         await stream.send_all(raw_answer("503 Later"))
