@@ -17,14 +17,17 @@ from multi_fetch.registry.credentials import Keychain
         ({}, {}, ""),
         ({"cert_file": "x"}, {}, "--cert-file"),
         ({"key_file": "x"}, {}, "--key-file"),
+        ({"insecure": True}, {}, "--insecure"),
+        ({"plain_http": True}, {}, "--plain-http"),
         ({}, {"username": "u"}, "MULTI_FETCH_USERNAME"),
         ({}, {"password": "secret"}, "MULTI_FETCH_PASSWORD"),
     ],
 )
 def test_what_is_for_one_registry_is_not_for_all(
-    flags: dict[str, str], login: dict[str, str], words: str
+    flags: dict[str, object], login: dict[str, str], words: str
 ) -> None:
-    arguments = argparse.Namespace(**{"cert_file": None, "key_file": None, **flags})
+    none = {"cert_file": None, "key_file": None, "insecure": False, "plain_http": False}
+    arguments = argparse.Namespace(**(none | flags))
     held = Credentials(
         username=login.get("username", ""),
         password=login.get("password", ""),

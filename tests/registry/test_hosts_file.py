@@ -139,6 +139,7 @@ def test_hosts_come_in_the_files_order_and_the_server_last() -> None:
         "https://m.example",
         "https://upstream.example",
     ]
+    assert [host.is_plain for host in hosts] == [False, True, False, False]
 
 
 @pytest.mark.parametrize(

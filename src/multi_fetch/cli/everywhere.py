@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -25,14 +25,23 @@ if TYPE_CHECKING:
     from multi_fetch.oci.reference import Reference
     from multi_fetch.remotes import Patience, Remote
 
+# By name in a namespace; each would have a secret shown to whoever a line names, or to who listens.
+OF_ONE_REGISTRY: Final = {
+    "cert_file": "--cert-file",
+    "key_file": "--key-file",
+    "insecure": "--insecure",
+    "plain_http": "--plain-http",
+}
+
 
 def everywhere_problem(arguments: argparse.Namespace, held: Credentials) -> str:
     """What to complain of, where lines choose the registry."""
-    if arguments.cert_file or arguments.key_file:
-        return (
-            "--cert-file and --key-file are for one registry, and with the remote - any line may"
-            " name another: write a hosts.toml for --hosts-dir"
-        )
+    for name, flag in OF_ONE_REGISTRY.items():
+        if getattr(arguments, name):
+            return (
+                f"{flag} is for one registry, and with the remote - any line may name another:"
+                " write a hosts.toml for --hosts-dir"
+            )
     if not (held["username"] or held["password"]):
         return ""
     return (

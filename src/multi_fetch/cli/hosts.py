@@ -151,9 +151,9 @@ def _as_told(host: Host, arguments: argparse.Namespace) -> Host:
     if arguments.insecure and is_own:
         tls = replace(tls, is_verified=False)
     may_name = tuple(arguments.allow_private)
-    is_plain = arguments.plain_http and is_own
-    scheme = "http" if is_plain else host.scheme
-    return replace(host, tls=tls, scheme=scheme, may_name=may_name, is_plain=is_plain)
+    if arguments.plain_http and is_own:
+        host = replace(host, scheme="http", is_plain=True)
+    return replace(host, tls=tls, may_name=may_name)
 
 
 def _proxies(environment: Mapping[str, str]) -> Proxies:

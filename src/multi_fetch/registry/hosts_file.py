@@ -226,7 +226,13 @@ class _Reader:
             root += API_ROOT
         authority = where_it_answers(origin.authority)
         is_own = authority in {self._own.authority, parse_url(self._own.url).origin.authority}
-        return Host(origin.scheme, authority, root=root, namespace="" if is_own else self._registry)
+        return Host(
+            origin.scheme,
+            authority,
+            root=root,
+            namespace="" if is_own else self._registry,
+            is_plain=origin.scheme == "http",
+        )
 
     def _file(self, path: str) -> str:
         return os.path.join(os.path.dirname(self._path), path)  # noqa: PTH118, PTH120 - of texts
