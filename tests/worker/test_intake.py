@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +72,31 @@ def refuse(control: Control, number: int) -> None:
 def a_window(size: int) -> Window:
     started: list[Job] = []
     return Window(size, jobs=100, streams=1, is_ordered=False, on_start=started.append)
+
+
+async def test_others_run_between_two_cancels_however_many_come_at_once() -> None:
+    turns = 0
+    at_cancel: list[int] = []
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    def note(control: Control, number: int) -> None:
+        at_cancel.append(turns)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        reader = MemoryReader()
+        reader.feed(b"!cancel 1\n" * 100)
+        reader.feed_eof()
+        await take_in(reader, IN_REPOSITORY, a_window(4), note)
+        nursery.cancel_scope.cancel()
+    assert len(at_cancel) == 100
+    # trio runs those that are ready in any order, so one may be late by one line.
+    assert all(one < other for one, other in pairwise(at_cancel[::2]))
 
 
 async def jobs_of(lines: bytes) -> list[Job]:

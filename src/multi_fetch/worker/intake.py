@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
 from msgspec.structs import replace
 
 from multi_fetch.errors import InvalidRequestError
@@ -41,7 +42,10 @@ async def take_in(
     while data := await reader.read():
         for number, line in lines.feed(data):
             job = _job(number, line, names, control, misspelt)
-            if job is not None and not window.admit_now(job):
+            if job is None:
+                # Of thousands of cancels at once, each may have a whole tree looked through.
+                await trio.lowlevel.checkpoint()
+            elif not window.admit_now(job):
                 await window.admit(job)
     for number, line in lines.feed_eof():
         job = _job(number, line, names, control, misspelt)

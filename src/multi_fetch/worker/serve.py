@@ -248,9 +248,12 @@ class Worker:
             raise InvalidRequestError(
                 f"!cancel {root_id}: no line before this one has that id: use one that has"
             )
-        for job in self._window.open_jobs():
-            if job.is_below(root_id):
-                self._stop(job, RequestCancelledError(f"cancelled on line {line}"))
+        root = self._window.open_job(root_id)
+        jobs = [] if root is None else [root]
+        if self._window.found_memory:  # else nothing is below anything
+            jobs = [job for job in self._window.open_jobs() if job.is_below(root_id)]
+        for job in jobs:
+            self._stop(job, RequestCancelledError(f"cancelled on line {line}"))
 
     def _stop(self, job: Job, reason: MultiFetchError) -> None:
         """Ends an open job: at once, or in its turn where answers are ordered."""
