@@ -408,12 +408,12 @@ class Session:
     def take(self, frame: Frame) -> None:
         """The next frame of the stream."""
         self._taken += 1
-        _check(self.bye is None, f"a frame after bye: {frame!r:.200}")
+        _check(self.bye is None, "a frame after bye", frame)
         if isinstance(frame, Hello):
             _check(self._taken == 1, "hello is not the first frame")
             self._take_hello(frame)
             return
-        _check(self.hello is not None, f"the first frame is no hello: {frame!r:.200}")
+        _check(self.hello is not None, "the first frame is no hello", frame)
         match frame:
             case Bye():
                 self._take_bye(frame)
@@ -468,7 +468,7 @@ class Session:
     def _answer(self, frame: Begin | Data | File | End | Error) -> Answer:
         """The answer that a frame belongs to; its first frame opens it."""
         number = frame.id
-        _check(number != 0, f"id 0 is the worker's: {frame!r:.200}")
+        _check(number != 0, "id 0 is the worker's", frame)
         if number not in self.answers:
             self.answers[number] = Answer(number, root=number) if number > 0 else self._found(frame)
         return self.answers[number]
@@ -519,8 +519,8 @@ class Session:
         self.hello = hello
 
     def _take_for(self, answer: Answer, frame: Begin | Data | File | End | Error) -> None:
-        _check(not answer.is_closed, f"a frame after the terminal frame: {frame!r:.200}")
-        _check(answer.path is None or isinstance(frame, End), f"{frame!r:.200} behind a file")
+        _check(not answer.is_closed, "a frame after the terminal frame", frame)
+        _check(answer.path is None or isinstance(frame, End), "a frame behind a file", frame)
         match frame:
             case Begin():
                 self._take_begin(answer, frame)
@@ -643,9 +643,9 @@ def _sizes(part: tuple[int, int | None], answer: Answer) -> range:
     return range(longest if isinstance(whole, int) else 1, longest + 1)
 
 
-def _check(is_kept: bool, violation: str) -> None:
-    if not is_kept:
-        raise ProtocolViolationError(violation)
+def _check(is_kept: bool, violation: str, frame: Frame | None = None) -> None:
+    if not is_kept:  # a frame is written out only then: of much content that takes long
+        raise ProtocolViolationError(violation if frame is None else f"{violation}: {frame!r:.200}")
 
 
 def read_stream(

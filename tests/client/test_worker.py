@@ -215,6 +215,7 @@ while asked := line():
 """
 
 
+@pytest.mark.timeout(600)  # so many, on any machine
 def test_100_000_requests_may_be_submitted_before_anything_is_read() -> None:
     with Worker("app", command=fake(ANSWERING), memory_bytes=100_000) as worker:
         answers = [worker.submit(f"o{number}") for number in range(100_000)]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 MIB: Final = 1024 * 1024
 MOST_BYTES: Final = 150 * MIB
 
+pytestmark = pytest.mark.timeout(600)  # hundreds of megabytes, on any machine
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process's peak")
 
 # As many as a page may have, of 4 MiB in all.

@@ -166,6 +166,7 @@ def may_mount() -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.timeout(600)  # six processes, on any machine
 def test_a_full_disk_costs_nothing_but_a_warning_and_the_next_run_completes(
     place: Place, tmp_path: Path
 ) -> None:
