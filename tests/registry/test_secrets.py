@@ -502,6 +502,24 @@ async def test_a_redirect_to_a_place_that_is_named_by_a_token_is_refused_without
     assert "https://cdn.example" not in net.origins_of(("/",))
 
 
+async def test_a_repository_may_be_called_as_the_password_is() -> None:
+    """What stands in the URL that was asked for stands elsewhere for its own sake."""
+    path, link = "/v2/team-2024/tags/list", "</v2/team-2024/tags/list?last=a>; rel=next"
+    to = "https://cdn.example/team-2024/tags"
+    net = Net({REGISTRY + path: leads(to, wants(BASIC)), to: always(200, link=link)})
+    async with httpx.AsyncClient(transport=httpx.MockTransport(net)) as client:
+        general = HttpxLane(client, stall_seconds=ONCE.stall_seconds)
+        exchange = Exchange(general, jobs=4, patience=ONCE)
+        login = Credential(username="alice", password="team-2024")
+        session = Session(exchange, default_host("registry.example"), login, "team-2024")
+        async with session.request("GET", path, {}) as answer:
+            assert answer.headers["link"] == link
+        net.answers = {REGISTRY + path: always(200, link=link)}
+        async with session.request("GET", path, {}) as answer:
+            assert answer.headers["link"] == link
+    assert "authorization" in net.requests[-1].headers
+
+
 # Fields of values that hold a secret.
 CONFIDENTIAL: Final = {
     *(

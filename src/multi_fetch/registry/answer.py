@@ -81,7 +81,7 @@ class Answer:
             form: its body.
         """
         self.sent, self.form = sent, form
-        secrets = long_secrets_of(sent)
+        secrets = self._long_secrets()
         if secrets and any(secret in text for secret in secrets for text in self.headers.values()):
             self.headers = {
                 name.lower(): text if name.lower() == "location" else conceal(text, secrets)
@@ -139,7 +139,12 @@ class Answer:
         """Whether there is a secret in it, of those that are too long to be there by chance."""
         found = secrets_of(self.sent, self.form)
         long = [secret for secret in found if len(secret) >= LONG_SECRET_CHARACTERS]
-        return any(secret in text for secret in (*long, *long_secrets_of(self.sent)))
+        return any(secret in text for secret in (*long, *self._long_secrets()))
+
+    def _long_secrets(self) -> list[str]:
+        """Those without what stands in the URL too: a repository may be called as a password is."""
+        found = long_secrets_of(self.sent)
+        return [secret for secret in found if secret not in str(self.url)] if found else found
 
     def retry_after(self) -> float | None:
         """The seconds that it asks to wait, or None."""
@@ -150,7 +155,7 @@ class Answer:
         told: dict[str, str] = {}
         for name in self.headers:
             if "ratelimit" in name.lower() and len(told) < MAX_RATELIMIT_HEADERS:
-                shown = conceal(name.lower(), map(str.lower, long_secrets_of(self.sent)))
+                shown = conceal(name.lower(), map(str.lower, self._long_secrets()))
                 told[printable(shown, _MAX_RATELIMIT_CHARACTERS)] = printable(
                     self.concealed(self.headers[name]), _MAX_RATELIMIT_CHARACTERS
                 )
