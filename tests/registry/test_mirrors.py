@@ -387,6 +387,19 @@ async def test_what_is_wrong_at_the_last_host_too_has_no_alternative(
     assert len(mirror.asked) == 1
 
 
+async def test_a_tag_that_one_mirror_alone_may_resolve_has_no_alternative(
+    start_server: StartServer,
+) -> None:
+    """It would be asked again and again, as it is not the registry that is asked for a tag."""
+    mirror, upstream = await two(start_server)
+    mirror.lies[digest_of(MANIFEST)] = MANIFEST.replace(b"2", b"3")
+    hosts = mirror.host(), upstream.host(namespace="", may_resolve=False)
+    async with opened(*hosts) as remote:
+        with pytest.raises(DigestMismatchError) as caught:
+            await content_of(remote, "v1")
+    assert not caught.value.has_alternative
+
+
 async def test_a_mirror_that_goes_on_wrongly_where_another_broke_off_is_found_out(
     start_server: StartServer,
 ) -> None:

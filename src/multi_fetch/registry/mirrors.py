@@ -117,7 +117,7 @@ class MirroredRemote:
                 if _is_of(error, opened.descriptor, byte_range):
                     for source in givers:
                         source.note(error, opened.descriptor.digest)
-                    error.has_alternative = not self._is_last(givers[-1])
+                    error.has_alternative = self._has_alternative(ref, givers[-1])
                     if error.has_alternative:
                         _log(givers[-1], error)
                 raise
@@ -287,9 +287,10 @@ class MirroredRemote:
             if source is able[-1] or source.is_ready(ref.digest):
                 yield source
 
-    def _is_last(self, source: Source) -> bool:
-        """Whether no host is left to give content when this one is passed over."""
-        return source is [each for each in self._sources if each.host.may_pull][-1]
+    def _has_alternative(self, ref: Reference, source: Source) -> bool:
+        """Whether another host is asked next time; for a tag none is, as digests are distrusted."""
+        may_pull = [each for each in self._sources if each.host.may_pull]
+        return bool(ref.digest) and source is not may_pull[-1]
 
     def _go_on(self, source: Source, error: MultiFetchError, digest: str, *, is_last: bool) -> None:
         """Takes note of a failure; raises it where nobody else can be asked, or would say more."""
