@@ -76,6 +76,8 @@ def test_a_slip_in_a_flag_is_told_with_what_is_nearest(
         (["--creds=me:s3cret=", "-uX", "--password=s3cret"], "--creds"),
         (["-p", "S3cret", "redis"], "-p"),
         (["redis", "-ps3cret"], "-p"),
+        (["redis", "--creds=me:a s3cret"], "--creds"),
+        (["-pa s3cret", "redis"], "-p"),
         (["--log-level", "s3cret", "--password", "s3cret"], "--password"),
     ],
 )

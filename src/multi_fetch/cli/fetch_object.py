@@ -6,6 +6,7 @@ copy_object.py; where it goes, in output.py.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import signal
 from contextlib import AbstractAsyncContextManager
@@ -54,7 +55,6 @@ from multi_fetch.worker.progress import Observer
 from multi_fetch.worker.serve import STDOUT_CLOSED_STATUS, heard_signals
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
 
     from multi_fetch.cli.logs import StderrLog
@@ -183,6 +183,13 @@ def _hints(arguments: argparse.Namespace) -> list[str]:
     return hints
 
 
+def _word(text: str) -> str:
+    """An object or a hint; with a blank in it argparse takes another tool's flag for one."""
+    if text.startswith("-"):
+        raise argparse.ArgumentTypeError("no object or hint begins with a dash")
+    return text
+
+
 def _request(ref: Reference, words: list[str], hints: list[str]) -> Request:
     """The object, from one of the two forms of the command line, and the hints behind it."""
     if not words:
@@ -279,7 +286,10 @@ def make_parser() -> CommandParser:
         " oci:<folder> or oci-archive:<file>, also with :<tag> or @<digest> behind it",
     )
     parser.add_argument(
-        "object", nargs="*", help="a tag, a digest, @<digest> or <tag>@<digest>, then hints"
+        "object",
+        nargs="*",
+        type=_word,
+        help="a tag, a digest, @<digest> or <tag>@<digest>, then hints",
     )
     _add_object_flags(parser)
     add_progress_flag(parser)

@@ -141,10 +141,10 @@ class CommandParser(argparse.ArgumentParser):
         for word in self._words:
             if word == "--":
                 break
-            if not word.startswith("-") or word == "-" or NUMBER.fullmatch(word) or " " in word:
+            if not word.startswith("-") or word == "-" or NUMBER.fullmatch(word):
                 continue  # argparse takes it for a value
             flag = word.partition("=")[0] if word.startswith("--") else word[:2]
-            if flag not in known:
+            if " " not in flag and flag not in known:
                 return flag
         return ""
 
