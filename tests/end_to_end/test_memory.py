@@ -117,7 +117,7 @@ def send_blob(request: Request, respond: Respond) -> Answer:
 def test_more_jobs_have_smaller_buffers(sample: Sample) -> None:
     lines = [f"HOST/demo/app@sha256:{number:064} size:500000" for number in range(1_100)]
     with loopback(sample.layout, Fault(send_blob, path="*/blobs/*")) as registry:
-        flags = ("--jobs", "1024", "--window", "2000")
+        flags = ("--jobs", "256", "--window", "2000")
         assert peak_of(registry.address, lines, *flags, code="digest-mismatch") < MOST_BYTES
 
 

@@ -28,8 +28,8 @@ def said(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     ("words", "part"),
     [
         ([], "required: remote"),
-        (["--jobs", "0", "a/b"], "'0' is not a number from 1 to 1024"),
-        (["--jobs", "1025", "a/b"], "from 1 to 1024"),
+        (["--jobs", "0", "a/b"], "'0' is not a number from 1 to 256"),
+        (["--jobs", "257", "a/b"], "from 1 to 256"),
         (["--window", "-1", "a/b"], "--window"),
         (["--window", "many", "a/b"], "'many'"),
         (["--timeout", "5", "a/b"], "'5' is not a duration"),

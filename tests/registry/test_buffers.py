@@ -10,8 +10,8 @@ import trio
 
 from multi_fetch.limits import (
     LARGE_BUFFERS,
-    LEAST_RECEIVE_BYTES,
     MAX_DATA_BYTES,
+    MAX_HEAD_BYTES,
     MAX_JOBS,
     RECEIVE_BYTES,
     RECEIVE_MEMORY,
@@ -102,10 +102,10 @@ def test_no_more_buffers_are_kept_than_are_used_again_soon() -> None:
     assert sum(id(buffer) in first for buffer in again) == MOST_FREE
 
 
-@pytest.mark.parametrize("jobs", [1, 16, 192, 256, MAX_JOBS])
+@pytest.mark.parametrize("jobs", [1, 16, 128, 192, MAX_JOBS])
 def test_the_buffers_of_all_jobs_are_bounded_together(jobs: int) -> None:
     assert own_bytes_for(jobs) * jobs <= RECEIVE_MEMORY
-    assert LEAST_RECEIVE_BYTES <= own_bytes_for(jobs) <= RECEIVE_BYTES
+    assert MAX_HEAD_BYTES <= own_bytes_for(jobs) <= RECEIVE_BYTES
 
 
 async def test_more_bodies_at_once_than_there_are_buffers_all_come_right(

@@ -56,7 +56,7 @@ async def received(pieces: Iterable[bytes], *, most_head_bytes: int) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("jobs", [1, DEFAULT_JOBS, 256, MAX_JOBS])
+@pytest.mark.parametrize("jobs", [1, DEFAULT_JOBS, 64, MAX_JOBS])
 async def test_what_all_jobs_receive_at_once_has_a_bound(
     start_server: StartServer, jobs: int
 ) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
+from multi_fetch.limits import HANDSHAKE_MEMORY, MAX_JOBS
 from multi_fetch.registry.fast_lane import FastLane
 from multi_fetch.registry.stock import Stock
 from multi_fetch.registry.tls import new_context
@@ -33,6 +36,13 @@ async def test_idle_connections_of_all_lanes_are_bounded_together(
     for lane in lanes:
         lane.close()
     assert stock.count == 0
+
+
+@pytest.mark.parametrize("jobs", [1, 16, 32, 64, 128, MAX_JOBS])
+def test_what_connections_may_keep_of_certificates_is_bounded_for_all_of_them(jobs: int) -> None:
+    stock = Stock(jobs=jobs)
+    assert stock.most_handshake * (jobs + stock.room) <= 2 * HANDSHAKE_MEMORY
+    assert stock.most_handshake >= 12 * 1024  # of honest registries
 
 
 async def test_a_lane_never_gets_the_connection_of_another(start_server: StartServer) -> None:

@@ -281,7 +281,7 @@ def _add_run_flags(parser: CommandParser) -> None:
         type=whole_number(1, MAX_JOBS),
         default=DEFAULT_JOBS,
         metavar="N",
-        help=Shown("requests that run at the same time (default: %(default)s)"),
+        help=Shown(f"requests at the same time (default: %(default)s, at most {MAX_JOBS})"),
     )
     flags.add_argument(
         "--window",

@@ -11,7 +11,6 @@ from typing import Final
 
 from multi_fetch.limits import (
     LARGE_BUFFERS,
-    LEAST_RECEIVE_BYTES,
     MAX_DATA_BYTES,
     RECEIVE_BYTES,
     RECEIVE_MEMORY,
@@ -27,7 +26,7 @@ MOST_FREE: Final = 32
 
 def own_bytes_for(jobs: int) -> int:
     """The size of a connection's own buffer, where so many are used at the same time."""
-    return max(LEAST_RECEIVE_BYTES, min(RECEIVE_BYTES, RECEIVE_MEMORY // jobs))
+    return min(RECEIVE_BYTES, RECEIVE_MEMORY // jobs)
 
 
 class Buffers:

@@ -190,6 +190,7 @@ class FastLane:
                 self._context(origin),
                 origin.host,
                 own_bytes=self._stock.buffers.own_bytes,
+                most_handshake=self._stock.most_handshake,
             )
             await secure.handshake()
         except HostsError:  # a ValueError too

@@ -1,7 +1,7 @@
 """What the general lane receives: smaller pieces over many connections, and bounded heads.
 
 h11 and the generators around it keep each piece about three times until the next is asked for, and
-of a head they wait for 100 KiB. That is much with a thousand connections.
+of a head they wait for 100 KiB. That is much with hundreds of connections.
 """
 
 from __future__ import annotations

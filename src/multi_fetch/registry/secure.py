@@ -14,17 +14,13 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
 
-from multi_fetch.limits import MAX_TLS_UNSENT_BYTES, RECEIVE_BYTES
+from multi_fetch.limits import MAX_HANDSHAKE_BYTES, MAX_TLS_UNSENT_BYTES, RECEIVE_BYTES
 
 if TYPE_CHECKING:
     import socket
 
 # Four records of TLS, or some thousands of its own messages: a few 10 ms at worst.
 RECEIVED_AT_ONCE: Final = 64 * 1024
-
-# OpenSSL takes 100 KB of certificates, and keeps what they say in some five times their size. Real
-# ones have 3 to 10 KB.
-MAX_HANDSHAKE_BYTES: Final = 128 * 1024
 
 
 class SecureSocket:
@@ -35,6 +31,7 @@ class SecureSocket:
         context: whom to trust.
         host: whose certificate is wanted.
         own_bytes: of the buffer beside this: where many are open, each takes less here too.
+        most_handshake: bytes of the other side's.
 
     Raises:
         ValueError: no certificate can be for such a name.
@@ -47,12 +44,13 @@ class SecureSocket:
         host: str,
         *,
         own_bytes: int = RECEIVE_BYTES,
+        most_handshake: int = MAX_HANDSHAKE_BYTES,
     ) -> None:
         self._sock = sock
         # What has come is kept here too, and OpenSSL keeps a record of 16 KiB beside it.
         are_many = own_bytes < RECEIVE_BYTES
         self._at_once = own_bytes // 4 if are_many else RECEIVED_AT_ONCE
-        self._most_handshake = min(MAX_HANDSHAKE_BYTES, 2 * own_bytes)
+        self._most_handshake = most_handshake
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from multi_fetch.durations import KEEPALIVE_SECONDS
+from multi_fetch.limits import HANDSHAKE_MEMORY, MAX_HANDSHAKE_BYTES, MORE_IDLE_CONNECTIONS
 from multi_fetch.registry.buffers import Buffers, own_bytes_for
 
 if TYPE_CHECKING:
@@ -26,19 +27,21 @@ class Stock:
     """What lanes share.
 
     Args:
-        jobs: half the idle connections that are kept, for all origins together.
+        jobs: how many connections are in use at the same time.
 
     Attributes:
         buffers: for connections that are in use.
-        count: of idle connections.
+        count: of idle connections, for all origins together.
         room: for them.
+        most_handshake: how many bytes a handshake may have.
     """
 
     def __init__(self, jobs: int) -> None:
         self.buffers = Buffers(own_bytes=own_bytes_for(jobs))
         self.count = 0
         # A registry sends on to a store, and each job goes from one to the other and back.
-        self.room = 2 * jobs
+        self.room = max(jobs, min(2 * jobs, MORE_IDLE_CONNECTIONS))
+        self.most_handshake = min(MAX_HANDSHAKE_BYTES, HANDSHAKE_MEMORY // jobs)
         self._idle: dict[Key, list[tuple[float, Connection]]] = {}
 
     def put(self, owner: Owner, origin: Origin, connection: Connection) -> None:
