@@ -21,6 +21,7 @@ from multi_fetch.durations import (
 )
 from multi_fetch.errors import RegistryError
 from multi_fetch.registry.answer import Asked
+from multi_fetch.registry.general_pool import Assignment
 from multi_fetch.registry.general_stream import Backend
 from multi_fetch.registry.head import Head
 from multi_fetch.registry.place import Place, refuse_inside
@@ -107,6 +108,7 @@ class Transport(httpx.AsyncBaseTransport):
         )
         pool = transport._pool  # noqa: SLF001 - httpx takes no pool of ours
         pool._network_backend = self._backend  # noqa: SLF001 - nor a backend
+        pool._assign_requests_to_connections = Assignment(pool)  # type: ignore[method-assign]  # noqa: SLF001 - nor ours here
         if through is not None:
             _close_what_fails(pool)
         return transport
