@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import httpcore
@@ -9,11 +10,12 @@ import pytest
 import trio
 
 from multi_fetch.errors import RegistryError
-from multi_fetch.limits import DEFAULT_JOBS, MAX_JOBS, RECEIVE_MEMORY
+from multi_fetch.limits import DEFAULT_JOBS, MAX_HANDSHAKE_BYTES, MAX_JOBS, RECEIVE_MEMORY
 from multi_fetch.registry.general_lane import GeneralLane
-from multi_fetch.registry.general_stream import Stream
+from multi_fetch.registry.general_stream import Backend, Stream
 from multi_fetch.registry.url import parse_url
 from tests.registry.sockets import PATIENT_SECONDS
+from tests.registry.tls_server import NAME, Authority, tls_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -116,3 +118,48 @@ async def test_each_request_has_a_head_of_its_own() -> None:
     for _ in range(2):
         await stream.write(b"GET / HTTP/1.1\r\n\r\n")
         assert await stream.read(HTTPCORE_BYTES) == OK + b"b" * 100
+
+
+async def test_a_long_handshake_is_refused_where_many_others_may_have_one_too() -> None:
+    """Here certificates of 15 KiB: OpenSSL keeps eleven times that for each connection."""
+    authority = Authority()
+    names = [f"a-name-of-some-more-{number}.example" for number in range(400)]
+
+    async def reply(stream: trio.SSLStream[trio.SocketStream], _: bytes) -> bool:
+        await stream.send_all(OK)
+        return True
+
+    async with tls_server(authority.certified(NAME, *names), reply) as server:
+        stream = await Backend(MAX_JOBS).connect_tcp("127.0.0.1", server.port)
+        with pytest.raises(httpcore.ConnectError, match=r"handshake exceeds .* fewer --jobs"):
+            await stream.start_tls(authority.trusting(), NAME)
+        stream = await Backend(DEFAULT_JOBS).connect_tcp("127.0.0.1", server.port)
+        secure = await stream.start_tls(authority.trusting(), NAME)
+        for _ in range(2 * MAX_HANDSHAKE_BYTES // len(OK)):
+            await secure.write(b"GET / HTTP/1.1\r\n\r\n")
+            assert await secure.read(HTTPCORE_BYTES) == OK
+        await secure.aclose()
+
+
+async def test_a_proxys_handshake_and_the_one_through_it_have_one_bound() -> None:
+    """Both are kept while the connection is open; each would fit alone."""
+    authority = Authority()
+    context = authority.certified(NAME)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+    async def serve(stream: trio.SocketStream) -> None:
+        outer = trio.SSLStream(stream, context, server_side=True)
+        async with outer:
+            await outer.do_handshake()
+            with suppress(trio.BrokenResourceError):
+                await trio.SSLStream(outer, context, server_side=True).do_handshake()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        tcp = await httpcore.TrioBackend().connect_tcp("127.0.0.1", port)
+        stream = Stream(tcp, HTTPCORE_BYTES, HTTPCORE_BYTES, most_handshake=1_500)
+        through = await stream.start_tls(authority.trusting(), NAME)
+        with pytest.raises(httpcore.ConnectError, match="handshake exceeds"):
+            await through.start_tls(authority.trusting(), NAME)
+        nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""What the general lane receives: smaller pieces over many connections, and bounded heads.
+"""What the general lane receives: smaller pieces over many connections, and what begins has bounds.
 
 h11 and the generators around it keep each piece about three times until the next is asked for, and
 of a head they wait for 100 KiB. That is much with hundreds of connections.
@@ -7,17 +7,25 @@ of a head they wait for 100 KiB. That is much with hundreds of connections.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
 
-from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_MEMORY
+from multi_fetch.limits import (
+    HANDSHAKE_MEMORY,
+    MAX_HANDSHAKE_BYTES,
+    MAX_HEAD_BYTES,
+    RECEIVE_MEMORY,
+)
 from multi_fetch.registry.buffers import own_bytes_for
 from multi_fetch.registry.head import HEAD_END
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+    import trio
 
 # RFC 9110, section 15.2: another head follows.
 INFORMATIONAL: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
@@ -34,6 +42,7 @@ class Backend(httpcore.TrioBackend):
     def __init__(self, jobs: int) -> None:
         self._most_bytes = RECEIVE_MEMORY // 2 // jobs
         self._most_head_bytes = min(MAX_HEAD_BYTES, own_bytes_for(jobs))
+        self._most_handshake = min(MAX_HANDSHAKE_BYTES, HANDSHAKE_MEMORY // jobs)
 
     async def connect_tcp(
         self,
@@ -45,7 +54,7 @@ class Backend(httpcore.TrioBackend):
     ) -> Stream:
         """A connection that is open."""
         stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
-        return Stream(stream, self._most_bytes, self._most_head_bytes)
+        return Stream(stream, self._most_bytes, self._most_head_bytes, self._most_handshake)
 
 
 class Stream(httpcore.AsyncNetworkStream):
@@ -55,12 +64,18 @@ class Stream(httpcore.AsyncNetworkStream):
         stream: that they go over.
         most_bytes: that are received at once.
         most_head_bytes: of an answer.
+        most_handshake: bytes of the other side's: a proxy's, and the one's behind it, together.
     """
 
     def __init__(
-        self, stream: httpcore.AsyncNetworkStream, most_bytes: int, most_head_bytes: int
+        self,
+        stream: httpcore.AsyncNetworkStream,
+        most_bytes: int,
+        most_head_bytes: int,
+        most_handshake: int = MAX_HANDSHAKE_BYTES,
     ) -> None:
         self._stream = stream
+        self._most_handshake = most_handshake
         self._most_bytes = most_bytes
         self._most_head_bytes = most_head_bytes
         # Whether a head is waited for: how long it is by now, its first bytes, its last two.
@@ -121,10 +136,46 @@ class Stream(httpcore.AsyncNetworkStream):
         server_hostname: str | None = None,
         timeout: float | None = None,  # noqa: ASYNC109
     ) -> Stream:
-        """The same under TLS."""
-        stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
-        return Stream(stream, self._most_bytes, self._most_head_bytes)
+        """The same under TLS.
+
+        Raises:
+            httpcore.ConnectError: there is no trust, or too long a handshake.
+        """
+        transport: trio.abc.Stream = self._stream._stream  # type: ignore[attr-defined]  # noqa: SLF001 - httpcore has no other way to it
+        with _counted(transport, self._most_handshake) as left:
+            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return Stream(stream, self._most_bytes, self._most_head_bytes, left())
 
     def get_extra_info(self, info: str) -> Any:
         """What is known of it beside."""
         return self._stream.get_extra_info(info)
+
+
+@contextmanager
+def _counted(transport: trio.abc.Stream, most_bytes: int) -> Iterator[Callable[[], int]]:
+    """Counts what comes from a transport: of certificates OpenSSL keeps many times what they have.
+
+    Yields:
+        What tells how many bytes are left.
+
+    Raises:
+        httpcore.ConnectError: more came.
+    """
+    received = 0
+    receive = transport.receive_some
+
+    async def receive_counted(max_bytes: int | None = None) -> bytes | bytearray:
+        nonlocal received
+        data = await receive(max_bytes)
+        received += len(data)
+        if received > most_bytes:
+            raise httpcore.ConnectError(
+                f"the handshake exceeds {most_bytes} bytes; try fewer --jobs"
+            )
+        return data
+
+    transport.receive_some = receive_counted  # type: ignore[method-assign]
+    try:
+        yield lambda: most_bytes - received
+    finally:
+        del transport.receive_some  # the class's own is there again
