@@ -143,10 +143,10 @@ def test_what_is_below_all_that_is_open_has_a_bound_and_is_counted_until_it_is_d
 
     with pytest.raises(TooLargeError, match="other requests"):
         find_too_much()
-    assert MAX_FOUND_MEMORY // 2 < window.found_memory <= MAX_FOUND_MEMORY
+    assert MAX_FOUND_MEMORY // 2 < window.found.memory <= MAX_FOUND_MEMORY
     for job in found:
         window.close(job, None)
-    assert window.found_memory == 0
+    assert window.found.memory == 0
     find(100)
 
 
@@ -233,4 +233,4 @@ def test_what_is_found_takes_no_more_memory_than_is_counted_for_it(more: dict[st
     finally:
         tracemalloc.stop()
     assert len(found) == len(layers)
-    assert taken_bytes <= 1.05 * window.found_memory
+    assert taken_bytes <= 1.05 * window.found.memory

@@ -209,3 +209,20 @@ async def test_who_waits_for_room_is_woken_for_several_requests_at_once() -> Non
             await trio.testing.wait_all_tasks_blocked()
             counts.append(window.open_count)
     assert counts == [31, 30, 29, 28 + 1]
+
+
+async def test_what_is_below_an_id_is_known_until_the_last_of_it_is_closed() -> None:
+    window = a_window()
+    root, other = a_job(1), a_job(2)
+    for job in (root, other):
+        await window.admit(job)
+    child = a_job(-1, parent=root)
+    leaf = a_job(-2, parent=child)
+    window.add_children(root, [child])
+    window.close(root, None)
+    window.add_children(child, [leaf])
+    window.close(child, None)
+    ids = (1, -1, -2, 2)
+    assert [window.found.is_any_below(each) for each in ids] == [True, True, False, False]
+    window.close(leaf, None)
+    assert not any(window.found.is_any_below(each) for each in ids)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 import trio
@@ -13,6 +13,9 @@ from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import Digest
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import Listing, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Key: TypeAlias = tuple[object, ...]
 
@@ -95,6 +98,13 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
             job = job.parent
         return False
 
+    def above(self) -> Iterator[Job]:
+        """The jobs in whose content it was found, the nearest first."""
+        job = self.parent
+        while job is not None:
+            yield job
+            job = job.parent
+
     def wanted_bytes(self) -> int | None:
         """How much content will be put out for it; None where nobody knows yet."""
         request = self.request
@@ -124,6 +134,37 @@ class Job(msgspec.Struct, eq=False, kw_only=True):
             request.pin,
             self.urls,
         )
+
+
+class Found:
+    """What is open and was found.
+
+    Attributes:
+        memory: what it takes, about.
+    """
+
+    def __init__(self) -> None:
+        self.memory = 0
+        # How many are below an id, its own closed or not; only of those that have some.
+        self._below: dict[int, int] = {}
+
+    def add(self, job: Job) -> None:
+        """Counts a job that is opened."""
+        self.memory += job.memory
+        for above in job.above():
+            self._below[above.id] = self._below.get(above.id, 0) + 1
+
+    def remove(self, job: Job) -> None:
+        """Counts it no more."""
+        self.memory -= job.memory
+        for above in job.above():
+            self._below[above.id] -= 1
+            if not self._below[above.id]:
+                del self._below[above.id]
+
+    def is_any_below(self, request_id: int) -> bool:
+        """Whether some of it is below that id."""
+        return request_id in self._below
 
 
 class Standing(Enum):

@@ -78,7 +78,7 @@ class Trees:
         extras = extras_of(new) + sum(child.platform is not None for child in new)
         texts = _memory(content) + EXTRA_MEMORY * extras
         memory = texts // max(1, len(new)) + FOUND_MEMORY
-        if self._window.found_memory + memory * len(new) > MAX_FOUND_MEMORY:
+        if self._window.found.memory + memory * len(new) > MAX_FOUND_MEMORY:
             raise TooLargeError(
                 f"there are {len(new)} more objects below this than are kept at a time: ask for"
                 " parts of it, or for it when the other requests are done"

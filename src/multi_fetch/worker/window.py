@@ -23,7 +23,7 @@ import trio
 
 from multi_fetch.budget import Budget
 from multi_fetch.limits import MAX_BEGUN_IDS, MAX_DATA_BYTES
-from multi_fetch.worker.job import Flight, Job, Key, Tally
+from multi_fetch.worker.job import Flight, Found, Job, Key, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +81,7 @@ class Window:
         tally: what became of the requests so far.
         is_ending: whether no more will be admitted.
         flights: those that run, in the order in which they departed.
-        found_memory: what is open and was found takes so much.
+        found: what is open and was found.
         budget: of what flights hold of contents.
     """
 
@@ -98,7 +98,7 @@ class Window:
         self.tally = Tally()
         self.is_ordered = is_ordered
         self.is_ending = False
-        self.found_memory = 0
+        self.found = Found()
         self.budget = Budget()
         self.flights: dict[Flight, None] = {}
         self._size = size
@@ -158,7 +158,7 @@ class Window:
     def add_children(self, parent: Job, children: Sequence[Job]) -> None:
         """Opens what was found in a job's content, to be taken before all that waits."""
         for job in reversed(children):
-            self.found_memory += job.memory
+            self.found.add(job)
             self._open_one(job)
             if self.is_ordered:
                 # Behind the parent, which has the turn.
@@ -242,7 +242,7 @@ class Window:
             if self._roots <= self._room_at:
                 self._room.set()
         else:
-            self.found_memory -= job.memory
+            self.found.remove(job)
         self.tally.count(job, error)
         if self.is_ordered:
             self._turns.remove(job)
