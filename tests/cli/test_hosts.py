@@ -178,6 +178,7 @@ def test_who_is_not_verified_is_told_of_at_any_level(
     told("--hosts-dir", folder)
     assert [vars(record)["url"] for record in records] == ["https://m.example"]
     assert records[0].levelname == "WARNING"
+    assert "its token service" in records[0].getMessage()  # which gets the login
     (own,) = told("--insecure")["hosts"]
     assert not own.tls.is_verified
     assert len(records) == 2

@@ -86,6 +86,9 @@ PASSWORD = "pä<ss>&w\"o'rd+/ s3cret%"
         repr(PASSWORD.encode()),
         PASSWORD.encode("latin-1").decode("utf-8", "replace"),
         PASSWORD.replace(" ", "  "),
+        quote(quote(PASSWORD)),
+        html.escape(html.escape(PASSWORD)),
+        html.escape(quote(json.dumps(PASSWORD))),
     ],
 )
 def test_a_secret_is_known_in_each_way_to_write_it(written: str) -> None:
@@ -94,6 +97,22 @@ def test_a_secret_is_known_in_each_way_to_write_it(written: str) -> None:
     told = telling(f"no login as al with {written} here", secrets_of(sent, ""))
     assert "***" in told
     assert "s3cret" not in told
+
+
+def test_the_beginning_of_a_secret_is_known_and_a_users_name_is_none() -> None:
+    login = base64.b64encode(b"robot-of-team-one:open-sesame-2026").decode()
+    for sent, said in (
+        ({"Authorization": "Bearer eyJhbGciOi.J9.x7Qk"}, "bad token 'eyJhbGciOi.J9...'"),
+        ({"Authorization": f"Basic {login}"}, f"cannot read {login[:20]}..."),
+        ({"Authorization": f"Basic {login}"}, "robot-of-team-one has not open-sesame-20..."),
+    ):
+        assert telling(said, secrets_of(sent, "")) == "***"
+    secrets = secrets_of({"Authorization": f"Basic {login}"}, "")
+    for said in ("robot-of-team-one may not pull", "no Basic login of an open-source project"):
+        assert telling(said, secrets) == said
+    form = "username=robot-of-team-one&password=open-sesame-2026"
+    assert telling("robot-of-team-one may not pull", secrets_of({}, form)) != "***"
+    assert telling("not open-sesame-20", secrets_of({}, form)) == "***"
 
 
 def test_what_has_no_secret_is_told_whole() -> None:

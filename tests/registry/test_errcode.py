@@ -146,6 +146,10 @@ def test_401_and_403_say_what_to_do() -> None:
     assert "credentials" in refusal(403).message
 
 
+def test_a_proxy_that_wants_a_login_is_not_the_operators_mistake() -> None:
+    assert refusal(407).message.endswith("or of the proxy in a hosts.toml")
+
+
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("advice", [OF_A_REDIRECT, OF_A_FOREIGN_URL])
 def test_who_has_nothing_to_do_with_a_login_is_no_reason_to_log_in(
@@ -158,7 +162,7 @@ def test_who_has_nothing_to_do_with_a_login_is_no_reason_to_log_in(
 
 
 @pytest.mark.parametrize("advice", [OF_THE_HOST, OF_A_REDIRECT, OF_A_FOREIGN_URL])
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 407, 429, 500])
 def test_an_advice_can_be_taken_from_the_message(status: int, advice: Mapping[int, str]) -> None:
     error = error_of(status, {}, b"no", what=WHAT, now=0.0, advice=advice)
     without = without_advice(error.message)

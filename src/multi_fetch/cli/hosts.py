@@ -37,6 +37,11 @@ PROXIES_HELP: Final = f"""\
                             them; also in lower case
 """
 
+NOT_VERIFIED: Final = (
+    "no certificate is verified of this host, its token service and where it leads: anybody can"
+    " answer for them, and gets what login there is"
+)
+
 log = logging.getLogger(__name__)
 
 
@@ -121,7 +126,7 @@ def reach(arguments: argparse.Namespace, ref: Reference) -> Reach:
     for host in hosts:
         host.tls.check()
         if host.scheme == "https" and not (host.tls.is_verified or ref.scheme):
-            _warn("the certificate of this host is not verified: anybody can answer for it", host)
+            _warn(NOT_VERIFIED, host)
     return {
         "hosts": hosts,
         "proxies": _proxies(os.environ),

@@ -33,6 +33,11 @@ LONG_SECRET_CHARACTERS: Final = 20
 # letters and digits; fewer of them may be a word.
 BARE_SECRET_CHARACTERS: Final = 8
 NOT_BARE = re.compile(r"[^A-Za-z0-9]+")
+# A server that cuts short what it repeats leaves the beginning; so does the limit of what is read.
+BEGINNING_CHARACTERS: Final = 12
+
+# A page within a page, or a URL within a URL, is written otherwise twice.
+MAX_READINGS: Final = 3
 BY_NUMBER = re.compile(r"\\u([0-9A-Fa-f]{4})|\\x([0-9A-Fa-f]{2})")
 
 # A user with a password is no word, in base64 or without; nor is a password or a token of more than
@@ -109,14 +114,23 @@ def telling(text: str, secrets: Iterable[str]) -> str:
     """What may be told of a text: nothing where a secret is left in it, written in another way."""
     secrets = list(secrets)
     told = conceal(text, secrets)
-    read = _read(told)
-    bare = NOT_BARE.sub("", read)
-    for secret in secrets:
-        bare_secret = NOT_BARE.sub("", secret)
-        is_long = len(bare_secret) >= BARE_SECRET_CHARACTERS
-        if secret in read or (is_long and bare_secret in bare):
+    # One that ends in another has that as its secret: the rest is a scheme, or a user's name.
+    begin = [each for each in secrets if not any(each[1:].endswith(other) for other in secrets)]
+    read = told
+    for _ in range(MAX_READINGS):
+        read, before = _read(read), read
+        if any(secret in read for secret in secrets) or _has_beginning(read, begin):
             return CONCEALED
+        if read == before:
+            break
     return told
+
+
+def _has_beginning(text: str, secrets: Iterable[str]) -> bool:
+    """Whether one of them, or its beginning, is in a text by its letters and digits alone."""
+    bare = NOT_BARE.sub("", text)
+    beginnings = (NOT_BARE.sub("", secret)[:BEGINNING_CHARACTERS] for secret in secrets)
+    return any(len(each) >= BARE_SECRET_CHARACTERS and each in bare for each in beginnings)
 
 
 def _read(text: str) -> str:

@@ -81,7 +81,14 @@ OF_A_FOREIGN_URL: Final[Mapping[int, str]] = {
     429: "; wait, or ask for less at a time",
 }
 
+# No registry answers so: RFC 9110, section 15.5.8.
+_CHECK_PROXY: Final = (
+    "; check the user name and password in HTTP_PROXY and ALL_PROXY, or of the proxy in a"
+    " hosts.toml"
+)
+
 _ALL_ADVICE: Final = (
+    _CHECK_PROXY,
     *OF_THE_HOST.values(),
     *OF_A_REDIRECT.values(),
     *OF_A_FOREIGN_URL.values(),
@@ -192,6 +199,8 @@ def _reason(status: int) -> str:
 
 
 def _advice(status: int, text: str, advice: Mapping[int, str]) -> str:
+    if status == 407:
+        return _CHECK_PROXY
     if status == 400 and _NEEDS_TLS.search(text):
         return NEEDS_TLS
     return advice.get(status, TRY_LATER if status >= 500 else TELL_OPERATOR)
