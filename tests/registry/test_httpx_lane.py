@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -192,6 +193,34 @@ async def test_what_is_dripped_and_no_content_has_stalled_too(
     async with opened(stall_seconds=0.2) as lane:
         with trio.fail_after(10), pytest.raises(DeadlineExceededError, match=r"only 5 bytes in"):
             await fetch(lane, at(server))
+
+
+async def test_others_have_their_turns_while_tiny_chunks_come(start_server: StartServer) -> None:
+    """Until then trio keeps each wait's deadline: those of 5,000 chunks, for each of many jobs."""
+    sent = 5_000
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        head_bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await stream.send_all(head_bytes + b"1\r\na\r\n" * sent + b"0\r\n\r\n")
+        return True
+
+    server = await start_server(reply)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with opened() as lane, trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        answer = await lane.send("GET", at(server), {})
+        came = Counter([turns async for chunk in answer.chunks() if chunk == b"a"])
+        await answer.aclose()
+        nursery.cancel_scope.cancel()
+    assert sum(came.values()) == sent
+    assert max(came.values()) <= 200  # trio takes two that are ready in any order
 
 
 async def test_a_connection_that_is_reset_has_no_address_and_no_other_trouble(

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
-import trio
 
 from multi_fetch.limits import (
     HANDSHAKE_MEMORY,
@@ -27,6 +25,8 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Iterator
 
+    import trio
+
 # RFC 9110, section 15.2: another head follows.
 INFORMATIONAL: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 _FIRST_BYTES: Final = 10
@@ -40,7 +40,7 @@ class Backend(httpcore.TrioBackend):
     """
 
     def __init__(self, jobs: int) -> None:
-        self._most_bytes = RECEIVE_MEMORY // 2 // jobs
+        self._most_bytes = RECEIVE_MEMORY // 4 // jobs
         self._most_head_bytes = min(MAX_HEAD_BYTES, own_bytes_for(jobs))
         self._most_handshake = min(MAX_HANDSHAKE_BYTES, HANDSHAKE_MEMORY // jobs)
 
@@ -159,7 +159,7 @@ def _counted(transport: trio.abc.Stream, most_bytes: int) -> Iterator[Callable[[
         What tells how many bytes are left.
 
     Raises:
-        trio.BrokenResourceError: more came.
+        httpcore.ConnectError: more came.
     """
     received = 0
     receive = transport.receive_some
@@ -169,9 +169,9 @@ def _counted(transport: trio.abc.Stream, most_bytes: int) -> Iterator[Callable[[
         data = await receive(max_bytes)
         received += len(data)
         if received > most_bytes:
-            words = f"the handshake exceeds {most_bytes} bytes"
-            # httpcore makes its own error of this one, and keeps only what that was made of.
-            raise trio.BrokenResourceError(words) from OSError(EMSGSIZE, words)
+            raise httpcore.ConnectError(
+                f"the handshake exceeds {most_bytes} bytes; try fewer --jobs"
+            )
         return data
 
     transport.receive_some = receive_counted  # type: ignore[method-assign]

@@ -10,6 +10,7 @@ import re
 import traceback
 from contextlib import aclosing, contextmanager, suppress
 from contextvars import ContextVar
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 import httpx
@@ -50,6 +51,10 @@ PROXY_STATUS = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 
 # More than httpcore reads from a socket at once (64 KiB).
 _MAX_RECEIVED_BYTES: Final = 128 * 1024
+
+# Chunks until others have a turn: what was received may have thousands, of a byte each, and trio
+# lets go of what bounded the wait for each of them in between.
+_CHUNKS_A_TURN: Final = 64
 
 # httpx's kinds in the order in which they are tried: the special before the general.
 _TRANSLATIONS: Final[Sequence[tuple[type[Exception], type[MultiFetchError], str]]] = (
@@ -163,7 +168,9 @@ class HttpxAnswer(Answer):
         with translated(self.what, self._stall_seconds, self.concealed):
             progress = Progress(self._stall_seconds)
             async with aclosing(_raw(self._response)) as raw:
-                while True:
+                for number in count(1):
+                    if number % _CHUNKS_A_TURN == 0:
+                        await trio.lowlevel.checkpoint()
                     began, chunk = trio.current_time(), None
                     # What is no content (a chunk's extensions, trailers) is no chunk, and no end.
                     with trio.move_on_after(progress.left_seconds) as scope:
