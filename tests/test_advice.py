@@ -21,6 +21,7 @@ from multi_fetch.advice import TRY_LATER, about_connection, about_file, with_adv
         ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "--plain-http"),
         ("[Errno -2] Name or service not known", "spelling"),
         ("[Errno -3] Temporary failure in name resolution", "DNS"),
+        ("the handshake exceeds 12288 bytes", "--jobs"),
         ("Connection refused", "port"),
         ("Network is unreachable", "network"),
         ("no connection in 30 s", "firewall"),

@@ -32,6 +32,7 @@ _BY_WORDS: Final[Mapping[str, str]] = {
     r"WRONG_VERSION_NUMBER|wrong version number|HTTP_REQUEST|packet length": (
         "the port speaks no TLS: if that is meant so, add --plain-http"
     ),
+    r"handshake exceeds": "try fewer --jobs",
     r"Temporary failure in name resolution": (
         "this machine's DNS does not answer: check the network"
     ),

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from multi_fetch.registry import general_pool
-from multi_fetch.registry.general_pool import Assignment
+from multi_fetch.registry.general_pool import assign_quickly
 from tests.registry.conftest import raw_answer
 from tests.registry.sockets import PATIENT_SECONDS
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def new_pool(most: int) -> httpcore.AsyncConnectionPool:
     pool = httpcore.AsyncConnectionPool(max_connections=most)
-    pool._assign_requests_to_connections = Assignment(pool)  # type: ignore[method-assign]
+    assign_quickly(pool)
     return pool
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import ssl
+from errno import EMSGSIZE
 
 import pytest
 from hypothesis import given
@@ -77,6 +78,7 @@ def no_tls(reason: str) -> ssl.SSLError:
         (no_tls("BAD_RECORD_TYPE"), True),
         (socket.gaierror(socket.EAI_NONAME, "no such name"), False),
         (socket.gaierror(socket.EAI_AGAIN, "try again"), True),
+        (OSError(EMSGSIZE, "the handshake exceeds 12288 bytes"), False),
         (ConnectionRefusedError(), True),
     ],
 )

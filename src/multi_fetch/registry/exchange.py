@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import unquote
 
@@ -25,7 +25,7 @@ from multi_fetch.registry.fast_lane import request_bytes
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.pace import Paces
 from multi_fetch.registry.place import Place, place_of, refused_inside
-from multi_fetch.registry.proxies import NO_PROXIES, Proxies
+from multi_fetch.registry.proxies import MAX_KNOWN_ORIGINS, NO_PROXIES, Proxies
 from multi_fetch.registry.url import join
 
 if TYPE_CHECKING:
@@ -98,7 +98,8 @@ class Exchange:
         self._may_name = may_name
         self._general = general
         self._fast = fast
-        self._proxies = proxies
+        self._proxy_of = lru_cache(MAX_KNOWN_ORIGINS)(proxies.of)
+        self._proxy_login = lru_cache(MAX_KNOWN_ORIGINS)(proxies.login)
         self._own = own
         self._trust = trust
         self.patience = patience
@@ -206,7 +207,7 @@ class Exchange:
         """Sends a request when its host has room for it, and learns from the answer."""
         lane: Lane = self._general
         if self._fast is not None and form is None and self._fast.is_open():
-            lane = self._general if self._proxies.of(url.origin) else self._fast
+            lane = self._general if self._proxy_of(url.origin) else self._fast
         pace = self._paces.of(url.origin) if self._paces else None
         # Without a pace it was sent before the host first asked to slow down.
         sent_at = -math.inf
@@ -220,7 +221,7 @@ class Exchange:
             finally:
                 pace.done()
         # The fast lane goes through no proxy.
-        login = {} if lane is self._fast else self._proxies.login(url.origin)
+        login = {} if lane is self._fast else self._proxy_login(url.origin)
         answer.was_asked(headers | login, form or "")
         if logger.isEnabledFor(logging.DEBUG):
             _log(answer)

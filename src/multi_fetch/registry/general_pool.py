@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 SWEEP_SECONDS: Final = 1.0
 
 
+def assign_quickly(pool: httpcore.AsyncConnectionPool) -> None:
+    """Has a pool of httpcore's, which has no other way to be told, use an ``Assignment``."""
+    pool._assign_requests_to_connections = Assignment(pool)  # type: ignore[method-assign] # noqa: SLF001
+    close = pool._close_connections  # noqa: SLF001
+
+    async def close_those(closing: list[httpcore.AsyncConnectionInterface]) -> None:
+        if closing:  # else a scope against cancellation is opened, three times a request
+            await close(closing)
+
+    pool._close_connections = close_those  # type: ignore[method-assign] # noqa: SLF001
+
+
 class Assignment:
     """Gives a pool's waiting requests their connections; as many may be idle as there may be.
 
@@ -31,15 +43,15 @@ class Assignment:
         """Assigns what can be assigned; returns the connections that the pool is to close."""
         pool = self._pool
         connections = pool._connections  # noqa: SLF001 - httpcore has no other way to see them
-        for closed in [each for each in connections if each.is_closed()]:
-            connections.remove(closed)
         closing = self._swept(connections)
-        for request in pool._requests:  # noqa: SLF001
-            if not request.is_queued():
-                continue
+        queued = [each for each in pool._requests if each.is_queued()]  # noqa: SLF001
+        if not queued:
+            _remove_closed(connections)
+        for request in queued:
             origin = request.request.url.origin
             connection = _idle_one(connections, origin, closing)
             if connection is None:
+                _remove_closed(connections)
                 if len(connections) >= pool._max_connections:  # noqa: SLF001
                     other = next((each for each in connections if each.is_idle()), None)
                     if other is None:
@@ -63,6 +75,11 @@ class Assignment:
         for each in ended:
             connections.remove(each)
         return ended
+
+
+def _remove_closed(connections: list[httpcore.AsyncConnectionInterface]) -> None:
+    for closed in [each for each in connections if each.is_closed()]:
+        connections.remove(closed)
 
 
 def _idle_one(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
+from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
+import trio
 
 from multi_fetch.limits import (
     HANDSHAKE_MEMORY,
@@ -24,8 +26,6 @@ from multi_fetch.registry.head import HEAD_END
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable, Iterator
-
-    import trio
 
 # RFC 9110, section 15.2: another head follows.
 INFORMATIONAL: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
@@ -159,7 +159,7 @@ def _counted(transport: trio.abc.Stream, most_bytes: int) -> Iterator[Callable[[
         What tells how many bytes are left.
 
     Raises:
-        httpcore.ConnectError: more came.
+        trio.BrokenResourceError: more came.
     """
     received = 0
     receive = transport.receive_some
@@ -169,9 +169,9 @@ def _counted(transport: trio.abc.Stream, most_bytes: int) -> Iterator[Callable[[
         data = await receive(max_bytes)
         received += len(data)
         if received > most_bytes:
-            raise httpcore.ConnectError(
-                f"the handshake exceeds {most_bytes} bytes; try fewer --jobs"
-            )
+            words = f"the handshake exceeds {most_bytes} bytes"
+            # httpcore makes its own error of this one, and keeps only what that was made of.
+            raise trio.BrokenResourceError(words) from OSError(EMSGSIZE, words)
         return data
 
     transport.receive_some = receive_counted  # type: ignore[method-assign]

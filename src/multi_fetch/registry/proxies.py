@@ -22,6 +22,9 @@ from multi_fetch.registry.url import parse_url
 if TYPE_CHECKING:
     from multi_fetch.registry.url import Origin
 
+# What is set is read for each request otherwise, with all of NO_PROXY.
+MAX_KNOWN_ORIGINS: Final = 256
+
 SCHEMES: Final = frozenset({"http", "https"})
 
 

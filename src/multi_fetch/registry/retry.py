@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from errno import EMSGSIZE
 from typing import TYPE_CHECKING, Final
 
 from multi_fetch.errors import (
@@ -47,7 +48,8 @@ def is_passing_status(status: int) -> bool:
 def is_passing(error: MultiFetchError) -> bool:
     """Whether an error may pass by itself.
 
-    A certificate that cannot be trusted, a port without TLS, or a name that is none, stays.
+    A certificate that cannot be trusted, a handshake that is too long (secure.py), a port without
+    TLS, or a name that is none, stays.
     """
     if not isinstance(error, UnavailableError | RateLimitedError | DeadlineExceededError):
         return False
@@ -97,4 +99,6 @@ def _is_lasting(cause: BaseException) -> bool:
         # An error that Python made itself, and not OpenSSL, has no reason.
         reason = getattr(cause, "reason", None)
         return isinstance(cause, ssl.SSLCertVerificationError) or reason in _NO_TLS
-    return isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME
+    if isinstance(cause, socket.gaierror):
+        return cause.errno in _NO_SUCH_NAME
+    return isinstance(cause, OSError) and cause.errno == EMSGSIZE

@@ -84,7 +84,7 @@ class SecureSocket:
                 received += self._take()
             if received > self._most_handshake:
                 most = self._most_handshake
-                raise OSError(EMSGSIZE, f"the handshake exceeds {most} bytes; try fewer --jobs")
+                raise OSError(EMSGSIZE, f"the handshake exceeds {most} bytes")
 
     def recv_into(self, buffer: memoryview | bytearray) -> int:
         """Content that has come; 0 where TLS itself has ended.

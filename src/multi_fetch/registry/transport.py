@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import weakref
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import h11
@@ -21,11 +21,11 @@ from multi_fetch.durations import (
 )
 from multi_fetch.errors import RegistryError
 from multi_fetch.registry.answer import Asked
-from multi_fetch.registry.general_pool import Assignment
+from multi_fetch.registry.general_pool import assign_quickly
 from multi_fetch.registry.general_stream import Backend
 from multi_fetch.registry.head import Head
 from multi_fetch.registry.place import Place, refuse_inside
-from multi_fetch.registry.proxies import Proxies
+from multi_fetch.registry.proxies import MAX_KNOWN_ORIGINS, Proxies
 from multi_fetch.registry.tls import Trust
 from multi_fetch.registry.url import parse_url
 
@@ -61,13 +61,13 @@ class Transport(httpx.AsyncBaseTransport):
         )
         self._backend = Backend(jobs)
         self._trust = trust
-        self._proxies = proxies
+        self._proxy_of = lru_cache(MAX_KNOWN_ORIGINS)(proxies.of)
         self._pools: dict[tuple[str, bool, str, bool], httpx.AsyncHTTPTransport] = {}
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends one request, and gives its answer before the body."""
         origin = parse_url(str(request.url)).origin
-        proxy = self._proxies.of(origin)
+        proxy = self._proxy_of(origin)
         # A proxy's address is the user's choice, and the one behind it is not known.
         is_judged = not proxy and request.extensions.get(PLACE) is Place.OUTSIDE
         if is_judged:
@@ -108,7 +108,7 @@ class Transport(httpx.AsyncBaseTransport):
         )
         pool = transport._pool  # noqa: SLF001 - httpx takes no pool of ours
         pool._network_backend = self._backend  # noqa: SLF001 - nor a backend
-        pool._assign_requests_to_connections = Assignment(pool)  # type: ignore[method-assign]  # noqa: SLF001 - nor ours here
+        assign_quickly(pool)
         if through is not None:
             _close_what_fails(pool)
         return transport
@@ -158,6 +158,16 @@ def _close_what_fails(pool: httpcore.AsyncConnectionPool) -> None:
         return created
 
     pool.create_connection = create_closing  # type: ignore[method-assign]
+
+
+class _NoCookies(httpx.Cookies):
+    """Keeps none, and does not look for any: that takes a twentieth of a small object's time.
+
+    A registry has no session with us, and a domain's cookies would reach its other hosts.
+    """
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        """Leaves them."""
 
 
 class _Judge:
@@ -251,11 +261,11 @@ def new_client(
         write=stall_seconds,
         pool=POOL_TIMEOUT_SECONDS,
     )
-    return httpx.AsyncClient(
+    client = httpx.AsyncClient(
         transport=Transport(jobs, trust or Trust(), proxies or Proxies()),
         timeout=timeout,
-        # A registry has no session with us, and a domain's cookies would reach its other hosts.
-        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=[])),
         trust_env=False,
         follow_redirects=False,
     )
+    client._cookies = _NoCookies()  # noqa: SLF001 - the client would copy them into its own
+    return client
