@@ -226,6 +226,8 @@ def test_a_registry_on_this_machine_has_no_login_sent_over_the_network_without_t
         ask(realm, ALICE, LOCAL, inside=True)
     assert ask(realm, ALICE, replace(LOCAL, is_plain=True)).authorization == ALICE_BASIC
     assert ask(realm, ALICE, Host("http", "r.example")).authorization == ALICE_BASIC
+    # Without one nothing is told, as for what is public on a registry behind a tunnel.
+    assert not ask(realm, None, LOCAL, inside=True).authorization
 
 
 @pytest.mark.parametrize(

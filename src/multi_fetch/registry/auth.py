@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from multi_fetch.registry.challenge import Challenge
     from multi_fetch.registry.credentials import Credential
     from multi_fetch.registry.hosts import Host
-    from multi_fetch.registry.url import Origin
 
 CLIENT_ID: Final = "multi-fetch"
 
@@ -193,6 +192,7 @@ def token_requests(
     url = _url(realm, service, scopes)
     if credential is None or not (credential.identity_token or credential.has_login):
         return (TokenRequest(url, place=place),)
+    _check_local(realm, host)
     password = credential.password or credential.identity_token
     got = TokenRequest(url, _basic(credential.username, password), place=place)
     form = _form(credential, service, scopes)
@@ -238,8 +238,11 @@ def _place_of(realm: str, *, host: Host, is_registry_inside: bool) -> Place:
             f"{TELL_OPERATOR}"
         )
     where = shown(realm)
-    if target.scheme == "http":
-        _check_plain(target, where, host)
+    if target.scheme == "http" and host.scheme == "https":
+        raise RegistryError(
+            f"{host.authority} names a token service without https, {where}: nothing is sent there"
+            f"{TELL_OPERATOR}"
+        )
     is_own = target == parse_url(host.url).origin  # which the user has named
     place = place_of(target, host.may_name, may_be_inside=is_own or is_registry_inside)
     if place is Place.OUTSIDE and is_inside(target.host):
@@ -251,18 +254,14 @@ def _place_of(realm: str, *, host: Host, is_registry_inside: bool) -> Place:
     return place
 
 
-def _check_plain(target: Origin, where: str, host: Host) -> None:
-    """Refuses a realm with http, where the registry has https, or is reached over no network."""
-    if host.scheme == "https":
-        raise RegistryError(
-            f"{host.authority} names a token service without https, {where}: nothing is sent there"
-            f"{TELL_OPERATOR}"
-        )
+def _check_local(realm: str, host: Host) -> None:
+    """Refuses a login to http on a network, where the registry itself is reached over none."""
+    target = parse_url(realm).origin
     is_local = is_loopback(without_port(host.authority))
-    if is_local and not host.is_plain and not is_loopback(target.host):
+    if target.scheme == "http" and is_local and not (host.is_plain or is_loopback(target.host)):
         raise RegistryError(
             f"{host.authority} is on this machine and names a token service without https on"
-            f" another, {where}: nothing is sent there; if it is meant so, add --plain-http"
+            f" another, {shown(realm)}: no login is sent there; if it is meant so, add --plain-http"
             f"{OR_TELL}"
         )
 
