@@ -215,6 +215,14 @@ def test_a_registry_with_https_cannot_name_a_realm_without() -> None:
         ask(bearer("http://auth.example/token"))
 
 
+def test_a_realm_of_whose_host_a_secret_was_taken_out_is_not_looked_for() -> None:
+    """A header of the user's may be a host's name; a name server with wildcards has any."""
+    with pytest.raises(
+        RegistryError, match=r"in confidence, https://\*\*\*:5001/token.*hosts.toml"
+    ):
+        ask(bearer("https://***:5001/token"), ALICE)
+
+
 def test_a_registry_on_this_machine_may_name_a_realm_without_https() -> None:
     request = ask(bearer("http://localhost:5001/token"), ALICE, LOCAL, inside=True)
     assert request.authorization == ALICE_BASIC

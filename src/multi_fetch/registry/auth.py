@@ -19,7 +19,7 @@ from multi_fetch.durations import DEFAULT_TOKEN_LIFETIME_SECONDS
 from multi_fetch.errors import CredentialsError, MultiFetchError, RegistryError
 from multi_fetch.limits import MAX_TOKEN_CHARACTERS, TOKEN_RENEWAL_SHARE
 from multi_fetch.registry.api import redacted
-from multi_fetch.registry.concealment import Discreet
+from multi_fetch.registry.concealment import CONCEALED, Discreet
 from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.hosts import is_inside, is_loopback, without_port
 from multi_fetch.registry.place import OR_TELL, Place, place_of, refused_inside
@@ -238,6 +238,12 @@ def _place_of(realm: str, *, host: Host, is_registry_inside: bool) -> Place:
             f"{TELL_OPERATOR}"
         )
     where = shown(realm)
+    if CONCEALED in target.host:  # some name servers have an address for any name
+        raise RegistryError(
+            f"{host.authority} names a token service by what it was sent in confidence, {where}:"
+            " nothing is sent there; let no password, nor header in hosts.toml, be a part of a"
+            f" host's name{OR_TELL}"
+        )
     if target.scheme == "http" and host.scheme == "https":
         raise RegistryError(
             f"{host.authority} names a token service without https, {where}: nothing is sent there"
