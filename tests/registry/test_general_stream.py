@@ -77,7 +77,7 @@ async def test_what_all_jobs_receive_at_once_has_a_bound(
     await lane.aclose()
     assert sum(sizes) == len(body)
     assert max(sizes) <= HTTPCORE_BYTES
-    assert max(sizes) * 4 * jobs <= RECEIVE_MEMORY
+    assert max(sizes) * 2 * jobs <= RECEIVE_MEMORY
 
 
 async def test_a_head_that_does_not_end_is_refused_before_others_would_be_short_of_memory(

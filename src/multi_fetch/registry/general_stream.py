@@ -40,7 +40,7 @@ class Backend(httpcore.TrioBackend):
     """
 
     def __init__(self, jobs: int) -> None:
-        self._most_bytes = RECEIVE_MEMORY // 4 // jobs
+        self._most_bytes = RECEIVE_MEMORY // 2 // jobs
         self._most_head_bytes = min(MAX_HEAD_BYTES, own_bytes_for(jobs))
         self._most_handshake = min(MAX_HANDSHAKE_BYTES, HANDSHAKE_MEMORY // jobs)
 
