@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import httpcore
@@ -12,6 +12,7 @@ import trio.testing
 
 from multi_fetch.registry import general_pool
 from multi_fetch.registry.general_pool import assign_quickly
+from multi_fetch.registry.stock import Stock
 from tests.registry.conftest import raw_answer
 from tests.registry.sockets import PATIENT_SECONDS
 
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from tests.registry.conftest import StartServer
 
 
-def new_pool(most: int) -> httpcore.AsyncConnectionPool:
+def new_pool(most: int, stock: Stock | None = None) -> httpcore.AsyncConnectionPool:
     pool = httpcore.AsyncConnectionPool(max_connections=most)
-    assign_quickly(pool)
+    assign_quickly(pool, stock or Stock(most))
     return pool
 
 
@@ -143,3 +144,30 @@ async def test_a_request_looks_at_one_idle_socket_however_many_there_are(
         monkeypatch.setattr(httpcore.AsyncHTTPConnection, "has_expired", has_expired)
         await pool.request("GET", url)
     assert len(looked) == 1
+
+
+async def test_pools_of_several_hosts_keep_no_more_idle_together_than_one_may(
+    start_server: StartServer,
+) -> None:
+    server = await start_server(reply)
+    url = f"http://127.0.0.1:{server.port}/"
+    stock = Stock(jobs=64)
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            pool = await stack.enter_async_context(new_pool(64, stock))
+            async with used_at_once(pool, url, 40):
+                pass
+            assert len(pool.connections) == 40
+        assert sum(len(pool.connections) for pool in stock.pools) == stock.room == 64
+
+
+async def test_where_all_are_busy_another_pool_waits_for_none_of_them(
+    start_server: StartServer,
+) -> None:
+    server = await start_server(reply)
+    url = f"http://127.0.0.1:{server.port}/"
+    stock = Stock(jobs=1)
+    one, other = new_pool(9, stock), new_pool(9, stock)
+    async with one, other, used_at_once(one, url, stock.room + 1):
+        with trio.fail_after(PATIENT_SECONDS):
+            assert (await other.request("GET", url)).content == b"real"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -168,3 +170,25 @@ async def test_a_proxys_handshake_and_the_one_through_it_have_one_bound() -> Non
         with pytest.raises(httpcore.ConnectError, match="handshake exceeds"):
             await through.start_tls(authority.trusting(), NAME)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_is_closed_leaves_nothing_to_the_collector() -> None:
+    """Which does not know how much OpenSSL keeps in there."""
+    authority = Authority()
+    stay = trio.Event()
+
+    async def reply(_: trio.SSLStream[trio.SocketStream], __: bytes) -> bool:
+        await stay.wait()
+        return False
+
+    async with tls_server(authority.certified(NAME), reply) as server:
+        stream = await Backend(DEFAULT_JOBS).connect_tcp("127.0.0.1", server.port)
+        secure = await stream.start_tls(authority.trusting(), NAME)
+        tls = weakref.ref(secure.get_extra_info("ssl_object"))
+        gc.disable()
+        try:
+            await secure.aclose()
+            del secure
+            assert tls() is None
+        finally:
+            gc.enable()

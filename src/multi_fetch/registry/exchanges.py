@@ -67,7 +67,7 @@ async def open_exchange(  # noqa: PLR0913 - each can be left out
     proxies = _proxies_of(host) or proxies or NO_PROXIES
     trust = Trust(host.tls, origin, contexts)
     waits = _Waits(stall_seconds=patience.stall_seconds, connect_seconds=connect_seconds)
-    general = GeneralLane(jobs=jobs, trust=trust, proxies=proxies, **waits)
+    general = GeneralLane(jobs=jobs, trust=trust, proxies=proxies, stock=stock, **waits)
     fast = FastLane(trust.context, jobs=jobs, stock=stock, **waits)
     own = _own_headers(host, origin)
     sending = partial(Exchange, own=own, trust=trust, may_name=host.may_name)

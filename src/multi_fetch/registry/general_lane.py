@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.httpx_lane import HttpxLane
     from multi_fetch.registry.proxies import Proxies
+    from multi_fetch.registry.stock import Stock
     from multi_fetch.registry.tls import Trust
     from multi_fetch.registry.url import Url
 
@@ -28,9 +29,10 @@ class GeneralLane:
         connect_seconds: until a connection is open, at most.
         trust: the certificates; None for the system's alone.
         proxies: which of the requests go through one; None for none.
+        stock: shared with other lanes; None for one of its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - most can be left out
         self,
         *,
         jobs: int,
@@ -38,12 +40,14 @@ class GeneralLane:
         connect_seconds: float = CONNECT_TIMEOUT_SECONDS,
         trust: Trust | None = None,
         proxies: Proxies | None = None,
+        stock: Stock | None = None,
     ) -> None:
         self._jobs = jobs
         self._stall_seconds = stall_seconds
         self._connect_seconds = connect_seconds
         self._trust = trust
         self._proxies = proxies
+        self._stock = stock
         self._client: httpx.AsyncClient | None = None
         self._lane: HttpxLane | None = None
 
@@ -71,6 +75,7 @@ class GeneralLane:
                 connect_seconds=self._connect_seconds,
                 trust=self._trust,
                 proxies=self._proxies,
+                stock=self._stock,
             )
             self._lane = HttpxLane(
                 self._client,

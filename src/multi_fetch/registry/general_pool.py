@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import httpcore
 
+    from multi_fetch.registry.stock import Stock
+
 # Between two looks for idle connections that have ended. One is also looked at when it is taken.
 SWEEP_SECONDS: Final = 1.0
 
 
-def assign_quickly(pool: httpcore.AsyncConnectionPool) -> None:
+def assign_quickly(pool: httpcore.AsyncConnectionPool, stock: Stock) -> None:
     """Has a pool of httpcore's, which has no other way to be told, use an ``Assignment``."""
-    pool._assign_requests_to_connections = Assignment(pool)  # type: ignore[method-assign] # noqa: SLF001
+    pool._assign_requests_to_connections = Assignment(pool, stock)  # type: ignore[method-assign] # noqa: SLF001
+    stock.pools.append(pool)
     close = pool._close_connections  # noqa: SLF001
 
     async def close_those(closing: list[httpcore.AsyncConnectionInterface]) -> None:
@@ -29,14 +32,16 @@ def assign_quickly(pool: httpcore.AsyncConnectionPool) -> None:
 
 
 class Assignment:
-    """Gives a pool's waiting requests their connections; as many may be idle as there may be.
+    """Gives a pool's waiting requests their connections; idle ones stay until they are in the way.
 
     Args:
         pool: of httpcore's, whose own way to do so this takes the place of.
+        stock: where this pool and those of other hosts are counted together.
     """
 
-    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
+    def __init__(self, pool: httpcore.AsyncConnectionPool, stock: Stock) -> None:
         self._pool = pool
+        self._stock = stock
         self._sweep_at = 0.0
 
     def __call__(self) -> list[httpcore.AsyncConnectionInterface]:
@@ -58,10 +63,23 @@ class Assignment:
                         break
                     connections.remove(other)
                     closing.append(other)
+                else:
+                    closing.extend(self._in_the_way())
                 connection = pool.create_connection(origin)
                 connections.append(connection)
             request.assign_to_connection(connection)
         return closing
+
+    def _in_the_way(self) -> list[httpcore.AsyncConnectionInterface]:
+        """Takes out an idle one of any pool's where all pools together have enough."""
+        pools = [pool._connections for pool in self._stock.pools]  # noqa: SLF001
+        if sum(map(len, pools)) >= self._stock.room:
+            for connections in pools:
+                other = next((each for each in connections if each.is_idle()), None)
+                if other is not None:
+                    connections.remove(other)
+                    return [other]
+        return []
 
     def _swept(
         self, connections: list[httpcore.AsyncConnectionInterface]

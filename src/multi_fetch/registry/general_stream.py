@@ -127,8 +127,18 @@ class Stream(httpcore.AsyncNetworkStream):
         await self._stream.write(buffer, timeout)
 
     async def aclose(self) -> None:
-        """Closes it."""
-        await self._stream.aclose()
+        """Closes it, and lets go of it at once.
+
+        What trio has for TLS is in a circle with itself, and what OpenSSL keeps in there, 100 KiB,
+        counts for nothing with who decides when to look for circles.
+        """
+        try:
+            await self._stream.aclose()
+        finally:
+            inner: object = getattr(self._stream, "_stream", None)
+            while inner is not None:  # through a proxy with TLS there are two
+                vars(inner).pop("_handshook", None)
+                inner = vars(inner).get("transport_stream")
 
     async def start_tls(
         self,

@@ -15,6 +15,8 @@ from multi_fetch.limits import HANDSHAKE_MEMORY, MAX_HANDSHAKE_BYTES, MORE_IDLE_
 from multi_fetch.registry.buffers import Buffers, own_bytes_for
 
 if TYPE_CHECKING:
+    import httpcore
+
     from multi_fetch.registry.connection import Connection
     from multi_fetch.registry.url import Origin
 
@@ -34,6 +36,7 @@ class Stock:
         count: of idle connections, for all origins together.
         room: for them.
         most_handshake: how many bytes a handshake may have.
+        pools: of general lanes, whose connections have the same room together.
     """
 
     def __init__(self, jobs: int) -> None:
@@ -42,6 +45,7 @@ class Stock:
         # A registry sends on to a store, and each job goes from one to the other and back.
         self.room = max(jobs, min(2 * jobs, MORE_IDLE_CONNECTIONS))
         self.most_handshake = min(MAX_HANDSHAKE_BYTES, HANDSHAKE_MEMORY // jobs)
+        self.pools: list[httpcore.AsyncConnectionPool] = []
         self._idle: dict[Key, list[tuple[float, Connection]]] = {}
 
     def put(self, owner: Owner, origin: Origin, connection: Connection) -> None:

@@ -26,6 +26,7 @@ from multi_fetch.registry.general_stream import Backend
 from multi_fetch.registry.head import Head
 from multi_fetch.registry.place import Place, refuse_inside
 from multi_fetch.registry.proxies import MAX_KNOWN_ORIGINS, Proxies
+from multi_fetch.registry.stock import Stock
 from multi_fetch.registry.tls import Trust
 from multi_fetch.registry.url import parse_url
 
@@ -51,9 +52,10 @@ class Transport(httpx.AsyncBaseTransport):
         jobs: connections of each pool at the same time.
         trust: the certificates.
         proxies: which of the requests go through one; such an answer says so in its extensions.
+        stock: that counts the connections of several.
     """
 
-    def __init__(self, jobs: int, trust: Trust, proxies: Proxies) -> None:
+    def __init__(self, jobs: int, trust: Trust, proxies: Proxies, stock: Stock) -> None:
         self._limits = httpx.Limits(
             max_connections=jobs,
             max_keepalive_connections=jobs,
@@ -61,6 +63,7 @@ class Transport(httpx.AsyncBaseTransport):
         )
         self._backend = Backend(jobs)
         self._trust = trust
+        self._stock = stock
         self._proxy_of = lru_cache(MAX_KNOWN_ORIGINS)(proxies.of)
         self._pools: dict[tuple[str, bool, str, bool], httpx.AsyncHTTPTransport] = {}
 
@@ -91,7 +94,9 @@ class Transport(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Closes the pools."""
         while self._pools:
-            await self._pools.popitem()[1].aclose()
+            transport = self._pools.popitem()[1]
+            self._stock.pools.remove(transport._pool)  # noqa: SLF001 - as below
+            await transport.aclose()
 
     def _new_pool(self, origin: Origin, proxy: str) -> httpx.AsyncHTTPTransport:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody
@@ -108,7 +113,7 @@ class Transport(httpx.AsyncBaseTransport):
         )
         pool = transport._pool  # noqa: SLF001 - httpx takes no pool of ours
         pool._network_backend = self._backend  # noqa: SLF001 - nor a backend
-        assign_quickly(pool)
+        assign_quickly(pool, self._stock)
         if through is not None:
             _close_what_fails(pool)
         return transport
@@ -238,13 +243,14 @@ def _h11_state(stream: httpx.AsyncByteStream) -> h11.Connection | None:
     return state if isinstance(state, h11.Connection) else None
 
 
-def new_client(
+def new_client(  # noqa: PLR0913 - each can be left out
     jobs: int,
     *,
     stall_seconds: float = READ_TIMEOUT_SECONDS,
     connect_seconds: float = CONNECT_TIMEOUT_SECONDS,
     trust: Trust | None = None,
     proxies: Proxies | None = None,
+    stock: Stock | None = None,
 ) -> httpx.AsyncClient:
     """A client, to be entered and closed by its owner.
 
@@ -254,6 +260,7 @@ def new_client(
         connect_seconds: until a connection is open, at most.
         trust: the certificates; None for the system's alone.
         proxies: None for none.
+        stock: shared with other clients; None for one of its own.
     """
     timeout = httpx.Timeout(
         connect=connect_seconds,
@@ -262,7 +269,7 @@ def new_client(
         pool=POOL_TIMEOUT_SECONDS,
     )
     client = httpx.AsyncClient(
-        transport=Transport(jobs, trust or Trust(), proxies or Proxies()),
+        transport=Transport(jobs, trust or Trust(), proxies or Proxies(), stock or Stock(jobs)),
         timeout=timeout,
         trust_env=False,
         follow_redirects=False,
