@@ -108,7 +108,7 @@ MAX_MANIFEST_ANNOTATIONS: Final = 16_384
 # Objects below one request with children:, all together; what those below all open requests may
 # take in memory; and what each does, beside the text of the manifest that names it.
 MAX_TREE: Final = 65_536
-MAX_FOUND_MEMORY: Final = 76 * 1024 * 1024
+MAX_FOUND_MEMORY: Final = 68 * 1024 * 1024
 FOUND_MEMORY: Final = 940
 # An annotation, a URL or a platform of one.
 EXTRA_MEMORY: Final = 160
@@ -141,8 +141,9 @@ MAX_LAYOUT_ENTRY_BYTES: Final = 4 * 1024
 MAX_LAYOUT_INDEX_MEMORY: Final = 112 * 1024 * 1024
 LAYOUT_FIELD_MEMORY: Final = 160
 
-# What is kept of an index.json once it was read, and each entry beside its name.
-MAX_LAYOUT_KEPT_MEMORY: Final = 48 * 1024 * 1024
+# What is kept of an index.json once it was read, and each entry beside its name: as many as may be
+# there with short names. With MAX_FOUND_MEMORY, what is held and the rest it comes to 145 MiB.
+MAX_LAYOUT_KEPT_MEMORY: Final = 30 * 1024 * 1024
 LAYOUT_ENTRY_MEMORY: Final = 400
 
 # Manifests that are known by way of a layout's nested indexes; of others, the content decides.
