@@ -254,6 +254,12 @@ PIPE_BYTES: Final = 1024 * 1024
 
 # What is received at once; and buffers for large bodies: a tenth less CPU than with 256 KiB.
 RECEIVE_BYTES: Final = 128 * 1024
+
+# TLS's records may have a byte each, and whoever reads on and on lets nobody else run: what comes
+# in less than this at a time is received between the others' turns, and from a direct lane's
+# connection in so many reads at once. Servers begin with records of 1 KiB or more.
+CRUMB_BYTES: Final = 128
+MAX_READS: Final = 256
 LARGE_BUFFERS: Final = 12
 
 # What all jobs' buffers have together: beyond 128 jobs they are smaller. nginx and Apache send

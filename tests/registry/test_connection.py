@@ -673,3 +673,34 @@ async def test_what_breaks_off_a_small_body_is_told_behind_what_had_come() -> No
         assert bytes(await anext(body)) == b"hel"
         with pytest.raises(UnavailableError, match="2 bytes before the body's end"):
             await anext(body)
+
+
+class Crumbling:
+    """As a socket under TLS of which each record has one byte, and all are there already."""
+
+    def __init__(self, sock: Channel) -> None:
+        self._sock = sock
+        self.send, self.close, self.fileno = sock.send, sock.close, sock.fileno
+
+    def recv_into(self, buffer: memoryview) -> int:
+        return self._sock.recv_into(buffer[:1])
+
+
+async def test_others_run_while_what_has_come_is_received_byte_by_byte() -> None:
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with connected() as (connection, server), trio.open_nursery() as nursery:
+        vars(connection)["_sock"] = Crumbling(connection._sock)
+        await server.send_all(OK + b"Content-Length: 2000\r\n\r\n" + bytes(2000))
+        nursery.start_soon(take_turns)
+        head = await connection.exchange(REQUEST, ASKED, has_body=True)
+        before = turns
+        assert await connection.take_small(head) == bytes(2000)
+        assert turns - before > 1000
+        nursery.cancel_scope.cancel()

@@ -19,10 +19,12 @@ from multi_fetch.limits import (
     DEFAULT_JOBS,
     MAX_HANDSHAKE_BYTES,
     MAX_JOBS,
+    MAX_READS,
     MAX_TLS_UNSENT_BYTES,
     RECEIVE_BYTES,
 )
 from multi_fetch.registry.buffers import own_bytes_for
+from multi_fetch.registry.connection import Connection
 from multi_fetch.registry.secure import RECEIVED_AT_ONCE, SecureSocket
 from tests.registry.tls_server import NAME, Authority
 
@@ -180,3 +182,13 @@ async def test_what_nobody_takes_is_not_kept_without_end() -> None:
         with pytest.raises(OSError, match="nobody takes") as caught:
             await received(secure, 1)
         assert caught.value.errno == ENOBUFS
+
+
+async def test_an_answer_in_crumbs_is_not_awaited_without_a_turn_for_others() -> None:
+    async with pair() as (secure, _, server):
+        await shake(secure, server)
+        connection = Connection(secure, stall_seconds=30)
+        assert connection.start(b"GET / HTTP/1.1\r\n\r\n")
+        for _ in range(MAX_READS + 1):
+            await server.send_all(b"H")
+        assert connection.arrived() is None

@@ -24,7 +24,7 @@ from multi_fetch.errors import (
     RegistryError,
     UnavailableError,
 )
-from multi_fetch.limits import MAX_HEAD_BYTES, RECEIVE_BYTES
+from multi_fetch.limits import CRUMB_BYTES, MAX_HEAD_BYTES, MAX_READS, RECEIVE_BYTES
 from multi_fetch.registry.buffers import Buffers, Loan
 from multi_fetch.registry.chunked import ChunkedBody
 from multi_fetch.registry.head import HEAD_END, parse_head
@@ -140,8 +140,8 @@ class Connection:
             return False
 
     def arrived(self) -> memoryview | None:
-        """All that has come of the answer; None where there will be no more of it."""
-        while True:
+        """All that has come of the answer; None where no more of it comes, or comes in crumbs."""
+        for _ in range(MAX_READS):
             try:
                 count = self._sock.recv_into(self._view[self._end :] if self._end else self._view)
             except WOULD_BLOCK:
@@ -154,6 +154,8 @@ class Connection:
             # What TLS has taken from the socket makes that readable no more.
             if not isinstance(self._sock, SecureSocket):
                 break
+        else:
+            return None
         return self._view[: self._end]
 
     def finish(self) -> None:
@@ -167,10 +169,8 @@ class Connection:
         return await self._answer(has_body=True)
 
     async def _answer(self, *, has_body: bool) -> Head:
-        while True:
-            head = await self._receive_head()
-            if head.status >= 200:
-                break
+        while (head := await self._receive_head()).status < 200:
+            pass
         self._deadline = None
         if not has_body or head.status in {204, 304}:
             head.length, head.is_chunked = 0, False
@@ -299,13 +299,13 @@ class Connection:
                 continue
             except OSError as error:
                 raise self._broken(f": {error}") from error
-            if not count:
-                break
             received += count
             room = room[count:]
-            if count < 16_384:
+            if count < 16_384:  # none at all, where the other side has ended
                 break
         self._end += received
+        if began is None and received < CRUMB_BYTES:
+            await trio.lowlevel.checkpoint()
         if self._progress is not None:
             waited = trio.current_time() - began if began else 0.0
             self._progress.add(waited=waited, received=received)
