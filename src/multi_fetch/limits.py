@@ -254,13 +254,13 @@ PIPE_BYTES: Final = 1024 * 1024
 
 # What is received at once; and buffers for large bodies: a tenth less CPU than with 256 KiB.
 RECEIVE_BYTES: Final = 128 * 1024
+LARGE_BUFFERS: Final = 12
 
-# TLS's records may have a byte each, and whoever reads on and on lets nobody else run: what comes
-# in less than this at a time is received between the others' turns, and from a direct lane's
-# connection in so many reads at once. Servers begin with records of 1 KiB or more.
+# TLS's records and HTTP's chunks may have a byte each, and whoever reads on and on lets nobody else
+# run. What comes in less than this at a time is received between the others' turns; a direct lane
+# reads so often at once, and so many chunks are joined. Servers begin with records of 1 KiB.
 CRUMB_BYTES: Final = 128
 MAX_READS: Final = 256
-LARGE_BUFFERS: Final = 12
 
 # What all jobs' buffers have together: beyond 128 jobs they are smaller. nginx and Apache send
 # heads of at most 8 KiB by default.

@@ -704,3 +704,23 @@ async def test_others_run_while_what_has_come_is_received_byte_by_byte() -> None
         assert await connection.take_small(head) == bytes(2000)
         assert turns - before > 1000
         nursery.cancel_scope.cancel()
+
+
+async def test_others_run_while_chunks_of_one_byte_are_read_and_they_are_joined() -> None:
+    turns, count = 0, 100_000
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with connected() as (connection, server), trio.open_nursery() as nursery:
+        nursery.start_soon(server.send_all, CHUNKED + b"1\r\n.\r\n" * count + b"0\r\n\r\n")
+        head = await connection.exchange(REQUEST, ASKED, has_body=True)
+        nursery.start_soon(take_turns)
+        chunks = [bytes(chunk) async for chunk in connection.body(head)]
+        assert b"".join(chunks) == b"." * count
+        assert len(chunks) < count // 10
+        assert turns > 0
+        nursery.cancel_scope.cancel()

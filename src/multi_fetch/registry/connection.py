@@ -160,8 +160,7 @@ class Connection:
 
     def finish(self) -> None:
         """Says that what has arrived was one answer, behind which another may come."""
-        self.may_persist = True
-        self.is_used = True
+        self.may_persist = self.is_used = True
 
     async def go_on(self, what: Asked, *, sent_at: float) -> Head:
         """Receives the head of the response to a request that ``start`` sent; as ``exchange``."""
@@ -254,6 +253,9 @@ class Connection:
                     raise self._malformed(f"the answer breaks HTTP: {error}") from error
                 may_persist = False  # it is no HTTP that stands behind the last chunk
             chunks = body.take()
+            if len(chunks) > MAX_READS:
+                chunks = [b"".join(chunks)]
+                await trio.lowlevel.checkpoint()
             idle_bytes = 0 if chunks else idle_bytes + len(received)
             if idle_bytes > MAX_HEAD_BYTES:
                 raise self._malformed(f"{MAX_HEAD_BYTES} bytes of chunks have no content")
@@ -266,10 +268,9 @@ class Connection:
 
     async def _receive_head(self) -> Head:
         searched = self._start
-        while True:
-            found = HEAD_END.search(self._buffer, max(self._start, searched - 3), self._end)
-            if found is not None:
-                break
+        while (
+            found := HEAD_END.search(self._buffer, max(self._start, searched - 3), self._end)
+        ) is None:
             searched = self._end
             # The buffer also holds the 1xx answers before it.
             if self._end - self._start > MAX_HEAD_BYTES or self._end == len(self._buffer):
@@ -338,8 +339,7 @@ class Connection:
             try:
                 rest = rest[self._sock.send(rest) :]
             except WOULD_BLOCK:
-                deadline = deadline or self._stalls_at()
-                with trio.move_on_at(deadline) as scope:
+                with trio.move_on_at(deadline := deadline or self._stalls_at()) as scope:
                     await trio.lowlevel.wait_writable(self._sock)
                 if scope.cancelled_caught:
                     raise DeadlineExceededError(
