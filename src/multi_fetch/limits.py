@@ -226,6 +226,8 @@ MAX_HOSTS_LINE_DOTS: Final = 512
 # A file of certificates, or with a key. All of a system's roots have 220 KiB; 2 MiB take 22 MiB in
 # each context, and a second to read.
 MAX_CERTIFICATES_BYTES: Final = 2 * 1024 * 1024
+# Those of all hosts at a time, which have one to three contexts each.
+MAX_ALL_CERTIFICATES_BYTES: Final = 2 * MAX_CERTIFICATES_BYTES
 
 # Foreign URLs of one object that are tried; a manifest may name thousands. Real ones name one.
 MAX_FOREIGN_URLS: Final = 4

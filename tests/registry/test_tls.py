@@ -13,7 +13,7 @@ import trustme
 from cryptography.hazmat.primitives import serialization
 
 from multi_fetch.errors import HostsError
-from multi_fetch.limits import MAX_CERTIFICATES_BYTES
+from multi_fetch.limits import MAX_ALL_CERTIFICATES_BYTES, MAX_CERTIFICATES_BYTES
 from multi_fetch.registry import tls as tls_module
 from multi_fetch.registry.tls import Contexts, Tls, Trust, new_context, roots
 from multi_fetch.registry.url import Origin
@@ -199,3 +199,19 @@ def test_a_key_of_another_certificate_is_refused(
 def test_the_roots_are_named_by_where_they_are(monkeypatch: pytest.MonkeyPatch, root: str) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", root)
     assert roots() == root
+
+
+def test_the_files_of_all_hosts_together_have_a_bound(tmp_path: Path, root: str) -> None:
+    """Each is read into a context of its own, where it takes eleven times its size."""
+    filled = b"#\n" * (MAX_CERTIFICATES_BYTES // 2 - 4_000) + Path(root).read_bytes()
+    contexts, kept = Contexts(), []
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(filled)
+        kept.append(contexts.get(Tls(ca_files=(str(tmp_path / name),))))
+    (tmp_path / "three").write_bytes(filled)
+    third = Tls(ca_files=(str(tmp_path / "three"),))
+    with pytest.raises(HostsError, match=rf"three .* all hosts .* {MAX_ALL_CERTIFICATES_BYTES};"):
+        contexts.get(third)
+    contexts.get(Tls())  # the system's roots are no file of a host
+    kept.pop()
+    assert contexts.get(third).verify_mode is ssl.CERT_REQUIRED

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
@@ -18,7 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from multi_fetch.errors import HostsError
-from multi_fetch.limits import MAX_CERTIFICATES_BYTES
+from multi_fetch.limits import MAX_ALL_CERTIFICATES_BYTES, MAX_CERTIFICATES_BYTES
 
 if TYPE_CHECKING:
     from multi_fetch.registry.url import Origin
@@ -31,6 +32,9 @@ SYSTEMS_FILES: Final = (
     "/etc/ssl/cert.pem",
 )
 
+
+# Of the hosts of a list each is read in a thread, and takes 22 MiB until it is forgotten.
+_CHECKING: Final = threading.Lock()
 
 # Systems whose store no file has.
 STORES: Final = frozenset({"darwin", "win32"})
@@ -58,7 +62,8 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
             HostsError: one of them cannot be used.
         """
         if self.ca_files or self.client_pairs:
-            _load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self, is_own=True)
+            with _CHECKING:
+                _load_own(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), self, is_own=True)
 
 
 DEFAULT_TLS: Final = Tls()
@@ -81,8 +86,19 @@ class Contexts:
         """
         context = self._made.get((tls, is_own))
         if context is None:
+            self._check_room(tls)
             context = self._made[tls, is_own] = new_context(tls, is_own=is_own)
         return context
+
+    def _check_room(self, tls: Tls) -> None:
+        size = sum(map(_own_bytes, {tls, *(made for made, _ in self._made)}))
+        if tls.ca_files and size > MAX_ALL_CERTIFICATES_BYTES:
+            raise HostsError(
+                f"{tls.ca_files[-1]} cannot be used: with it the files of certificates of all hosts"
+                f" have {size} bytes, more than {MAX_ALL_CERTIFICATES_BYTES}; leave in them what"
+                " these hosts need",
+                path=tls.ca_files[-1],
+            )
 
 
 class Trust:
@@ -207,6 +223,10 @@ def _load_own(context: ssl.SSLContext, tls: Tls, *, is_own: bool) -> None:
             wanted = "a certificate with its key, in PEM and without a password"
             both = f"{certificate} with {key}" if key else certificate
             raise _unusable(both, wanted, error) from error
+
+
+def _own_bytes(tls: Tls) -> int:
+    return sum(Path(path).stat().st_size for path in tls.ca_files if Path(path).is_file())
 
 
 def _check_size(path: str) -> None:
