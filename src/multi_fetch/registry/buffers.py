@@ -112,8 +112,13 @@ class Loan:
             self._lent = None
         return self._own
 
-    def close(self) -> None:
-        """Ends it; a chunk in the large buffer may still be waiting to be written."""
+    def close(self) -> bytearray:
+        """Ends it; there is no buffer in its place, however long the connection is kept in mind.
+
+        A chunk in either may still be waiting to be written, so no other connection gets it.
+        """
         if self._lent is not None:
             self._buffers.lose()
             self._lent = None
+        self._own = NOTHING
+        return self._own

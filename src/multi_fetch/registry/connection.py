@@ -96,7 +96,7 @@ class Connection:
     def close(self) -> None:
         """Closes it at once; whoever owns it does not wait for it now."""
         self._sock.close()
-        self._loan.close()
+        self._use(self._loan.close())
 
     async def exchange(self, request: bytes, what: Asked, *, has_body: bool) -> Head:
         """Sends a request and receives the head of its response.
