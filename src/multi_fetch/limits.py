@@ -286,8 +286,9 @@ MAX_DIRECT_BYTES: Final = 64 * 1024
 HANDSHAKE_MEMORY: Final = 3 * 1024 * 1024
 MAX_HANDSHAKE_BYTES: Final = 64 * 1024
 
-# Connections that are idle, beyond one for each job: with few jobs they may have gone to a store.
-MORE_IDLE_CONNECTIONS: Final = 64
+# Idle connections up to which each job may have two, to a registry and to its store; beyond them
+# there is one for each job.
+TWOFOLD_IDLE_CONNECTIONS: Final = 64
 
 # What TLS itself has to say and the other side does not take: an alert has some 30 bytes.
 MAX_TLS_UNSENT_BYTES: Final = 64 * 1024

@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Final
 
 from multi_fetch.limits import (
+    HANDSHAKE_MEMORY,
     LARGE_BUFFERS,
     MAX_DATA_BYTES,
+    MAX_HANDSHAKE_BYTES,
     RECEIVE_BYTES,
     RECEIVE_MEMORY,
 )
@@ -27,6 +29,11 @@ MOST_FREE: Final = 32
 def own_bytes_for(jobs: int) -> int:
     """The size of a connection's own buffer, where so many are used at the same time."""
     return min(RECEIVE_BYTES, RECEIVE_MEMORY // jobs)
+
+
+def most_handshake_for(jobs: int) -> int:
+    """How many bytes the other side's part of a handshake may have, with so many connections."""
+    return min(MAX_HANDSHAKE_BYTES, HANDSHAKE_MEMORY // jobs)
 
 
 class Buffers:

@@ -15,12 +15,11 @@ import httpcore
 import trio
 
 from multi_fetch.limits import (
-    HANDSHAKE_MEMORY,
     MAX_HANDSHAKE_BYTES,
     MAX_HEAD_BYTES,
     RECEIVE_MEMORY,
 )
-from multi_fetch.registry.buffers import own_bytes_for
+from multi_fetch.registry.buffers import most_handshake_for, own_bytes_for
 from multi_fetch.registry.head import HEAD_END
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class Backend(httpcore.TrioBackend):
     def __init__(self, jobs: int) -> None:
         self._most_bytes = RECEIVE_MEMORY // 2 // jobs
         self._most_head_bytes = min(MAX_HEAD_BYTES, own_bytes_for(jobs))
-        self._most_handshake = min(MAX_HANDSHAKE_BYTES, HANDSHAKE_MEMORY // jobs)
+        self._most_handshake = most_handshake_for(jobs)
 
     async def connect_tcp(
         self,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import trio
 
 from multi_fetch.durations import KEEPALIVE_SECONDS
-from multi_fetch.limits import HANDSHAKE_MEMORY, MAX_HANDSHAKE_BYTES, MORE_IDLE_CONNECTIONS
-from multi_fetch.registry.buffers import Buffers, own_bytes_for
+from multi_fetch.limits import TWOFOLD_IDLE_CONNECTIONS
+from multi_fetch.registry.buffers import Buffers, most_handshake_for, own_bytes_for
 
 if TYPE_CHECKING:
     import httpcore
@@ -43,8 +43,8 @@ class Stock:
         self.buffers = Buffers(own_bytes=own_bytes_for(jobs))
         self.count = 0
         # A registry sends on to a store, and each job goes from one to the other and back.
-        self.room = max(jobs, min(2 * jobs, MORE_IDLE_CONNECTIONS))
-        self.most_handshake = min(MAX_HANDSHAKE_BYTES, HANDSHAKE_MEMORY // jobs)
+        self.room = max(jobs, min(2 * jobs, TWOFOLD_IDLE_CONNECTIONS))
+        self.most_handshake = most_handshake_for(jobs)
         self.pools: list[httpcore.AsyncConnectionPool] = []
         self._idle: dict[Key, list[tuple[float, Connection]]] = {}
 
