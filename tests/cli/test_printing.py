@@ -20,12 +20,15 @@ COMMANDS = pytest.mark.parametrize(
     "command",
     [
         "multi-fetch --help",
+        "multi-fetch --help-all",
+        "multi-fetch --version",
         "multi-fetch completion bash",
         "multi-fetch doctor oci:examples/layout",
         "multi-fetch doctor --json oci:examples/layout",
         "fetch-object --help",
         "multi-fetch-unpack --help",
         "multi-fetch-store --help",
+        "multi-fetch-store list examples/layout",
     ],
 )
 
@@ -66,3 +69,18 @@ def test_a_full_disk_is_told_of_in_one_line(command: str, environment: dict[str,
     assert status == 1
     assert told.endswith("cannot write to stdout: No space left on device; make room there\n")
     assert told.count("\n") == 1
+
+
+@COMMANDS
+def test_a_closed_stdout_is_told_of_in_one_line(command: str) -> None:
+    name, *words = command.split()
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", BIN / name, *words],
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+        text=True,
+    )
+    assert done.returncode in {1, 2}
+    assert done.stderr.endswith("stdout is closed: give it a pipe, a file or /dev/null\n")
+    assert done.stderr.count("\n") == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -247,3 +248,27 @@ def test_a_name_controls_no_terminal(
     said = capfd.readouterr().out
     assert "u001b]0;x" in said
     assert not set("\x1b\x07\x9b\u202e") & set(said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("action", ["list", "verify", "prune"])
+def test_a_signal_ends_it_at_once_and_without_a_word(
+    tmp_path: Path, action: str, number: signal.Signals
+) -> None:
+    folder = tmp_path / "store"
+    builder = LayoutBuilder(folder)
+    for each in range(200):  # more lines than the pipe takes, so that it waits
+        builder.add_blob(b"%d" % each)
+    builder.finish()
+    command = [f"{MULTI_FETCH}-store", "--json", action, str(folder)]
+    command += ["--older-than", "0s"] if action == "prune" else []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1) == b"{"
+        process.send_signal(number)
+        assert process.stderr.read() == b""
+        assert process.wait() == -number
+    assert main(["verify", str(folder)]) == 0

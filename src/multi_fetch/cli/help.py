@@ -18,7 +18,7 @@ from multi_fetch import __version__
 from multi_fetch.cli.printing import print_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import NoReturn
 
 SCREEN_LINES: Final = 24
@@ -95,17 +95,27 @@ class CommandParser(argparse.ArgumentParser):
         )
         self.texts = texts
         self._words: tuple[str, ...] = ()
-        self.add_argument("-h", "--help", action=BriefHelp, help="the common flags, and an example")
+        self.add_argument(
+            "-h",
+            "--help",
+            action=Print,
+            const=CommandParser.format_brief,
+            help="the common flags, and an example",
+        )
         self.add_argument(
             "--help-all",
-            action="help",
+            action=Print,
+            const=CommandParser.format_help,
             help=Shown(
                 "all flags, what is read from the environment, and exit statuses",
                 brief="all there is: flags, hints, variables, exit statuses",
             ),
         )
         self.add_argument(
-            "--version", action="version", version=software(), help="say which version this is"
+            "--version",
+            action=Print,
+            const=lambda _: f"{software()}\n",
+            help="say which version this is",
         )
 
     def format_brief(self) -> str:
@@ -187,13 +197,24 @@ class CommandParser(argparse.ArgumentParser):
             yield f"  {name:<{WORDS_COLUMN - 3}} {words}"
 
 
-class BriefHelp(argparse.Action):
-    """The action of --help."""
+class Print(argparse.Action):
+    """The action of --help, --help-all and --version: argparse's own take no failure for one.
 
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:  # noqa: A002 - argparse's name
-        super().__init__(
-            option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help
-        )
+    Args:
+        option_strings: as argparse gives them.
+        dest: the same.
+        const: makes the text.
+        help: what is said of the flag.
+    """
+
+    def __init__(
+        self,
+        option_strings: Sequence[str],
+        dest: str,
+        const: Callable[[CommandParser], str],
+        help: str,  # noqa: A002 - argparse's name
+    ) -> None:
+        super().__init__(option_strings, dest, 0, const, argparse.SUPPRESS, help=help)
 
     def __call__(
         self,
@@ -204,7 +225,7 @@ class BriefHelp(argparse.Action):
     ) -> None:
         """Prints it, and ends the process."""
         assert isinstance(parser, CommandParser)
-        parser.exit(print_text(parser.prog, parser.format_brief()))
+        parser.exit(print_text(parser.prog, self.const(parser)))
 
 
 def software() -> str:

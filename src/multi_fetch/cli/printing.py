@@ -16,6 +16,7 @@ STDOUT_CLOSED: Final = 128 + 13
 def print_text(program: str, text: str) -> int:
     """Prints to stdout, as far as somebody reads it and there is room; returns the exit status."""
     if sys.stdout is None:
+        sys.stderr.write(f"{program}: stdout is closed: give it a pipe, a file or /dev/null\n")
         return FAILURE
     try:
         sys.stdout.write(text)

@@ -1,6 +1,10 @@
 """``multi-fetch-store list|verify|prune <folder>``: what is in a store, is it sound, what may go.
 
 All of it may be done beside workers that use the store.
+
+Signals end it at once, and are listened to by nobody: names go before what they stand for, each
+file is the old one or the new one at any instant, and locks go with the process. So there is
+nothing that an end in order could do better; the next run goes on with what is there.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from multi_fetch.advice import about_file
 from multi_fetch.cli.arguments import FAILURE, SUCCESS, USAGE, closed_stream, complain
 from multi_fetch.cli.help import CommandParser, Shown, Texts
 from multi_fetch.cli.logs import set_up_logging
@@ -59,7 +64,7 @@ was last used is known to about an hour.
 EPILOG: Final = """\
 exit status:
   0 done, and all is sound; 1 something is damaged, or could not be done,
-  2 wrong usage
+  2 wrong usage, 128+n ended by signal n: the store stays sound
 """
 
 EXAMPLE: Final = """\
@@ -132,7 +137,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return STDOUT_CLOSED_STATUS
     except (MultiFetchError, OSError) as error:
-        complain(parser.prog, f"{folder.name}: {error}")
+        problem = f"{folder.name}: {error}"
+        if isinstance(error, OSError) and error.filename == STDOUT_NAME:
+            problem = f"cannot write to stdout: {error.strerror}{about_file(error)}"
+        complain(parser.prog, problem)
         return FAILURE
 
 
