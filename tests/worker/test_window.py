@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 import trio
 
@@ -223,6 +225,44 @@ async def test_what_is_below_an_id_is_known_until_the_last_of_it_is_closed() -> 
     window.add_children(child, [leaf])
     window.close(child, None)
     ids = (1, -1, -2, 2)
-    assert [window.found.is_any_below(each) for each in ids] == [True, True, False, False]
+    assert [window.found.has_more_below(each) for each in ids] == [True, True, False, False]
     window.close(leaf, None)
-    assert not any(window.found.is_any_below(each) for each in ids)
+    assert not any(window.found.has_more_below(each) for each in ids)
+
+
+async def test_who_asks_again_what_is_below_an_id_is_told_of_what_was_found_since() -> None:
+    """A tree may be cancelled over and over, and all that is open be looked through each time."""
+    window = a_window(is_ordered=True)
+    root = a_job(1)
+    await window.admit(root)
+    window.add_children(root, [a_job(-1, parent=root)])
+    assert [window.found.has_more_below(1) for _ in range(2)] == [True, False]
+    window.add_children(root, [a_job(-2, parent=root)])
+    assert [window.found.has_more_below(1) for _ in range(2)] == [True, False]
+
+
+class ComparedJob(Job, eq=False):
+    """Counts how often it is compared with another."""
+
+    compared: ClassVar[int] = 0
+
+    def __eq__(self, other: object) -> bool:
+        ComparedJob.compared += 1
+        return self is other
+
+    def __hash__(self) -> int:
+        return self.id
+
+
+async def test_a_job_leaves_those_that_wait_for_the_same_without_a_search() -> None:
+    """Or thousands of cancels take minutes."""
+    window = a_window(1_000)
+    request = parse_request("same", [])
+    jobs = [ComparedJob(id=number, request=request) for number in range(1_000)]
+    for job in jobs:
+        await window.admit(job)
+    ComparedJob.compared = 0
+    for job in reversed(jobs[1:]):
+        window.close(job, NotFoundError("it was cancelled"))
+    assert ComparedJob.compared < 1_000
+    assert await taken(window) == [0]

@@ -147,12 +147,15 @@ class Found:
         self.memory = 0
         # How many are below an id, its own closed or not; only of those that have some.
         self._below: dict[int, int] = {}
+        # Ids of which ``has_more_below`` was asked, and below which nothing was found since.
+        self._looked_at: set[int] = set()
 
     def add(self, job: Job) -> None:
         """Counts a job that is opened."""
         self.memory += job.memory
         for above in job.above():
             self._below[above.id] = self._below.get(above.id, 0) + 1
+            self._looked_at.discard(above.id)
 
     def remove(self, job: Job) -> None:
         """Counts it no more."""
@@ -161,10 +164,14 @@ class Found:
             self._below[above.id] -= 1
             if not self._below[above.id]:
                 del self._below[above.id]
+                self._looked_at.discard(above.id)
 
-    def is_any_below(self, request_id: int) -> bool:
-        """Whether some of it is below that id."""
-        return request_id in self._below
+    def has_more_below(self, request_id: int) -> bool:
+        """Whether some of it is below that id, and was not when this was asked before."""
+        is_more = request_id in self._below and request_id not in self._looked_at
+        if is_more:
+            self._looked_at.add(request_id)
+        return is_more
 
 
 class Standing(Enum):

@@ -250,7 +250,7 @@ class Worker:
             )
         root = self._window.open_job(root_id)
         jobs = [] if root is None else [root]
-        if self._window.found.is_any_below(root_id):  # else all that is open need not be looked at
+        if self._window.found.has_more_below(root_id):  # else all need not be looked at
             jobs = [job for job in self._window.open_jobs() if job.is_below(root_id)]
         for job in jobs:
             self._stop(job, RequestCancelledError(f"cancelled on line {line}"))

@@ -17,6 +17,7 @@ so late that holding content for it would know no bound.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import trio
@@ -113,7 +114,7 @@ class Window:
         self._roots = 0
         self._shares = shares
         self._queue = Queue() if shares is None else shares
-        self._waiting_by_key: dict[Key, list[Job]] = {}
+        self._waiting_by_key: dict[Key, dict[Job, None]] = {}  # in their order
         self._joinable: dict[Key, Flight] = {}
         self._large_running = 0
         self._left: deque[Flight] = deque()
@@ -267,7 +268,7 @@ class Window:
             self._board(flight, job)
             return
         if key is not None:
-            self._waiting_by_key.setdefault(key, []).append(job)
+            self._waiting_by_key.setdefault(key, {})[job] = None
         self._queue.put(job)
         if len(self.flights) < self._jobs:
             self._takers.unpark()
@@ -276,10 +277,7 @@ class Window:
         """Strikes a job that never ran."""
         self._queue.strike(job)
         if job.key is not None:
-            waiting = self._waiting_by_key[job.key]
-            waiting.remove(job)
-            if not waiting:
-                del self._waiting_by_key[job.key]
+            self._companions(job.key, job, most=0)
 
     def _depart(self, job: Job) -> Flight:
         key = job.key
@@ -288,7 +286,7 @@ class Window:
             self._board(flight, job)
         else:
             self._joinable[key] = flight
-            for each in self._companions(key, job):
+            for each in self._companions(key, job, self._most_members - 1):
                 self._board(flight, each)
         self.flights[flight] = None
         if flight.is_large:
@@ -302,12 +300,13 @@ class Window:
             del self._joinable[flight.key]
             flight.key = None
 
-    def _companions(self, key: Key, job: Job) -> list[Job]:
-        """The job, and as many of those that wait for the same as one flight may have."""
+    def _companions(self, key: Key, job: Job, most: int) -> list[Job]:
+        """The job, and as many of those that wait for the same as may be; they wait no more."""
         waiting = self._waiting_by_key[key]
-        waiting.remove(job)
-        others = waiting[: self._most_members - 1]
-        del waiting[: len(others)]
+        del waiting[job]
+        others = list(islice(waiting, most)) if waiting else []
+        for each in others:
+            del waiting[each]
         if not waiting:
             del self._waiting_by_key[key]
         return [job, *others]
