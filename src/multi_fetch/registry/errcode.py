@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -158,10 +157,10 @@ def retry_after_of(headers: Mapping[str, str], *, now: float) -> float | None:
         headers: of the answer; names in lower case, or a mapping that does not mind.
         now: seconds since the epoch, for an answer without a Date.
     """
-    text = headers.get("retry-after", "")
+    text = headers.get("retry-after", "").strip()
     if not text:
         return None
-    sent_at = _timestamp(headers.get("date", ""))
+    sent_at = None if DELAY_SECONDS.fullmatch(text) else _timestamp(headers.get("date", ""))
     return parse_retry_after(text, now=now if sent_at is None else sent_at)
 
 
@@ -176,6 +175,8 @@ def parse_retry_after(text: str, *, now: float) -> float | None:
 
 def _timestamp(text: str) -> float | None:
     """An HTTP-date in seconds since the epoch; None if it is none."""
+    from email.utils import parsedate_to_datetime  # 2 ms, and few answers ask to wait until a date
+
     try:
         date = parsedate_to_datetime(text)
     except (ValueError, OverflowError):
