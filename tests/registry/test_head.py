@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from multi_fetch.errors import RegistryError
-from multi_fetch.registry.head import MAX_RATELIMIT_HEADERS, Head, parse_head
+from multi_fetch.registry.head import MAX_RATELIMIT_HEADERS, Head, parse_head, says_octets
 
 
 def parsed(*lines: str) -> Head:
@@ -102,3 +102,25 @@ def test_who_sends_chunks_by_http_1_0_is_asked_for_no_more_over_the_connection()
 def test_what_is_no_answer_to_a_get_is_refused(lines: list[str], why: str) -> None:
     with pytest.raises(RegistryError, match=why):
         parsed(*lines)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says_so"),
+    [
+        (["Content-Type: application/octet-stream"], True),
+        (["Content-Length: 5", "CONTENT-TYPE: Application/Octet-Stream", "ETag: a"], True),
+        ([], False),
+        (["Content-Type: text/plain"], False),
+        (["Content-Type: application/octet-stream; a=b"], False),
+        (["Content-Type:  application/octet-stream"], False),
+        (["X-Content-Type: application/octet-stream"], False),
+        (["X: Content-Type: application/octet-stream"], False),
+        (["Content-Type: application/octet-stream", "Content-Type: text/plain"], False),
+        (["Content-Type: text/plain", "content-type: application/octet-stream"], False),
+    ],
+)
+def test_a_type_is_read_without_a_parser_only_where_it_is_told_once_and_as_usual(
+    fields: list[str], *, says_so: bool
+) -> None:
+    head = "\r\n".join(["HTTP/1.1 200 OK", *fields, "", ""]).encode()
+    assert says_octets(head.lower()) is says_so

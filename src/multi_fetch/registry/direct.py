@@ -25,7 +25,7 @@ from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.registry.api import ANY_TYPE, Endpoint, candidates_for_digest, content_type
 from multi_fetch.registry.concealment import Discreet, conceal, long_secrets_of
 from multi_fetch.registry.fast_lane import Begun
-from multi_fetch.registry.head import HEAD_END, parse_head
+from multi_fetch.registry.head import HEAD_END, parse_head, says_octets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -262,11 +262,11 @@ class RegistryDirectLane:
         return True
 
     def _type_in(self, head: bytes) -> str:
-        headers = parse_head(memoryview(head), "").headers
-        if content_type(headers) in {"", OCTET_STREAM}:
+        if says_octets(head.lower()):
             return OCTET_STREAM
+        headers = parse_head(memoryview(head), "").headers
         secrets = long_secrets_of({"Authorization": self._session.present_authorization() or ""})
-        told = conceal(headers["content-type"], secrets)
+        told = conceal(headers.get("content-type", ""), secrets)
         return content_type({"content-type": told}) or OCTET_STREAM
 
 

@@ -52,6 +52,9 @@ MAX_RATELIMIT_HEADERS: Final = 16
 # So much is told of a list of codings.
 MAX_CODING_CHARACTERS: Final = 80
 
+_CONTENT_TYPE: Final = b"\r\ncontent-type:"
+_OCTETS: Final = _CONTENT_TYPE + b" application/octet-stream\r\n"
+
 # A longer one is not worth a place in memory: nothing here is named so.
 MAX_KNOWN_NAME_BYTES: Final = 64
 
@@ -139,6 +142,16 @@ def parse_head(data: memoryview, what: Asked | str) -> Head:
     if length is not None:
         head.length = int(length)
     return head
+
+
+def says_octets(head: bytes) -> bool:
+    """Whether it says, as most do of a blob, that the content is application/octet-stream.
+
+    Args:
+        head: in lower case, its form judged by the parser: neither folded, nor with other ends of
+            lines.
+    """
+    return _OCTETS in head and head.count(_CONTENT_TYPE) == 1
 
 
 def _short(coding: str) -> str:
