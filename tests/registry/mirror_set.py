@@ -35,6 +35,7 @@ class Shelf:
         status: that every request is answered with; 200 for what is due.
         cuts: bytes after which the next bodies break off, one after the other.
         is_silent: whether nothing is answered.
+        is_chunked: whether whole objects come without their length.
         headers: of every answer.
         asked: what was asked: ``GET sha256:...``, with the range.
     """
@@ -45,6 +46,7 @@ class Shelf:
         self.status = 200
         self.cuts: list[int] = []
         self.is_silent = False
+        self.is_chunked = False
         self.headers: dict[str, str] = {}
         self.asked: list[str] = []
         self.server: RawServer | None = None
@@ -105,6 +107,10 @@ class Shelf:
         if self.cuts:
             await stream.send_all(answer[: head_bytes + self.cuts.pop(0)])
             return False
+        if self.is_chunked and asked is None:
+            length = f"Content-Length: {len(sent)}".encode()
+            head = answer[:head_bytes].replace(length, b"Transfer-Encoding: chunked")
+            answer = head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(sent), sent)
         await stream.send_all(answer)
         return True
 

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from multi_fetch.durations import MIRROR_REST_SECONDS
-from multi_fetch.errors import DigestMismatchError
+from multi_fetch.errors import DigestMismatchError, SizeMismatchError
 from multi_fetch.limits import MAX_DATA_BYTES, MAX_MIRROR_FAILURES
 from multi_fetch.oci.media_types import OCTET_STREAM
 from multi_fetch.oci.reference import Reference
@@ -126,6 +126,48 @@ async def test_who_breaks_off_each_large_body_is_soon_left_alone(start_server: S
         for content in LARGE:
             assert await content_of(remote, upstream.add(content), **AS_BLOB) == content
     assert len(mirror.asked) == MAX_MIRROR_FAILURES
+
+
+# --- sizes that who asks was wrong about ----------------------------------------------------
+
+
+async def test_sizes_that_no_host_has_are_not_held_against_a_mirror(
+    start_server: StartServer,
+) -> None:
+    mirror, upstream, digests = await two(start_server)
+    async with opened(mirror.host(), upstream.host(namespace="")) as remote:
+        for digest in digests[: MAX_MIRROR_FAILURES + 1]:
+            with pytest.raises(SizeMismatchError):
+                await content_of(remote, digest, size=999, **AS_BLOB)
+        upstream.asked.clear()
+        await fetch_all(remote, digests)
+    assert not upstream.asked
+
+
+async def test_sizes_that_the_next_host_has_are_held_against_a_mirror(
+    start_server: StartServer,
+) -> None:
+    mirror, upstream, digests = await two(start_server)
+    mirror.lies = dict.fromkeys(digests, b"<html>a portal</html>")
+    async with opened(mirror.host(), upstream.host(namespace="")) as remote:
+        for digest, content in zip(digests, SMALL, strict=True):
+            assert await content_of(remote, digest, size=len(content), **AS_BLOB) == content
+    assert len(mirror.asked) == MAX_MIRROR_FAILURES
+
+
+async def test_a_wrong_size_that_comes_to_light_at_the_end_is_not_held_against_a_mirror(
+    start_server: StartServer,
+) -> None:
+    mirror, upstream, digests = await two(start_server)
+    mirror.is_chunked = True
+    large = [upstream.add(content) for content in LARGE]
+    async with opened(mirror.host(), upstream.host(namespace="")) as remote:
+        for digest in large:
+            with pytest.raises(SizeMismatchError):
+                await content_of(remote, digest, size=MAX_DATA_BYTES + 999, **AS_BLOB)
+        assert len(mirror.asked) == len(large)
+        await fetch_all(remote, digests)
+    assert not upstream.asked
 
 
 # --- now and then ---------------------------------------------------------------------------

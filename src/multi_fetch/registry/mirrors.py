@@ -9,7 +9,6 @@ for that digest again. The last host's error is the request's, as it is the one 
 
 from __future__ import annotations
 
-import logging
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,11 +17,7 @@ from msgspec.structs import replace
 
 from multi_fetch.errors import (
     DigestMismatchError,
-    InvalidDigestError,
-    InvalidReferenceError,
-    MaxSizeError,
     MultiFetchError,
-    NotFoundError,
     SizeMismatchError,
     UnsupportedError,
 )
@@ -31,6 +26,7 @@ from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.oci.reference import Reference
 from multi_fetch.protocol.request import ByteRange
 from multi_fetch.registry.resolver import OneChunk
+from multi_fetch.registry.source import Failures
 from multi_fetch.remotes import Opened, Report, Resolved, Warmable
 from multi_fetch.verify import Verifier, hold
 
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.digest import Chunk
     from multi_fetch.registry.source import Source
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -78,12 +72,14 @@ class MirroredRemote:
             MultiFetchError: the last host's.
         """
         able = [source for source in self._sources if source.may_resolve(ref)]
+        failures = Failures()
         for source in self._ready(able, ref, "resolve tags"):
             try:
                 found = await source.remote.resolve(ref, media_types=media_types, size=size)
             except MultiFetchError as error:
-                self._go_on(source, error, ref.digest, is_last=source is able[-1])
+                failures.add(source, error, ref.digest, is_last=source is able[-1])
             else:
+                failures.are_certain()
                 source.works()
                 return Resolved(found.name, found.descriptor, self)
         raise AssertionError("the last host answers or raises")
@@ -116,10 +112,12 @@ class MirroredRemote:
             except (DigestMismatchError, SizeMismatchError) as error:
                 if _is_of(error, opened.descriptor, byte_range):
                     for source in givers:
-                        source.note(error, opened.descriptor.digest)
+                        source.distrust(opened.descriptor.digest)
+                        if size is None or isinstance(error, DigestMismatchError):
+                            source.note(error, opened.descriptor.digest)
                     error.has_alternative = self._has_alternative(ref, givers[-1])
                     if error.has_alternative:
-                        _log(givers[-1], error)
+                        givers[-1].log(error)
                 raise
             else:
                 givers[-1].works()
@@ -192,7 +190,7 @@ class MirroredRemote:
                 try:
                     first = await anext(pages, None)
                 except MultiFetchError as error:
-                    self._go_on(source, error, ref.digest, is_last=is_last)
+                    Failures().add(source, error, ref.digest, is_last=is_last)
                     continue
                 source.works()
                 if first is not None:
@@ -205,6 +203,7 @@ class MirroredRemote:
     async def _open(self, stack: AsyncExitStack, ask: _Ask) -> tuple[Opened, list[Source]]:
         """Opens at the first host that has the object, and who gives its content."""
         able = [source for source in self._sources if source.may_open(ask.ref)]
+        failures = Failures()
         for source in self._ready(able, ask.ref, "be asked for content"):
             digest = ask.ref.digest
             try:
@@ -219,8 +218,9 @@ class MirroredRemote:
                         opened = replace(opened, chunks=chunks)
                     stack.push_async_exit(attempt.pop_all())
             except MultiFetchError as error:
-                self._go_on(source, error, digest, is_last=source is able[-1])
+                failures.add(source, error, digest, is_last=source is able[-1])
             else:
+                failures.are_certain()
                 source.answers()
                 return opened, givers
         raise AssertionError("the last host answers or raises")
@@ -258,7 +258,7 @@ class MirroredRemote:
                     givers[-1].breaks_down(error)
                 else:
                     source.note(error, ref.digest)
-                _log(givers[-1], error)
+                givers[-1].log(error)
                 source, begun = next(further), reached
                 givers.append(source)
             else:
@@ -291,13 +291,6 @@ class MirroredRemote:
         """Whether another host is asked next time; for a tag none is, as digests are distrusted."""
         may_pull = [each for each in self._sources if each.host.may_pull]
         return bool(ref.digest) and source is not may_pull[-1]
-
-    def _go_on(self, source: Source, error: MultiFetchError, digest: str, *, is_last: bool) -> None:
-        """Takes note of a failure; raises it where nobody else can be asked, or would say more."""
-        if is_last or isinstance(error, InvalidReferenceError | InvalidDigestError | MaxSizeError):
-            raise error
-        source.note(error, digest)
-        _log(source, error)
 
 
 def _opening(source: Source, ask: _Ask) -> AbstractAsyncContextManager[Opened]:
@@ -341,9 +334,3 @@ def _is_of(
     if isinstance(error, DigestMismatchError):
         return error.want == descriptor.digest
     return byte_range is None
-
-
-def _log(source: Source, error: MultiFetchError) -> None:
-    facts = {"url": source.label, "code": error.code, "error": error.message}
-    is_news = not isinstance(error, NotFoundError) and source.may_warn(error)
-    logger.log(logging.WARNING if is_news else logging.INFO, source.trouble, extra=facts)

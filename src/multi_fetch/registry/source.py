@@ -6,6 +6,7 @@ standing.py). A host that had wrong bytes for a digest is not asked for that dig
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Final, Protocol
 
 from multi_fetch.durations import MIRROR_REST_SECONDS
@@ -13,6 +14,9 @@ from multi_fetch.errors import (
     DeadlineExceededError,
     DeniedError,
     DigestMismatchError,
+    InvalidDigestError,
+    InvalidReferenceError,
+    MaxSizeError,
     NotFoundError,
     RateLimitedError,
     RegistryError,
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
     from multi_fetch.oci.descriptor import Descriptor
     from multi_fetch.oci.reference import Reference
     from multi_fetch.registry.hosts import Host
+
+logger = logging.getLogger(__name__)
 
 # What a host may answer to one object of several, and not because it is in trouble: distribution
 # does, for one that it cannot find in the right place. So it is with 403: stores without a right to
@@ -147,9 +153,37 @@ class Source:
         else:
             self._standing.fails()
 
-    def may_warn(self, error: MultiFetchError) -> bool:
-        """Whether a failure is worth a warning."""
-        return self._standing.may_warn(error)
+    def log(self, error: MultiFetchError) -> None:
+        """Tells of a failure that the next host may mend."""
+        facts = {"url": self.label, "code": error.code, "error": error.message}
+        is_news = not isinstance(error, NotFoundError) and self._standing.may_warn(error)
+        logger.log(logging.WARNING if is_news else logging.INFO, self.trouble, extra=facts)
+
+
+class Failures:
+    """What hosts failed with before one answers.
+
+    Who asks for a size may be wrong about it: that is held against a host once another has it.
+    """
+
+    def __init__(self) -> None:
+        self._doubtful: list[tuple[Source, MultiFetchError, str]] = []
+
+    def add(self, source: Source, error: MultiFetchError, digest: str, *, is_last: bool) -> None:
+        """Takes note of one; raises it where nobody else can be asked, or would say more."""
+        if is_last or isinstance(error, InvalidReferenceError | InvalidDigestError | MaxSizeError):
+            raise error
+        if isinstance(error, SizeMismatchError):
+            source.answers()
+            self._doubtful.append((source, error, digest))
+        else:
+            source.note(error, digest)
+        source.log(error)
+
+    def are_certain(self) -> None:
+        """Another host has what was asked for."""
+        for source, error, digest in self._doubtful:
+            source.note(error, digest)
 
 
 def _is_trouble(error: MultiFetchError) -> bool:
