@@ -64,6 +64,34 @@ def test_half_of_the_jobs_is_left_to_who_answers() -> None:
     assert list(departing(window)) == [7, 8]
 
 
+def test_one_whose_content_flows_is_not_silent_for_what_is_given_up() -> None:
+    window = a_window(4, "aaaaba")
+    flights = departing(window)
+    assert list(flights) == [1, 5]
+    window.seal(flights[1])
+    flights |= departing(window)
+    assert list(flights) == [1, 5, 2, 3]
+    window.seal(flights[2])
+    for given_up, goes_next in ((2, 4), (3, 6)):  # its own flows; another one's does
+        window.abandon(flights[given_up])
+        window.land(flights[given_up])
+        after = departing(window)
+        assert list(after) == [goes_next]
+        flights |= after
+
+
+def test_one_from_which_nothing_flows_is_silent_once_a_request_is_given_up() -> None:
+    window = a_window(4, "aaaaba")
+    flights = departing(window)
+    window.seal(flights[1])
+    flights |= departing(window)
+    assert list(flights) == [1, 5, 2, 3]
+    window.land(flights[1])
+    window.abandon(flights[2])
+    window.land(flights[2])
+    assert not departing(window)
+
+
 def test_one_that_is_silent_keeps_no_new_ones_waiting_though_there_are_few_jobs() -> None:
     window = a_window(2, "aaabcd")
     first = departing(window)

@@ -188,11 +188,13 @@ class Party(msgspec.Struct, eq=False):
     Attributes:
         standing: by what was last heard of it.
         running: its flights.
+        flowing: those of them whose content has begun to come.
         waiting: its jobs that have no flight.
     """
 
     standing: Standing = Standing.NEW
     running: int = 0
+    flowing: int = 0
     waiting: int = 0
 
 
@@ -213,7 +215,8 @@ class Flight(msgspec.Struct, eq=False, kw_only=True):
         scope: ends the fetch when it is cancelled; None while it does not run.
         was_left: whether the direct lane has had it, and has left it to a task of its own.
         party: whose tasks it counts among, as its jobs do.
-        is_in_vain: whether it was given up, or failed in a way that may pass.
+        is_flowing: whether its content has begun to come, where it has a party.
+        is_in_vain: whether it was given up before, or failed in a way that may pass.
     """
 
     members: list[Job]
@@ -222,6 +225,7 @@ class Flight(msgspec.Struct, eq=False, kw_only=True):
     scope: Running | None = None
     was_left: bool = False
     party: Party | None = None
+    is_flowing: bool = False
     is_in_vain: bool = False
 
     def note_failure(self, error: MultiFetchError) -> None:

@@ -5,7 +5,7 @@ can be done with that. So what is kept from taking too many is a party: all requ
 registry, or to one layout. While others wait,
 
 - a party has at most half of the tasks, and one at a time until it has answered, and again once a
-  request to it came to nothing (unavailable, stopped, out of time);
+  request to it came to nothing (unavailable, stopped, out of time) while no content of it flowed;
 - all that have not answered have at most half of the tasks together, but two, and those from which
   nothing came a quarter; so half is left to those that answer, and a silent one alone keeps no new
   ones from being asked.
@@ -92,15 +92,21 @@ class Shares(Queue):
         party.running += 1
         self._running[party.standing] += 1
 
-    def answered(self, party: Party) -> None:
-        """Says that something has come from a party."""
+    def answered(self, flight: Flight) -> None:
+        """Says that content has begun to come."""
+        party = flight.party
+        assert party is not None, "it has departed"
+        party.flowing += not flight.is_flowing
+        flight.is_flowing = True
         self._move(party, Standing.ANSWERS)
 
     def land(self, flight: Flight) -> None:
         """Counts a flight no more, and takes note of what came of it."""
         party = flight.party
         assert party is not None, "it has departed"
-        self._move(party, Standing.SILENT if flight.is_in_vain else Standing.ANSWERS)
+        party.flowing -= flight.is_flowing
+        is_silent = flight.is_in_vain and not party.flowing
+        self._move(party, Standing.SILENT if is_silent else Standing.ANSWERS)
         party.running -= 1
         self._running[party.standing] -= 1
 

@@ -202,7 +202,7 @@ class Window:
         """Lets nobody join any more: content is about to be passed on."""
         self._shut(flight)
         if flight.party is not None and self._shares is not None:
-            self._shares.answered(flight.party)
+            self._shares.answered(flight)
             self._takers.unpark()
 
     def land(self, flight: Flight) -> None:
@@ -222,7 +222,7 @@ class Window:
     def abandon(self, flight: Flight) -> None:
         """Ends a flight that nobody waits for any more."""
         self._shut(flight)
-        flight.is_in_vain = True
+        flight.is_in_vain = not flight.is_flowing
         if flight.scope is not None:
             flight.scope.cancel()
         elif flight in self._left:
