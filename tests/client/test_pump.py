@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 import threading
+from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,6 +14,12 @@ from multi_fetch.client.pump import Pump
 from multi_fetch.errors import RequestCancelledError, WorkerDiedError
 from tests.client.conftest import open_files
 from tests.client.fakes import fake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from _typeshed import TraceFunction
 
 
 def start(script: str) -> Pump:
@@ -57,6 +66,74 @@ def test_a_cancel_that_interrupts_who_holds_the_lock_is_done_once_that_is_free()
         assert not exchange.is_done
     pump.wait(lambda: exchange.is_done, exchange.watch)
     assert isinstance(exchange.failure, RequestCancelledError)
+    pump.close()
+
+
+def interrupting(moment: int, interrupt: Callable[[], None]) -> TraceFunction:
+    """Calls ``interrupt`` at the n-th step of this thread, as a signal may."""
+    steps = iter(range(moment))
+
+    def trace(frame: FrameType, event: str, argument: object) -> TraceFunction | None:
+        if next(steps, None) is None:
+            sys.settrace(None)
+            interrupt()
+            return None
+        return trace
+
+    return trace
+
+
+def waits_though_interrupted(pump: Pump, moment: int) -> bool:
+    """Waits for an answer; whether that took so many steps that it was cancelled within."""
+    with pump.lock:
+        exchange = pump.session.submit("latest")
+    interrupted = threading.Event()
+
+    def interrupt() -> None:
+        interrupted.set()
+        pump.cancel(exchange)
+
+    def wait() -> None:
+        sys.settrace(interrupting(moment, interrupt))
+        pump.wait(lambda: exchange.is_done, exchange.watch)
+        sys.settrace(None)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    is_within = interrupted.wait(0.2)
+    if not is_within:
+        pump.cancel(exchange)
+    elif pump.lock.acquire(timeout=1):  # or it takes until the thread's next look
+        pump.wake()
+        pump.lock.release()
+    waiting.join(10)
+    assert not waiting.is_alive(), f"at step {moment}"
+    return is_within
+
+
+def test_a_cancel_may_interrupt_who_waits_at_any_step() -> None:
+    pump = start("hello(); until_closed()")
+    wait_started(pump)
+    steps = next(moment for moment in count() if not waits_though_interrupted(pump, moment))
+    assert steps > 10
+    pump.close()
+
+
+def test_cancels_that_interrupt_each_other_do_not_pile_up() -> None:
+    pump = start("hello(); until_closed()")
+    wait_started(pump)
+    with pump.lock:
+        exchanges = [pump.session.submit("latest") for _ in range(2)]
+    before = signal.signal(signal.SIGALRM, lambda *_: pump.cancel(exchanges[1]))
+    try:
+        with pump.lock:
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+            for _ in range(20):
+                pump.cancel(exchanges[0])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    pump.wait(lambda: all(each.is_done for each in exchanges), exchanges[0].watch)
     pump.close()
 
 

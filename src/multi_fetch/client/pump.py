@@ -12,6 +12,8 @@ import os
 import selectors
 import threading
 from collections import deque
+from functools import partial
+from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -64,6 +66,7 @@ class Pump:
         self._stderr = StderrTail()
         self._unsent = memoryview(b"")
         self._unwanted: deque[Exchange] = deque()
+        self._cancelling: set[int] = set()
         self._pid = os.getpid()
         self._is_closing = False
         self._is_deaf = False
@@ -102,9 +105,11 @@ class Pump:
             with self.lock:
                 if is_ready():
                     return
-                arrived = threading.Event()
-                watch(arrived.set)
-            arrived.wait()
+                # No event: that has a lock, which whoever ``cancel`` interrupted may hold. This may
+                # be put into while it is taken from, by the same thread too.
+                arrived: SimpleQueue[None] = SimpleQueue()
+                watch(partial(arrived.put, None))
+            arrived.get()
 
     def require_own(self) -> None:
         """Refuses a process that has forked: there is no thread in it, and nothing would come.
@@ -121,15 +126,23 @@ class Pump:
         """As ``Session.cancel``, wherever it is called: by the garbage collector or a signal too.
 
         These may have interrupted this very thread while it holds the lock, and who then waits for
-        that waits for ever. So after a moment it is left to the worker's own thread.
+        that waits for ever. So after a moment it is left to the worker's own thread; and to the
+        call that was interrupted, where this is within another one.
         """
         self._unwanted.append(exchange)
-        if os.getpid() == self._pid and self.lock.acquire(timeout=LOCK_SECONDS):
-            try:
-                self._cancel_unwanted()
-                self.wake()
-            finally:
-                self.lock.release()
+        thread = threading.get_ident()
+        if os.getpid() != self._pid or thread in self._cancelling:
+            return
+        try:
+            self._cancelling.add(thread)
+            while self._unwanted and self.lock.acquire(timeout=LOCK_SECONDS):
+                try:
+                    self._cancel_unwanted()
+                    self.wake()
+                finally:
+                    self.lock.release()
+        finally:
+            self._cancelling.discard(thread)
 
     def close(self) -> None:
         """Fails what is open, ends the process and waits until it has ended; nothing in a fork."""
