@@ -20,6 +20,7 @@ import pytest
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.faults import Fault, drip
+from tests.disks import run_where_mounts_are_own
 from tests.end_to_end.conftest import MULTI_FETCH
 from tests.loopback import loopback
 from tests.store import kill_workers
@@ -141,30 +142,14 @@ cp -r "$1/d" "$5/d"
 """
 
 
-def may_mount() -> bool:
-    """Whether a tmpfs of one's own can be had here."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        return False
-    mount = 'mount -t tmpfs tmpfs "$0"'
-    done = subprocess.run(
-        [unshare, "-rm", "sh", "-c", mount, "/mnt"], check=False, capture_output=True
-    )
-    return done.returncode == 0
-
-
 def test_on_a_full_disk_lines_say_so_and_a_run_with_room_completes(
     place: Place, tmp_path: Path
 ) -> None:
-    if not may_mount():
-        pytest.skip("no tmpfs of one's own can be mounted here (unshare -rm)")
     disk, lines = tmp_path / "disk", tmp_path / "lines"
     disk.mkdir()
     lines.write_bytes(place.lines)
-    words = [str(disk), MULTI_FETCH, place.remote, str(lines), str(tmp_path)]
-    subprocess.run(
-        ["unshare", "-rm", "sh", "-c", FULL, "sh", *words], check=True, timeout=RUN_SECONDS * 2
-    )
+    words = disk, MULTI_FETCH, place.remote, lines, tmp_path
+    run_where_mounts_are_own(FULL, *words, timeout_seconds=RUN_SECONDS * 2)
     told = [json.loads(line) for line in (tmp_path / "full").read_text().splitlines()]
     errors = [line["error"] for line in told if "error" in line]
     assert (tmp_path / "status").read_text() == "1\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -34,10 +34,14 @@ from tests.registry.sockets import (
     reset,
     send_pieces,
 )
+from tests.turns import Turns
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from trio.testing import MockClock
 
+    from multi_fetch.registry.connection import Connection
     from multi_fetch.registry.secure import Channel
 
 OK: Final = b"HTTP/1.1 200 OK\r\n"
@@ -688,52 +692,57 @@ async def test_what_breaks_off_a_small_body_is_told_behind_what_had_come() -> No
             await anext(body)
 
 
-class Crumbling:
-    """As a socket under TLS of which each record has one byte, and all are there already."""
+class Brimming:
+    """As a socket for which all has come already: no wait of its own gives anybody a turn.
 
-    def __init__(self, sock: Channel) -> None:
-        self._sock = sock
+    Args:
+        sock: to which a request is sent.
+        wire: what has come.
+        most: how much of it one call gives, as of a TLS record.
+    """
+
+    def __init__(self, sock: Channel, wire: bytes, most: int) -> None:
         self.send, self.close, self.fileno = sock.send, sock.close, sock.fileno
+        self._wire = memoryview(wire)
+        self._most = most
 
     def recv_into(self, buffer: memoryview) -> int:
-        return self._sock.recv_into(buffer[:1])
+        size = min(len(buffer), len(self._wire), self._most)
+        buffer[:size], self._wire = self._wire[:size], self._wire[size:]
+        return size
+
+
+@asynccontextmanager
+async def brimming(
+    wire: bytes, most: int = RECEIVE_BYTES
+) -> AsyncIterator[tuple[Connection, Turns]]:
+    """A connection on which an answer has come, and one that counts its turns meanwhile."""
+    turns = Turns()
+    async with connected() as (connection, server), trio.open_nursery() as nursery:
+        await server.send_all(b"something is there")
+        vars(connection)["_sock"] = Brimming(connection._sock, wire, most)
+        nursery.start_soon(turns.take)
+        yield connection, turns
+        nursery.cancel_scope.cancel()
 
 
 async def test_others_run_while_what_has_come_is_received_byte_by_byte() -> None:
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    async with connected() as (connection, server), trio.open_nursery() as nursery:
-        vars(connection)["_sock"] = Crumbling(connection._sock)
-        await server.send_all(OK + b"Content-Length: 2000\r\n\r\n" + bytes(2000))
-        nursery.start_soon(take_turns)
+    wire = OK + b"Content-Length: 2000\r\n\r\n" + bytes(2000)
+    async with brimming(wire, most=1) as (connection, turns):
         head = await connection.exchange(REQUEST, ASKED, has_body=True)
-        before = turns
+        before = turns.count
         assert await connection.take_small(head) == bytes(2000)
-        assert turns - before > 1000
-        nursery.cancel_scope.cancel()
+        assert turns.count - before > 1000
 
 
 async def test_others_run_while_chunks_of_one_byte_are_read_and_they_are_joined() -> None:
-    turns, count = 0, 100_000
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
-
-    async with connected() as (connection, server), trio.open_nursery() as nursery:
-        nursery.start_soon(server.send_all, CHUNKED + b"1\r\n.\r\n" * count + b"0\r\n\r\n")
+    count = 100_000
+    wire = CHUNKED + b"1\r\n.\r\n" * count + b"0\r\n\r\n"
+    async with brimming(wire) as (connection, turns):
         head = await connection.exchange(REQUEST, ASKED, has_body=True)
-        nursery.start_soon(take_turns)
+        before = turns.count
         chunks = [bytes(chunk) async for chunk in connection.body(head)]
         assert b"".join(chunks) == b"." * count
         assert len(chunks) < count // 10
-        assert turns > 0
-        nursery.cancel_scope.cancel()
+        # one for each buffer that was full of them
+        assert turns.count - before >= len(wire) // RECEIVE_BYTES

@@ -25,6 +25,7 @@ from multi_fetch.registry.url import parse_url
 from tests.registry.conftest import RawServer, StartServer, raw_answer
 from tests.registry.sockets import PATIENT_SECONDS, reset
 from tests.registry.test_connection import CASES, Case, every_case
+from tests.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -205,18 +206,12 @@ async def test_others_have_their_turns_while_tiny_chunks_come(start_server: Star
         return True
 
     server = await start_server(reply)
-    turns = 0
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
+    turns = Turns()
 
     async with opened() as lane, trio.open_nursery() as nursery:
-        nursery.start_soon(take_turns)
+        nursery.start_soon(turns.take)
         answer = await lane.send("GET", at(server), {})
-        came = Counter([turns async for chunk in answer.chunks() if chunk == b"a"])
+        came = Counter([turns.count async for chunk in answer.chunks() if chunk == b"a"])
         await answer.aclose()
         nursery.cancel_scope.cancel()
     assert sum(came.values()) == sent

@@ -23,6 +23,7 @@ from multi_fetch.store.survey import is_sound, kept_in
 from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.faults import Fault, drip
 from multi_fetch.testing.layout import read_layout
+from tests.disks import run_where_mounts_are_own
 from tests.end_to_end.conftest import MULTI_FETCH
 from tests.loopback import loopback
 from tests.parent import asked_by, read_stream, run
@@ -156,42 +157,15 @@ mount -o remount,size=100m "$1"
 """
 
 
-def may_mount() -> bool:
-    """Whether a tmpfs of one's own can be had here."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        return False
-    mount = 'mount -t tmpfs tmpfs "$0"'
-    done = subprocess.run([unshare, "-rm", "sh", "-c", mount, "/mnt"], check=False)
-    return done.returncode == 0
-
-
 @pytest.mark.timeout(600)  # six processes, on any machine
 def test_a_full_disk_costs_nothing_but_a_warning_and_the_next_run_completes(
     place: Place, tmp_path: Path
 ) -> None:
-    if not may_mount():
-        pytest.skip("no tmpfs of one's own can be mounted here (unshare -rm)")
     disk, lines = tmp_path / "disk", tmp_path / "lines"
     disk.mkdir()
     lines.write_bytes(place.lines)
-    subprocess.run(
-        [
-            "unshare",
-            "-rm",
-            "sh",
-            "-c",
-            FULL,
-            "sh",
-            disk,
-            MULTI_FETCH,
-            place.remote,
-            lines,
-            tmp_path,
-        ],
-        check=True,
-        timeout=RUN_SECONDS * 2,
-    )
+    words = disk, MULTI_FETCH, place.remote, lines, tmp_path
+    run_where_mounts_are_own(FULL, *words, timeout_seconds=RUN_SECONDS * 2)
     assert (tmp_path / "status").read_text().split() == ["0", "1"]
     log = (tmp_path / "log").read_text()
     assert log.count("No space left on device") == 1

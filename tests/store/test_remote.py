@@ -453,7 +453,7 @@ async def test_who_waits_and_sees_nothing_come_goes_alone(
 
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system says that the disk is full; a real full disk is in tests/integration."""
+    """The system says that the disk is full; a real full disk is in test_crashes.py."""
 
     def refuse(*arguments: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

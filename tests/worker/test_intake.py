@@ -15,6 +15,7 @@ from multi_fetch.limits import MAX_LINE_BYTES
 from multi_fetch.protocol.names import IN_REPOSITORY
 from multi_fetch.worker.intake import LineSplitter, take_in
 from multi_fetch.worker.window import Window
+from tests.turns import Turns
 from tests.worker.harness import MemoryReader
 
 if TYPE_CHECKING:
@@ -75,20 +76,13 @@ def a_window(size: int) -> Window:
 
 
 async def test_others_run_between_two_cancels_however_many_come_at_once() -> None:
-    turns = 0
-    at_cancel: list[int] = []
-
-    async def take_turns() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
+    turns, at_cancel = Turns(), list[int]()
 
     def note(control: Control, number: int) -> None:
-        at_cancel.append(turns)
+        at_cancel.append(turns.count)
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(take_turns)
+        nursery.start_soon(turns.take)
         reader = MemoryReader()
         reader.feed(b"!cancel 1\n" * 100)
         reader.feed_eof()
