@@ -120,6 +120,16 @@ def test_what_httpx_raises_is_of_the_tree(
     assert caught.value.__cause__ is raised
 
 
+@pytest.mark.timeout(10)
+def test_an_error_whose_causes_go_round_in_a_circle_is_translated_too() -> None:
+    """Who raises again what it caught, from what came of that, makes one."""
+    error = httpx.ReadError("no more")
+    error.__cause__ = OSError("while it was closed")
+    error.__cause__.__context__ = error
+    with pytest.raises(UnavailableError, match="no more"), translated("GET x", 7):
+        raise error
+
+
 def test_what_is_a_bug_stays_one() -> None:
     with pytest.raises(KeyError), translated("GET x", 7):
         raise KeyError("x")

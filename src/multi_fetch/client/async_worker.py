@@ -37,6 +37,11 @@ class AsyncWorker:
     reading can bring the two to a halt. Leaving the block, also by cancellation, cancels what is
     open, and returns when the process has ended.
 
+    Whoever closes asyncio's loop within the block, with no ``cancel`` for the task before as
+    ``asyncio.run`` has it, leaves the process running until this one ends: nothing can be awaited
+    any more, and asyncio itself keeps the loop, and with it the pipes, for as long as the process
+    runs.
+
     Args:
         remote: the repository: ``docker.io/library/redis``.
         options: see ``Options``: ``jobs=8, ordered=True, env={...}``.

@@ -284,9 +284,12 @@ def translated(
 def _let_go(error: BaseException | None) -> None:
     """Lets go of what an error's frames hold: what was received, until circles are looked for.
 
-    h11's errors are in such a circle with the frames that raised them.
+    h11's errors are in such a circle with the frames that raised them. Causes may be in one too:
+    who raises again what it caught, from what came of that, makes one.
     """
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
 
