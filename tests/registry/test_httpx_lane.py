@@ -20,6 +20,7 @@ from multi_fetch.errors import (
     UnavailableError,
 )
 from multi_fetch.registry.httpx_lane import HttpxLane, translated
+from multi_fetch.registry.retry import is_passing
 from multi_fetch.registry.transport import new_client
 from multi_fetch.registry.url import parse_url
 from tests.registry.conftest import RawServer, StartServer, raw_answer
@@ -121,13 +122,15 @@ def test_what_httpx_raises_is_of_the_tree(
 
 
 @pytest.mark.timeout(10)
-def test_an_error_whose_causes_go_round_in_a_circle_is_translated_too() -> None:
+@pytest.mark.parametrize("words", ["no more", ""])
+def test_an_error_whose_causes_go_round_in_a_circle_is_judged_too(words: str) -> None:
     """Who raises again what it caught, from what came of that, makes one."""
-    error = httpx.ReadError("no more")
-    error.__cause__ = OSError("while it was closed")
+    error = httpx.ReadError(words)
+    error.__cause__ = OSError(words)
     error.__cause__.__context__ = error
-    with pytest.raises(UnavailableError, match="no more"), translated("GET x", 7):
+    with pytest.raises(UnavailableError, match=f"broke.*{words}") as caught, translated("GET x", 7):
         raise error
+    assert is_passing(caught.value)
 
 
 def test_what_is_a_bug_stays_one() -> None:

@@ -31,6 +31,7 @@ from multi_fetch.registry.errcode import printable
 from multi_fetch.registry.place import Place
 from multi_fetch.registry.progress import Progress
 from multi_fetch.registry.proxies import NO_PROXIES, Proxies
+from multi_fetch.registry.retry import causes_of
 from multi_fetch.registry.transport import PLACE, PROXIED, words_of
 
 if TYPE_CHECKING:
@@ -281,17 +282,13 @@ def translated(
         raise _translation(error, words, asked, stall_seconds) from error
 
 
-def _let_go(error: BaseException | None) -> None:
+def _let_go(error: BaseException) -> None:
     """Lets go of what an error's frames hold: what was received, until circles are looked for.
 
-    h11's errors are in such a circle with the frames that raised them. Causes may be in one too:
-    who raises again what it caught, from what came of that, makes one.
+    h11's errors are in such a circle with the frames that raised them.
     """
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+    for each in causes_of(error):
+        traceback.clear_frames(each.__traceback__)
 
 
 def _translation(error: Exception, words: str, asked: str, stall_seconds: float) -> MultiFetchError:

@@ -55,7 +55,7 @@ def is_passing(error: MultiFetchError) -> bool:
         return False
     if error.status is not None:
         return is_passing_status(error.status)
-    return not any(_is_lasting(cause) for cause in _causes(error))
+    return not any(_is_lasting(cause) for cause in causes_of(error))
 
 
 def delay_seconds(
@@ -87,11 +87,17 @@ def _bound(attempt: int, patience: Patience) -> float:
     return min(patience.first_wait_seconds * 2.0**doublings, patience.max_wait_seconds)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause = error.__cause__ or error.__context__
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ or cause.__context__
+def causes_of(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it came from; each once, though they may go round in a circle.
+
+    Who raises again what it caught, from what came of that, makes one.
+    """
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
 
 
 def _is_lasting(cause: BaseException) -> bool:

@@ -26,6 +26,7 @@ from multi_fetch.registry.general_stream import Backend
 from multi_fetch.registry.head import Head
 from multi_fetch.registry.place import Place, refuse_inside
 from multi_fetch.registry.proxies import MAX_KNOWN_ORIGINS, Proxies
+from multi_fetch.registry.retry import causes_of
 from multi_fetch.registry.stock import Stock
 from multi_fetch.registry.tls import Trust
 from multi_fetch.registry.url import parse_url
@@ -228,11 +229,9 @@ def _authority(proxy: str) -> str:
     return parse_url(proxy).origin.authority
 
 
-def words_of(error: BaseException | None) -> str:
+def words_of(error: BaseException) -> str:
     """What an error says, or what it comes from: httpcore's are silent of a bad certificate."""
-    while error is not None and not str(error):
-        error = error.__cause__ or error.__context__
-    return "" if error is None else str(error)
+    return next((words for each in causes_of(error) if (words := str(each))), "")
 
 
 def _h11_state(stream: httpx.AsyncByteStream) -> h11.Connection | None:
