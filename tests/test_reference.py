@@ -1,10 +1,13 @@
-"""The tables of docs are those of the code: flags, variables, hints, exit statuses, and claims."""
+"""The docs say what the code has: flags, variables, hints, exit statuses, numbers, and claims."""
 
 from __future__ import annotations
 
 import ast
 import re
 
+import pytest
+
+from multi_fetch import durations, limits
 from multi_fetch.cli import arguments, credentials, hosts, store
 from multi_fetch.protocol.frames import FEATURES
 from multi_fetch.registry import credential_places
@@ -99,3 +102,104 @@ def test_what_is_claimed_of_this_project_is_shown_by_a_test() -> None:
         functions = (ast.FunctionDef, ast.AsyncFunctionDef)
         assert found[2] in {each.name for each in tree.body if isinstance(each, functions)}, row
     assert claims >= 10
+
+
+# --- numbers in sentences ---------------------------------------------------------------------
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+DATA_KIB = limits.MAX_DATA_BYTES // KIB
+UNTOLD_GIB = limits.MAX_UNTOLD_BYTES // GIB
+SPLIT_MIB = limits.SPLIT_BYTES // MIB
+CERTIFICATES = [
+    number // MIB for number in (limits.MAX_CERTIFICATES_BYTES, limits.MAX_ALL_CERTIFICATES_BYTES)
+]
+PIECES = [number // MIB for number in (limits.MIN_PIECE_BYTES, limits.MAX_PIECE_BYTES)]
+DEAD, SILENT, RESTS = (
+    f"{seconds:g}"
+    for seconds in (
+        durations.MIRROR_CONNECT_TIMEOUT_SECONDS,
+        durations.MIRROR_STALL_SECONDS,
+        durations.MIRROR_REST_SECONDS,
+    )
+)
+COUNTS = {2: "two", 5: "five"}
+
+HANDSHAKES = [
+    number // KIB
+    for number in (limits.MAX_HANDSHAKE_BYTES, limits.HANDSHAKE_MEMORY // limits.MAX_JOBS)
+]
+
+SAID = {
+    "docs/reference.md": [
+        f"default {limits.DEFAULT_JOBS}, {limits.MAX_JOBS} at most",
+        f"{UNTOLD_GIB} GiB where nobody has told the size",
+        "files of up to {} MiB; those of all hosts together have up to {} |".format(*CERTIFICATES),
+        f"Retry-After included: {durations.DEFAULT_RETRY_WAIT_SECONDS:g}s;",
+        f"gives less than {limits.LEAST_PROGRESS_BYTES // KIB} KiB while",
+        f"counts as broken: {durations.READ_TIMEOUT_SECONDS:g}s;",
+        f"`largest` has up to {limits.MAX_TOLD_RUNNING} objects",
+    ],
+    "docs/registries.md": [
+        f"left after {DEAD} seconds, one that says nothing after {SILENT},",
+        f"both are left alone for {RESTS};",
+        f"one that fails {COUNTS[limits.MAX_MIRROR_FAILURES]} times in a row",
+        f"what fits one data frame ({DATA_KIB} KiB)",
+        f"a blob of {limits.LEAST_SPLIT_BYTES // MIB} MiB or more",
+        f"Of {COUNTS[limits.MAX_SPLIT_BLOBS]} blobs at the same time",
+        f"within {SPLIT_MIB} MiB of memory for all parts",
+    ],
+    "docs/stores.md": [f"names more than {limits.MAX_CHILDREN:,} objects"],
+    "docs/decisions/0001-verified-before-written.md": [
+        f"at most {DATA_KIB} KiB (`MAX_DATA_BYTES`)",
+        f"one budget (`budget.py`, {limits.MAX_HELD_BYTES // MIB} MiB)",
+    ],
+    "docs/decisions/0010-again-and-onward.md": [
+        f"`--retries` ({limits.DEFAULT_RETRIES}) times in a row",
+        f"a token's answer within {durations.TOKEN_BODY_SECONDS:g} s",
+        f"an error's body within {durations.ERROR_BODY_SECONDS:g} s",
+        f"ends at {UNTOLD_GIB} GiB",
+    ],
+    "docs/decisions/0012-a-layout-is-a-remote.md": [
+        f"in threads, {limits.MAX_READ_THREADS} at most",
+        f"more than {limits.MAX_LAYOUT_INDEX_MEMORY // MIB} MiB in memory",
+        f"it may take {limits.MAX_LAYOUT_KEPT_MEMORY // MIB} MiB",
+    ],
+    "docs/decisions/0013-hosts-and-mirrors.md": [
+        f"larger than {limits.MAX_EMBEDDED_BYTES // KIB} KiB",
+        f"beyond {limits.MAX_TREE_EMBEDDED_BYTES // MIB} MiB below one request",
+        f"no retry, {DEAD} s for a connection (`dial_timeout` says otherwise), {SILENT} s of",
+    ],
+    "docs/decisions/0016-parallel-ranges.md": [
+        f"Blobs of {limits.LEAST_SPLIT_BYTES // MIB} MiB and more",
+        f"{SPLIT_MIB} MiB together, for {COUNTS[limits.MAX_SPLIT_BLOBS]} blobs at a time",
+        "pieces have {} to {} MiB".format(*PIECES),
+    ],
+    "docs/decisions/0022-how-many-jobs.md": [
+        f"`--jobs` is {limits.MAX_JOBS} at most",
+        f"together may have {limits.HANDSHAKE_MEMORY // MIB} MiB",
+        "one of them {} KiB: {} KiB with".format(*HANDSHAKES),
+        f"or two for each job up to {limits.TWOFOLD_IDLE_CONNECTIONS}",
+    ],
+    "CHANGELOG.md": [
+        f"`--jobs` ({limits.MAX_JOBS} at most)",
+        f"whose size nobody has told ends at {UNTOLD_GIB} GiB",
+        f"strictly checked, within {SPLIT_MIB} MiB of memory",
+    ],
+    "protocol.md": [
+        f"MAY be given up to {limits.MAX_MEDIA_TYPES} times",
+        f"is sent again, 0 to {limits.MAX_RETRIES}",
+        f"may come, 1 to {limits.MAX_RANGES};",
+        f"(1 to {limits.MAX_JOBS}, by default {limits.DEFAULT_JOBS})",
+        f"1 to {limits.MAX_WINDOW:,}, by default {limits.DEFAULT_WINDOW:,}",
+        f"Up to {limits.MAX_INDEX_DEPTH} indexes are followed",
+        f"At most {limits.MAX_FOREIGN_URLS} URLs of an object are tried",
+        f"gets {durations.SHUTDOWN_GRACE_SECONDS:g} seconds to take these frames",
+        f"brought less than {limits.LEAST_PROGRESS_BYTES:,} bytes of a body",
+    ],
+}
+
+
+@pytest.mark.parametrize("document", SAID)
+def test_numbers_in_sentences_are_those_of_the_code(document: str) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    assert [said for said in SAID[document] if said not in text] == []
