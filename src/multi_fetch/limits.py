@@ -231,6 +231,8 @@ MAX_ALL_CERTIFICATES_BYTES: Final = 2 * MAX_CERTIFICATES_BYTES
 
 # Foreign URLs of one object that are tried; a manifest may name thousands. Real ones name one.
 MAX_FOREIGN_URLS: Final = 4
+# Their hosts of which is remembered how they do, as many as have a pace.
+MAX_FOREIGN_HOSTS: Final = 64
 
 # Failures in a row, each perhaps of one object alone, until a mirror is left alone like a dead one.
 # Envoy's outlier detection has 5 as well.

@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import pytest
+import trio
+import trio.testing
 from msgspec.structs import replace
 
+from multi_fetch.durations import MIRROR_REST_SECONDS
 from multi_fetch.errors import (
     DigestMismatchError,
     MultiFetchError,
@@ -40,8 +43,6 @@ from tests.registry.tls_server import NAME, Authority, tls_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
-
-    import trio
 
     from multi_fetch.remotes import Remote
     from tests.registry.conftest import StartServer
@@ -180,7 +181,7 @@ async def test_a_url_that_breaks_down_in_the_middle_gives_way_to_the_next_from_t
             async for chunk in opened.chunks:
                 received += chunk
         assert received == content
-        assert remote.report().retries == QUICK.retries
+        assert remote.report().retries == 0
     assert good.asked == [f"GET {digest} 600000-"]
 
 
@@ -212,6 +213,49 @@ async def test_retries_of_what_fails_are_reported_too(start_server: StartServer)
         with pytest.raises(UnavailableError):
             await fetched(remote, url_of(shelf))
         assert remote.report().retries == QUICK.retries
+
+
+# --- hosts in trouble -----------------------------------------------------------------------
+
+
+async def test_a_host_in_trouble_gives_way_at_once_and_is_left_alone_for_other_objects_too(
+    start_server: StartServer, jumping_clock: trio.testing.MockClock
+) -> None:
+    bad, good = await several(start_server, 2)
+    bad.status = 503
+    async with foreign(default_host("localhost:1")) as remote:
+        for name in "abc":
+            urls = url_of(bad, path=f"/{name}"), url_of(good, path=f"/{name}")
+            assert await fetched(remote, *urls) == LAYER
+        assert (len(bad.asked), len(good.asked)) == (1, 3)
+        assert remote.report().retries == 0
+        bad.status = 200
+        await trio.sleep(MIRROR_REST_SECONDS + 0.1)
+        assert await fetched(remote, url_of(bad), url_of(good)) == LAYER
+    assert (len(bad.asked), len(good.asked)) == (2, 3)
+
+
+async def test_the_only_host_is_borne_with_all_the_patience_once_and_then_asked_once_each_time(
+    start_server: StartServer, jumping_clock: trio.testing.MockClock
+) -> None:
+    (shelf,) = await several(start_server, 1)
+    shelf.status = 503
+    all_patience = QUICK.retries + 1
+    async with foreign(default_host("localhost:1")) as remote:
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                await fetched(remote, url_of(shelf))
+        assert len(shelf.asked) == all_patience + 2
+        await trio.sleep(MIRROR_REST_SECONDS + 0.1)
+        with pytest.raises(UnavailableError):
+            await fetched(remote, url_of(shelf))
+        assert len(shelf.asked) == 2 * all_patience + 2
+        shelf.status = 200
+        assert await fetched(remote, url_of(shelf)) == LAYER
+        shelf.status = 503
+        with pytest.raises(UnavailableError):
+            await fetched(remote, url_of(shelf))
+    assert len(shelf.asked) == 3 * all_patience + 3
 
 
 # --- what they are not told -----------------------------------------------------------------

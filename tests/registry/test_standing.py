@@ -8,8 +8,8 @@ import trio.testing
 
 from multi_fetch.durations import MIRROR_REST_SECONDS, RETRY_WARNING_SECONDS
 from multi_fetch.errors import DeniedError, MultiFetchError, RegistryError, UnavailableError
-from multi_fetch.limits import MAX_MIRROR_FAILURES
-from multi_fetch.registry.standing import Standing
+from multi_fetch.limits import MAX_FOREIGN_HOSTS, MAX_MIRROR_FAILURES
+from multi_fetch.registry.standing import Standing, Standings
 
 
 async def test_a_short_rest_does_not_end_a_long_one(
@@ -87,3 +87,18 @@ async def test_what_is_warned_of_is_warned_of_once_a_minute(
     await trio.sleep(1)
     assert all(standing.may_warn(each) for each in kinds)
     assert not any(standing.may_warn(each) for each in kinds)
+
+
+def test_hosts_that_others_name_are_told_apart_by_their_origin_and_the_last_used_are_kept() -> None:
+    standings = Standings()
+    first = standings.of("https://a.example/1")
+    assert standings.of("https://A.example:443/2?x") is first
+    others = ["http://a.example/1", "https://a.example:1/", "https://b.example/", "no URL"]
+    assert all(standings.of(each) is not first for each in others)
+    assert standings.of("https://a.example/3") is first
+    for number in range(MAX_FOREIGN_HOSTS - 1):
+        standings.of(f"https://n{number}.example/")
+    assert standings.of("https://a.example/3") is first
+    for number in range(MAX_FOREIGN_HOSTS):
+        standings.of(f"https://n{number}.example/")
+    assert standings.of("https://a.example/3") is not first

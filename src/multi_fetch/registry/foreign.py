@@ -8,11 +8,18 @@ a 401 is an answer like any other. Where they lead into is judged as for redirec
 from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from multi_fetch.errors import NotFoundError, RegistryError, UnsupportedError
+from multi_fetch.errors import (
+    DeadlineExceededError,
+    NotFoundError,
+    RegistryError,
+    UnavailableError,
+    UnsupportedError,
+)
 from multi_fetch.limits import MAX_FOREIGN_URLS
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import parse_digest
@@ -27,6 +34,7 @@ from multi_fetch.registry.place import Place, place_of, refused_inside
 from multi_fetch.registry.resume import Download
 from multi_fetch.registry.session import Session
 from multi_fetch.registry.source import Source
+from multi_fetch.registry.standing import Standings
 from multi_fetch.registry.url import parse_url, shown
 from multi_fetch.remotes import Opened, Report, Warmable
 
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.exchange import Exchange
     from multi_fetch.registry.proxies import Proxies
+    from multi_fetch.registry.standing import Standing
     from multi_fetch.registry.url import Url
     from multi_fetch.remotes import Patience, Remote, Resolved
 
@@ -93,10 +102,11 @@ async def open_foreign_urls(  # noqa: PLR0913 - as for open_registry
     proxies: Proxies | None,
 ) -> AsyncIterator[ForeignRemote]:
     """A remote that asks foreign URLs too; arguments as for ``ForeignRemote`` and the exchange."""
-    async with open_exchange(
-        stranger(registry), jobs=jobs, patience=patience, proxies=proxies
-    ) as exchange:
-        yield ForeignRemote(remote, exchange, registry, session)
+    opening = partial(
+        open_exchange, stranger(registry), jobs=jobs, patience=patience, proxies=proxies
+    )
+    async with opening() as patient, opening(is_last=False) as hasty:
+        yield ForeignRemote(remote, (patient, hasty), registry, session)
 
 
 @asynccontextmanager
@@ -226,8 +236,8 @@ class UrlSource(Source):
 
     trouble = "a foreign URL failed: asking the next one"
 
-    def __init__(self, url: ForeignUrl) -> None:
-        super().__init__(NOBODY, url)
+    def __init__(self, url: ForeignUrl, standing: Standing) -> None:
+        super().__init__(NOBODY, url, standing)
         self._url = url
 
     @property
@@ -241,16 +251,18 @@ class ForeignRemote:
 
     Args:
         remote: the repository.
-        exchange: sends requests to foreign places, as ``stranger`` says.
+        both: exchanges with foreign places, as ``stranger`` says: with all the patience, and with
+            as little as for mirrors.
         registry: whose place decides where foreign URLs may lead.
         session: the registry's, which knows where it was reached; None if it is not asked at all.
     """
 
     def __init__(
-        self, remote: Remote, exchange: Exchange, registry: Host, session: Session | None
+        self, remote: Remote, both: Sequence[Exchange], registry: Host, session: Session | None
     ) -> None:
         self._remote = remote
-        self._exchange = exchange
+        self._patient, self._hasty = both
+        self._standings = Standings()
         self._registry = registry
         self._session = session
         self._retries = 0
@@ -311,17 +323,26 @@ class ForeignRemote:
         """
         if not urls:
             raise NotFoundError("there are no foreign URLs: name one")
-        place = self._place()
-        places = [
-            ForeignUrl(self._exchange, text, self._registry, place)
-            for text in urls[:MAX_FOREIGN_URLS]
-        ]
-        together = MirroredRemote(list(map(UrlSource, places)), ref.locator)
+        *others, last = urls[:MAX_FOREIGN_URLS]
+        sources = [self._source(text, is_last=False) for text in others]
+        sources.append(self._source(last, is_last=True))
+        together = MirroredRemote(sources, ref.locator)
         try:
             async with together.open(ref, media_types=media_types, size=size) as opened:
                 yield opened
+        except (UnavailableError, DeadlineExceededError) as error:
+            sources[-1].note(error, ref.digest)
+            raise
         finally:
             self._retries += together.report().retries
+
+    def _source(self, text: str, *, is_last: bool) -> UrlSource:
+        """A URL; the last gets all the patience, unless its host had that in vain just now."""
+        standing, exchange = self._standings.of(text), self._hasty
+        if is_last and not standing.is_resting:
+            standing.take_turn()
+            exchange = self._patient
+        return UrlSource(ForeignUrl(exchange, text, self._registry, self._place()), standing)
 
     def _place(self) -> Place:
         is_there = self._session is not None and self._session.is_inside

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from multi_fetch.durations import MIRROR_REST_SECONDS, RETRY_WARNING_SECONDS
-from multi_fetch.limits import MAX_MIRROR_FAILURES
+from multi_fetch.errors import RegistryError
+from multi_fetch.limits import MAX_FOREIGN_HOSTS, MAX_MIRROR_FAILURES
+from multi_fetch.registry.url import parse_url
 
 if TYPE_CHECKING:
     from multi_fetch.errors import MultiFetchError
+    from multi_fetch.registry.url import Origin
 
 
 class Standing:
@@ -65,3 +68,21 @@ class Standing:
             return False
         self._warned_at[kind] = now
         return True
+
+
+class Standings:
+    """Those of hosts that others name, of which there may be any number: the last used are kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[Origin, Standing] = {}
+
+    def of(self, url: str) -> Standing:
+        """How a URL's host does."""
+        try:
+            origin = parse_url(url).origin
+        except RegistryError:  # as it says to who asks there
+            return Standing()
+        standing = self._known[origin] = self._known.pop(origin, Standing())
+        if len(self._known) > MAX_FOREIGN_HOSTS:
+            del self._known[next(iter(self._known))]
+        return standing
