@@ -13,6 +13,7 @@ import pytest
 from multi_fetch.testing.faults import (
     Effect,
     Fault,
+    answer_error,
     change_body,
     close_after,
     close_when_idle,
@@ -188,6 +189,34 @@ def test_a_failure_says_what_the_registry_said(remote: str) -> None:
     assert error.detail["registry_code"] == "MANIFEST_UNKNOWN"
     assert done.status == 1
     assert "code=not-found" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("status", "registry_code", "code", "retryable"),
+    [
+        (400, "MANIFEST_INVALID", "registry-error", False),
+        (401, "UNAUTHORIZED", "unauthorized", False),
+        (403, "DENIED", "denied", False),
+        (404, "MANIFEST_UNKNOWN", "not-found", False),
+        (404, "NAME_UNKNOWN", "not-found", False),
+        (429, "TOOMANYREQUESTS", "rate-limited", True),
+        (503, "UNAVAILABLE", "unavailable", True),
+    ],
+)
+def test_what_may_pass_is_retryable_and_asked_again_and_all_else_is_asked_once(
+    sample: Sample, status: int, registry_code: str, code: str, *, retryable: bool
+) -> None:
+    refusal = Fault(answer_error(status, registry_code, "for a reason"), path="*/manifests/*")
+    with loopback(sample.layout, refusal) as registry:
+        command = [MULTI_FETCH, "--no-warm", "--retries", "1", f"{registry.address}/demo/app"]
+        done = run(command, b"latest\n")
+        asked = len(registry.requests)
+    error = done.answers[1].error
+    assert error is not None
+    assert (error.code, error.retryable) == (code, retryable)
+    assert "for a reason" in error.message
+    assert (error.detail["status"], error.detail["registry_code"]) == (status, registry_code)
+    assert asked == error.detail["attempts"] == (2 if retryable else 1)
 
 
 def test_a_connection_that_was_closed_while_idle_is_tried_again_on_a_new_one(

@@ -7,18 +7,21 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.integration.push import LARGE_BYTES, OCI_LAYER
-from tests.parent import Answer, End, Parent, run
+from tests.integration.docker_registry import docker_registry
+from tests.integration.push import LARGE_BYTES, OCI_LAYER, SMALL_BYTES
+from tests.parent import Answer, Data, End, Parent, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from tests.integration.docker_registry import DockerRegistry
     from tests.integration.push import Filled
@@ -166,6 +169,46 @@ def test_a_large_blob_comes_while_small_ones_overtake_it(
         large = parent.session.answers[1]
         assert large.is_verified
         assert large.end == End(1, LARGE_BYTES, filled.large.digest, 0)
+
+
+@contextmanager
+def double(
+    registry: DockerRegistry, folder: Path, *, address: str = "127.0.0.1:0"
+) -> Iterator[DockerRegistry]:
+    """A registry that has what another one has."""
+    folder.mkdir()
+    shutil.copytree(registry.storage, folder / "storage", copy_function=os.link)
+    with docker_registry(folder, port=int(address.rpartition(":")[2])) as running:
+        yield running
+
+
+@pytest.mark.parametrize("flags", [[], ["--ordered"]], ids=" ".join)
+def test_a_registry_that_goes_away_in_mid_batch_and_comes_back_costs_no_object(
+    registry: DockerRegistry, filled: Filled, tmp_path: Path, flags: list[str]
+) -> None:
+    """It is stopped while a large blob is on its way, which then goes on from where it broke."""
+    small = [digest for digest, content in filled.blobs.items() if len(content) == SMALL_BYTES]
+    with ExitStack() as lives:
+        first = lives.enter_context(double(registry, tmp_path / "first"))
+        command = [MULTI_FETCH, *flags, "--retries", "12", "--log-format", "json"]
+        command += [f"{first.address}/{filled.repository}"]
+        with Parent(command, ordered=bool(flags), keeps_content=False) as parent:
+            parent.write(f"{filled.large.digest}\n".encode())
+            while not isinstance(parent.next_frame(), Data):
+                pass
+            lives.close()  # most of it is still to come, as pipes and sockets hold so much less
+            parent.write("\n".join(small[:200]).encode())
+            again = double(registry, tmp_path / "again", address=first.address)
+            with again:
+                assert parent.finish() == 0, parent.stderr
+            answers, bye = parent.session.answers, parent.session.bye
+            said = [json.loads(line) for line in parent.stderr.splitlines()]
+    assert len(answers) == 1 + len(small[:200])
+    assert all(answer.is_verified for answer in answers.values())
+    assert bye is not None
+    assert isinstance(bye.detail["retries"], int)
+    assert bye.detail["retries"] >= 1
+    assert said  # of trouble it warns when it begins
 
 
 def test_a_password_opens_a_private_registry_and_stays_out_of_the_log(
