@@ -241,7 +241,8 @@ def _check_nothing_left(worker: Worker) -> None:
     window = worker._window
     assert not worker._answerer.direct._flights
     assert not window.open_jobs()
-    assert not window._waiting_by_key
+    assert not window._alike._alone
+    assert not window._alike._several
     assert not window._joinable
     assert not window._turns
     assert not window._left

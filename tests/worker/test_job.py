@@ -1,11 +1,11 @@
-"""What two jobs have in common, and what is below a job."""
+"""What jobs have in common, and what is below a job."""
 
 from __future__ import annotations
 
 import pytest
 
 from multi_fetch.protocol.request import parse_request
-from multi_fetch.worker.job import Job
+from multi_fetch.worker.job import Alike, Job
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -40,6 +40,21 @@ def test_what_has_no_whole_content_is_never_shared(hint: str) -> None:
 
 def test_a_line_that_could_not_be_read_is_never_shared() -> None:
     assert Job(id=1, request=None).share_key() is None
+
+
+def test_those_that_wait_for_the_same_leave_in_their_order_and_no_trace() -> None:
+    alike, jobs = Alike(), [a_job(number, "latest") for number in range(6)]
+    one, other = ("one",), ("other",)
+    for job in jobs[:4]:
+        alike.add(one, job)
+    alike.add(other, jobs[4])
+    assert alike.take(one, jobs[1], most=0) == [jobs[1]]
+    assert alike.take(one, jobs[2], most=1) == [jobs[2], jobs[0]]
+    alike.add(one, jobs[5])
+    assert alike.take(one, jobs[3], most=9) == [jobs[3], jobs[5]]
+    assert alike.take(other, jobs[4], most=9) == [jobs[4]]
+    assert not alike._alone
+    assert not alike._several
 
 
 def test_a_job_is_below_itself_and_all_above_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
@@ -172,6 +173,35 @@ class Found:
         if is_more:
             self._looked_at.add(request_id)
         return is_more
+
+
+class Alike:
+    """Jobs that wait, by what they ask for; most wait alone, and take no room for others."""
+
+    def __init__(self) -> None:
+        self._alone: dict[Key, Job] = {}
+        self._several: dict[Key, dict[Job, None]] = {}  # in their order
+
+    def add(self, key: Key, job: Job) -> None:
+        """Lets a job wait."""
+        if key in self._several:
+            self._several[key][job] = None
+        elif (other := self._alone.setdefault(key, job)) is not job:
+            del self._alone[key]
+            self._several[key] = {other: None, job: None}
+
+    def take(self, key: Key, job: Job, most: int) -> list[Job]:
+        """The job, and as many of those that wait for the same as may be; they wait no more."""
+        waiting = self._several.get(key)
+        if waiting is None:
+            return [self._alone.pop(key)]
+        del waiting[job]
+        others = list(islice(waiting, most))
+        for each in others:
+            del waiting[each]
+        if not waiting:
+            del self._several[key]
+        return [job, *others]
 
 
 class Standing(Enum):

@@ -17,14 +17,13 @@ so late that holding content for it would know no bound.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import trio
 
 from multi_fetch.budget import Budget
 from multi_fetch.limits import MAX_BEGUN_IDS, MAX_DATA_BYTES
-from multi_fetch.worker.job import Flight, Found, Job, Key, Tally
+from multi_fetch.worker.job import Alike, Flight, Found, Job, Key, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -114,7 +113,7 @@ class Window:
         self._roots = 0
         self._shares = shares
         self._queue = Queue() if shares is None else shares
-        self._waiting_by_key: dict[Key, dict[Job, None]] = {}  # in their order
+        self._alike = Alike()
         self._joinable: dict[Key, Flight] = {}
         self._large_running = 0
         self._left: deque[Flight] = deque()
@@ -268,7 +267,7 @@ class Window:
             self._board(flight, job)
             return
         if key is not None:
-            self._waiting_by_key.setdefault(key, {})[job] = None
+            self._alike.add(key, job)
         self._queue.put(job)
         if len(self.flights) < self._jobs:
             self._takers.unpark()
@@ -277,7 +276,7 @@ class Window:
         """Strikes a job that never ran."""
         self._queue.strike(job)
         if job.key is not None:
-            self._companions(job.key, job, most=0)
+            self._alike.take(job.key, job, most=0)
 
     def _depart(self, job: Job) -> Flight:
         key = job.key
@@ -286,7 +285,7 @@ class Window:
             self._board(flight, job)
         else:
             self._joinable[key] = flight
-            for each in self._companions(key, job, self._most_members - 1):
+            for each in self._alike.take(key, job, self._most_members - 1):
                 self._board(flight, each)
         self.flights[flight] = None
         if flight.is_large:
@@ -299,17 +298,6 @@ class Window:
         if flight.key is not None:
             del self._joinable[flight.key]
             flight.key = None
-
-    def _companions(self, key: Key, job: Job, most: int) -> list[Job]:
-        """The job, and as many of those that wait for the same as may be; they wait no more."""
-        waiting = self._waiting_by_key[key]
-        del waiting[job]
-        others = list(islice(waiting, most)) if waiting else []
-        for each in others:
-            del waiting[each]
-        if not waiting:
-            del self._waiting_by_key[key]
-        return [job, *others]
 
     def _board(self, flight: Flight, job: Job) -> None:
         job.flight = flight
