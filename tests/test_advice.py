@@ -6,7 +6,14 @@ import errno
 
 import pytest
 
-from multi_fetch.advice import TRY_LATER, about_connection, about_file, with_advice
+from multi_fetch.advice import (
+    TRY_LATER,
+    about_connection,
+    about_file,
+    may_need_tls,
+    with_advice,
+)
+from multi_fetch.errors import UnavailableError
 
 
 @pytest.mark.parametrize(
@@ -19,6 +26,8 @@ from multi_fetch.advice import TRY_LATER, about_connection, about_file, with_adv
         ("certificate is not yet valid", "clock"),
         ("Hostname mismatch, certificate is not valid for 'a'", "the name that"),
         ("[SSL: WRONG_VERSION_NUMBER] wrong version number", "--plain-http"),
+        ("no connection: by the proxy p.example:1: Name or service not known", "HTTPS_PROXY, ALL"),
+        ("no connection: by the proxy p.example:1: self-signed certificate", "--ca-file"),
         ("[Errno -2] Name or service not known", "spelling"),
         ("[Errno -3] Temporary failure in name resolution", "DNS"),
         ("the handshake exceeds 12288 bytes", "--jobs"),
@@ -41,3 +50,21 @@ def test_other_words_are_for_later() -> None:
 def test_a_full_disk_wants_room_and_all_else_a_look() -> None:
     assert about_file(OSError(errno.ENOSPC, "")) == "; make room there"
     assert about_file(OSError(errno.EIO, "")) == "; check where it leads"
+
+
+@pytest.mark.parametrize(
+    ("message", "helps"),
+    [
+        (f"GET x: the connection broke: reset{TRY_LATER}", True),
+        (f"GET x: no answer in 30 s{TRY_LATER}", False),
+        ("GET x: no connection: refused; nothing listens there", False),
+    ],
+)
+def test_plain_http_that_breaks_off_may_be_a_port_that_speaks_tls(
+    message: str, *, helps: bool
+) -> None:
+    error = UnavailableError(message)
+    may_need_tls(error)
+    assert ("if the port speaks TLS, ask it by https" in error.message) is helps
+    assert error.message.endswith(error.advice)
+    assert str(error) == error.message

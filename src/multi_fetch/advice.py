@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from multi_fetch.errors import MultiFetchError
+
 TELL_OPERATOR: Final = "; tell the registry's operator"
 TRY_LATER: Final = "; try again later"
 PUSH_AGAIN: Final = "; push it again with a current tool"
-NEEDS_TLS: Final = (
-    '; the port speaks TLS: ask it by https, without --plain-http, or by server = "https://..." in'
-    " its hosts.toml"
+_BY_HTTPS: Final = "ask it by https: leave out --plain-http, or write https://... in its hosts.toml"
+NEEDS_TLS: Final = f"; the port speaks TLS: {_BY_HTTPS}"
+# The flag is for one registry: it is refused with the remote -, and says nothing of a mirror.
+BY_HTTP: Final = (
+    "add --plain-http, or, for a mirror or with the remote -, write http://... in its hosts.toml"
 )
 COPY_AGAIN: Final = "; copy it there again"
 
@@ -30,8 +34,9 @@ _BY_WORDS: Final[Mapping[str, str]] = {
         "use the name that the certificate is for, or ask the registry's operator"
     ),
     r"WRONG_VERSION_NUMBER|wrong version number|HTTP_REQUEST|packet length": (
-        "the port speaks no TLS: if that is meant so, add --plain-http"
+        f"the port speaks no TLS: if that is meant so, {BY_HTTP}"
     ),
+    r"by the proxy": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, and that it runs",
     r"handshake exceeds": "try fewer --jobs",
     r"Temporary failure in name resolution": (
         "this machine's DNS does not answer: check the network"
@@ -56,6 +61,17 @@ def with_advice(words: str) -> str:
     """The words of a connection that failed, with what helps, or with the advice to try later."""
     advice = about_connection(words)
     return f"{words}; {advice}" if advice else f"{words}{TRY_LATER}"
+
+
+def may_need_tls(error: MultiFetchError) -> None:
+    """Says of plain http that got no answer what else it may be, if its connection broke.
+
+    Not every server that speaks TLS says so to who does not.
+    """
+    if "the connection broke" in error.message and error.message.endswith(TRY_LATER):
+        error.advice = f"try again later, or, if the port speaks TLS, {_BY_HTTPS}"
+        error.message = f"{error.message.removesuffix(TRY_LATER)}; {error.advice}"
+        error.args = (error.message,)
 
 
 def about_file(error: OSError) -> str:

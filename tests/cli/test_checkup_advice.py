@@ -20,6 +20,8 @@ from multi_fetch.errors import (
 def test_the_systems_words_come_before_the_code() -> None:
     assert "port" in advice_for(UnavailableError("Connection refused"))
     assert "later" in advice_for(UnavailableError("something else"))
+    haproxy = "GET https://registry.example/v2/haproxy/refused: the answer broke off"
+    assert "later" in advice_for(UnavailableError(haproxy))
     assert advice_for(UnavailableError("oci:x: there is none: check the path")) == "check the path"
 
 

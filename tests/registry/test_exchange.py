@@ -11,16 +11,24 @@ import trio
 from httpx import Response
 from msgspec.structs import replace
 
+from multi_fetch.errors import NotFoundError, UnavailableError
+from multi_fetch.oci.reference import Reference
+from multi_fetch.registry import open_registry
 from multi_fetch.registry.exchange import ATTEMPTS_OF_BAD_LUCK, Exchange
 from multi_fetch.registry.general_lane import GeneralLane
+from multi_fetch.registry.hosts import default_host, load_hosts
 from multi_fetch.registry.url import Url, parse_url
 from tests.fakes.consumer import QUICK
+from tests.registry.conftest import ONCE
+from tests.registry.tls_server import Authority, tls_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     import respx
 
+    from multi_fetch.registry.hosts import Host
     from multi_fetch.registry.url import Origin
     from multi_fetch.remotes import Patience
 
@@ -142,3 +150,31 @@ async def test_a_hosts_own_headers_go_to_it_and_not_where_others_lead_back_to_it
     sent = [call.request.headers for call in respx_mock.calls]
     assert [each.get("x-key") for each in sent] == ["s3cret", "s3cret", None, None]
     assert [each.get("authorization") for each in sent] == ["Basic abc", "Basic abc", None, None]
+
+
+@pytest.mark.usefixtures("lane")
+async def test_a_port_that_breaks_off_plain_http_may_speak_tls_alone(
+    tmp_path: Path,
+) -> None:
+    """--ca-file does not mean https here; a folder of certificates does, as the error says."""
+
+    async def answer(stream: trio.abc.SendStream, _: object) -> bool:
+        await stream.send_all(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n")
+        return True
+
+    authority = Authority()
+    async with tls_server(authority.certified("127.0.0.1"), answer) as server:
+        registry = f"127.0.0.1:{server.port}"
+        ref = Reference(f"{registry}/a", "v1")
+        with pytest.raises(UnavailableError, match=r"if the port speaks TLS, ask it by https"):
+            await resolve(ref, default_host(registry))
+        folder = tmp_path / registry
+        folder.mkdir()
+        authority.ca.cert_pem.write_to_path(str(folder / "ca.crt"))
+        with pytest.raises(NotFoundError):
+            await resolve(ref, *load_hosts(tmp_path, registry))
+
+
+async def resolve(ref: Reference, *hosts: Host) -> None:
+    async with open_registry(ref, patience=ONCE, hosts=hosts) as remote:
+        await remote.resolve(ref)

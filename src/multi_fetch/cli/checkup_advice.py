@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from multi_fetch.advice import about_connection
@@ -28,6 +29,10 @@ BY_CODE: Final[Mapping[str, str]] = {
 }
 
 
+# A URL may have any word in it.
+ASKED = re.compile(r"(GET|HEAD|POST) \S+: ")
+
+
 def advice_for(error: MultiFetchError, host: str = "") -> str:
     """What to do next; empty where nobody knows.
 
@@ -39,8 +44,12 @@ def advice_for(error: MultiFetchError, host: str = "") -> str:
         return error.advice
     if isinstance(error, CredentialsError):
         return f"mend or remove {error.path}" if error.path else "run the credential helper by hand"
-    if error.status is None and (advice := about_connection(error.message)):
+    if error.status is None and (advice := about_connection(_words(error))):
         return advice
     if error.message.endswith(CHECK_THE_PATH):
         return CHECK_THE_PATH
     return BY_CODE.get(error.code, "").format(host=host.rpartition("://")[2])
+
+
+def _words(error: MultiFetchError) -> str:
+    return ASKED.sub("", error.message, count=1)

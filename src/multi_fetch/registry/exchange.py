@@ -16,8 +16,8 @@ from urllib.parse import unquote
 import trio
 
 from multi_fetch import __version__
-from multi_fetch.advice import TELL_OPERATOR
-from multi_fetch.errors import RegistryError
+from multi_fetch.advice import TELL_OPERATOR, may_need_tls
+from multi_fetch.errors import RegistryError, UnavailableError
 from multi_fetch.limits import MAX_REDIRECTS
 from multi_fetch.registry.api import redacted
 from multi_fetch.registry.errcode import OF_A_REDIRECT, OF_THE_HOST, printable
@@ -141,7 +141,12 @@ class Exchange:
         for redirects in range(MAX_REDIRECTS + 1):
             if target.origin != url.origin:  # nor on the way back: others chose what is asked there
                 sent = dict(headers, **_ALWAYS)
-            answer = await self._send_in_turn(method, target, sent, form, attempt, there)
+            try:
+                answer = await self._send_in_turn(method, target, sent, form, attempt, there)
+            except UnavailableError as error:
+                if target.origin.scheme == "http":
+                    may_need_tls(error)
+                raise
             answer.was_led(there, OF_THE_HOST if target.origin == url.origin else OF_A_REDIRECT)
             if answer.status not in REDIRECTS or form:
                 return answer

@@ -302,7 +302,7 @@ def _translation(error: Exception, words: str, asked: str, stall_seconds: float)
         return UnavailableError(f"{asked}: the connection broke{said}{TRY_LATER}")
     for kind, leaf, text in _TRANSLATIONS:
         if isinstance(error, kind):
-            return leaf(with_advice(f"{asked}: {text}{said}"))
+            return leaf(f"{asked}: {with_advice(f'{text}{said}')}")
     # a name that no look-up takes, a port beyond 65535, a character that no header takes
     return RegistryError(f"{asked}: cannot be sent or followed{said}: check the name")
 
