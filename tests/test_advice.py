@@ -10,10 +10,8 @@ from multi_fetch.advice import (
     TRY_LATER,
     about_connection,
     about_file,
-    may_need_tls,
     with_advice,
 )
-from multi_fetch.errors import UnavailableError
 
 
 @pytest.mark.parametrize(
@@ -50,21 +48,3 @@ def test_other_words_are_for_later() -> None:
 def test_a_full_disk_wants_room_and_all_else_a_look() -> None:
     assert about_file(OSError(errno.ENOSPC, "")) == "; make room there"
     assert about_file(OSError(errno.EIO, "")) == "; check where it leads"
-
-
-@pytest.mark.parametrize(
-    ("message", "helps"),
-    [
-        (f"GET x: the connection broke: reset{TRY_LATER}", True),
-        (f"GET x: no answer in 30 s{TRY_LATER}", False),
-        ("GET x: no connection: refused; nothing listens there", False),
-    ],
-)
-def test_plain_http_that_breaks_off_may_be_a_port_that_speaks_tls(
-    message: str, *, helps: bool
-) -> None:
-    error = UnavailableError(message)
-    may_need_tls(error)
-    assert ("if the port speaks TLS, ask it by https" in error.message) is helps
-    assert error.message.endswith(error.advice)
-    assert str(error) == error.message

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multi_fetch.errors import MultiFetchError
-
 TELL_OPERATOR: Final = "; tell the registry's operator"
 TRY_LATER: Final = "; try again later"
 PUSH_AGAIN: Final = "; push it again with a current tool"
 _BY_HTTPS: Final = "ask it by https: leave out --plain-http, or write https://... in its hosts.toml"
 NEEDS_TLS: Final = f"; the port speaks TLS: {_BY_HTTPS}"
+# Not every server that speaks TLS says so to who does not: some only break off.
+MAY_NEED_TLS: Final = f"try again later, or, if the port speaks TLS, {_BY_HTTPS}"
 # The flag is for one registry: it is refused with the remote -, and says nothing of a mirror.
 BY_HTTP: Final = (
     "add --plain-http, or, for a mirror or with the remote -, write http://... in its hosts.toml"
@@ -61,17 +61,6 @@ def with_advice(words: str) -> str:
     """The words of a connection that failed, with what helps, or with the advice to try later."""
     advice = about_connection(words)
     return f"{words}; {advice}" if advice else f"{words}{TRY_LATER}"
-
-
-def may_need_tls(error: MultiFetchError) -> None:
-    """Says of plain http that got no answer what else it may be, if its connection broke.
-
-    Not every server that speaks TLS says so to who does not.
-    """
-    if "the connection broke" in error.message and error.message.endswith(TRY_LATER):
-        error.advice = f"try again later, or, if the port speaks TLS, {_BY_HTTPS}"
-        error.message = f"{error.message.removesuffix(TRY_LATER)}; {error.advice}"
-        error.args = (error.message,)
 
 
 def about_file(error: OSError) -> str:

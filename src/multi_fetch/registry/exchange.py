@@ -16,7 +16,7 @@ from urllib.parse import unquote
 import trio
 
 from multi_fetch import __version__
-from multi_fetch.advice import TELL_OPERATOR, may_need_tls
+from multi_fetch.advice import MAY_NEED_TLS, TELL_OPERATOR, TRY_LATER
 from multi_fetch.errors import RegistryError, UnavailableError
 from multi_fetch.limits import MAX_REDIRECTS
 from multi_fetch.registry.api import redacted
@@ -145,7 +145,7 @@ class Exchange:
                 answer = await self._send_in_turn(method, target, sent, form, attempt, there)
             except UnavailableError as error:
                 if target.origin.scheme == "http":
-                    may_need_tls(error)
+                    _advise_tls(error)
                 raise
             answer.was_led(there, OF_THE_HOST if target.origin == url.origin else OF_A_REDIRECT)
             if answer.status not in REDIRECTS or form:
@@ -261,6 +261,14 @@ class Exchange:
         if pace is None:
             return answer.attempts
         return max(pace.refusals, answer.attempts // ATTEMPTS_OF_BAD_LUCK)
+
+
+def _advise_tls(error: UnavailableError) -> None:
+    """Says of plain http that got no answer what else may help, if its connection broke."""
+    if "the connection broke" in error.message and error.message.endswith(TRY_LATER):
+        error.advice = MAY_NEED_TLS
+        error.message = f"{error.message.removesuffix(TRY_LATER)}; {MAY_NEED_TLS}"
+        error.args = (error.message,)
 
 
 def _target_of(answer: Answer, redirects: int) -> Url:
