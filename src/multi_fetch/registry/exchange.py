@@ -141,12 +141,7 @@ class Exchange:
         for redirects in range(MAX_REDIRECTS + 1):
             if target.origin != url.origin:  # nor on the way back: others chose what is asked there
                 sent = dict(headers, **_ALWAYS)
-            try:
-                answer = await self._send_in_turn(method, target, sent, form, attempt, there)
-            except UnavailableError as error:
-                if target.origin.scheme == "http":
-                    _advise_tls(error)
-                raise
+            answer = await self._send_in_turn(method, target, sent, form, attempt, there)
             answer.was_led(there, OF_THE_HOST if target.origin == url.origin else OF_A_REDIRECT)
             if answer.status not in REDIRECTS or form:
                 return answer
@@ -217,12 +212,12 @@ class Exchange:
         # Without a pace it was sent before the host first asked to slow down.
         sent_at = -math.inf
         if pace is None or (lane is self._fast and self._fast.has_begun(method, url, headers)):
-            answer = await lane.send(method, url, headers, form, place)
+            answer = await _send(lane, method, url, headers, form, place)
         else:
             await (pace.wait_turn() if attempt == 1 else pace.wait_again())
             try:
                 sent_at = trio.current_time()
-                answer = await lane.send(method, url, headers, form, place)
+                answer = await _send(lane, method, url, headers, form, place)
             finally:
                 pace.done()
         # The fast lane goes through no proxy.
@@ -263,12 +258,19 @@ class Exchange:
         return max(pace.refusals, answer.attempts // ATTEMPTS_OF_BAD_LUCK)
 
 
-def _advise_tls(error: UnavailableError) -> None:
-    """Says of plain http that got no answer what else may help, if its connection broke."""
-    if "the connection broke" in error.message and error.message.endswith(TRY_LATER):
-        error.advice = MAY_NEED_TLS
-        error.message = f"{error.message.removesuffix(TRY_LATER)}; {MAY_NEED_TLS}"
-        error.args = (error.message,)
+async def _send(  # noqa: PLR0913, PLR0917 - a request's parts
+    lane: Lane, method: str, url: Url, headers: dict[str, str], form: str | None, place: Place
+) -> Answer:
+    """Sends a request; of plain http whose connection breaks is said what else it may be."""
+    try:
+        return await lane.send(method, url, headers, form, place)
+    except UnavailableError as error:
+        is_broken = "the connection broke" in error.message and error.message.endswith(TRY_LATER)
+        if url.origin.scheme == "http" and is_broken:
+            error.advice = MAY_NEED_TLS
+            error.message = f"{error.message.removesuffix(TRY_LATER)}; {MAY_NEED_TLS}"
+            error.args = (error.message,)
+        raise
 
 
 def _target_of(answer: Answer, redirects: int) -> Url:
