@@ -228,6 +228,8 @@ def test_a_connection_that_was_closed_while_idle_is_tried_again_on_a_new_one(
                 parent.write(f"{sample.small} mediatype:application/octet-stream\n".encode())
                 assert parent.next_closed().content == SMALL
             assert parent.finish() == 0
+            assert parent.session.bye is not None
+            assert parent.session.bye.detail["retries"] == 0
         assert registry.connections >= 20
 
 

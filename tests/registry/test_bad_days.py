@@ -49,6 +49,7 @@ from tests.fakes.consumer import (
     consume_directly,
     consume_from,
 )
+from tests.registry.conftest import raw_answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from multi_fetch.testing.layout import Layout
     from multi_fetch.testing.messages import Answer, Request
     from multi_fetch.testing.registry import LoggedRequest
+    from tests.registry.conftest import StartServer
 
 GET_TAG, GET_BLOB = "GET manifests", "GET blobs"
 HEAD_TAG, HEAD_BLOB = "HEAD manifests", "HEAD blobs"
@@ -93,6 +95,8 @@ def head(effect: Effect) -> Fault:
 
 
 IN_2094 = "Sat, 06 Nov 2094 08:49:37 GMT"
+TWO_SECONDS_LATER = "Sat, 06 Nov 2094 08:49:39 GMT"
+SIX_HOURS_LATER = "Sat, 06 Nov 2094 14:49:37 GMT"
 
 
 def soon(status: int) -> Effect:
@@ -310,6 +314,14 @@ RESUMED: Final = [
         BLOB_AS_BLOB,
         OK,
         [GET_BLOB, "GET blobs 4095-"],
+    ),
+    Case(
+        "reset in the middle",
+        "stereoscope#695",
+        [blobs(f.reset_after(1000))],
+        BLOB_AS_BLOB,
+        OK,
+        [GET_BLOB, "GET blobs 1000-"],
     ),
     Case(
         "silent in the middle",
@@ -624,6 +636,22 @@ HEADS: Final = [
         RESOLVE_BLOB,
         OK,
         [HEAD_BLOB, GET_BLOB],
+    ),
+    Case(
+        "HEAD with another length than is expected",
+        "servers that compress what they count",
+        [head(f.set_header("Content-Length", "99"))],
+        RESOLVE_TAG._replace(size=len(MANIFEST)),
+        OK,
+        [HEAD_TAG, GET_TAG],
+    ),
+    Case(
+        "a manifest of another length than is expected, by HEAD and by GET",
+        "the GET has the last word",
+        [],
+        RESOLVE_TAG._replace(size=99),
+        "size-mismatch",
+        [HEAD_TAG, GET_TAG],
     ),
     Case("HEAD of the empty blob", "0 is right", [], RESOLVE_EMPTY, OK, [HEAD_BLOB]),
     Case(
@@ -989,8 +1017,9 @@ async def test_an_answer_was_tried_once(layout: Layout) -> None:
     assert (verdict.error.attempts, verdict.retries) == (1, 0)
 
 
-async def test_a_wait_that_is_too_long_is_told(layout: Layout) -> None:
-    refused = f.answer_status(429, headers={"Retry-After": "21600"})
+@pytest.mark.parametrize("retry_after", ["21600", SIX_HOURS_LATER])
+async def test_a_wait_that_is_too_long_is_told(layout: Layout, retry_after: str) -> None:
+    refused = f.answer_status(429, headers={"Date": IN_2094, "Retry-After": retry_after})
     async with serve_layout(layout, faults=[Fault(refused)]) as registry:
         verdict = await consume(TAG, registry.address)
     assert verdict.error is not None
@@ -998,14 +1027,16 @@ async def test_a_wait_that_is_too_long_is_told(layout: Layout) -> None:
     assert verdict.error.retryable
 
 
+@pytest.mark.parametrize("retry_after", ["2", TWO_SECONDS_LATER])
 async def test_a_retry_waits_as_long_as_it_was_asked_to(
-    layout: Layout, jumping_clock: MockClock
+    layout: Layout, jumping_clock: MockClock, retry_after: str
 ) -> None:
-    faults = [manifests(f.answer_status(503, headers={"Retry-After": "1"}))]
+    told = {"Date": IN_2094, "Retry-After": retry_after}
+    faults = [manifests(f.answer_status(503, headers=told))]
     async with serve_layout(layout, faults=faults) as registry:
         begun = trio.current_time()
         verdict = await consume(TAG, registry.address)
-        assert trio.current_time() - begun >= 1
+        assert 2 <= trio.current_time() - begun < 4
     assert verdict.error is None
 
 
@@ -1074,6 +1105,45 @@ async def test_a_host_that_allows_few_requests_in_a_time_refuses_few_and_serves_
     assert [verdict.error for verdict in verdicts] == [None] * 40
     in_batches = 39 + 7 + 3 + 1
     assert 39 <= refused <= in_batches + (40 - 4) // 2
+
+
+async def test_a_host_that_was_busy_gets_as_many_at_a_time_again_when_it_no_longer_is(
+    start_server: StartServer, jumping_clock: MockClock
+) -> None:
+    """Each answer takes a tenth of a second, so how many are under way is the throughput."""
+    refusals, running, peak = 20, 0, 0
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        nonlocal refusals, running, peak
+        if refusals > 0:
+            refusals -= 1
+            await stream.send_all(raw_answer("429 Too Many Requests", Retry_After="0"))
+            return True
+        running += 1
+        peak = max(peak, running)
+        await trio.sleep(0.1)
+        running -= 1
+        await stream.send_all(raw_answer("200 OK", BLOB))
+        return True
+
+    server = await start_server(reply)
+    address, gate, peaks = f"127.0.0.1:{server.port}", trio.CapacityLimiter(16), list[int]()
+
+    async def one() -> None:
+        async with gate:
+            assert (await consume_from(remote, BLOB_AS_BLOB, address)).error is None
+
+    patience = replace(QUICK, retries=30, stall_seconds=math.inf)
+    async with open_registry(Reference(f"{address}/a"), patience=patience, jobs=16) as remote:
+        for _ in range(20):
+            peak = 0
+            async with trio.open_nursery() as nursery:
+                for _ in range(32):
+                    nursery.start_soon(one)
+            peaks.append(peak)
+    assert peaks[0] < 8
+    assert peaks == sorted(peaks)
+    assert peaks[-1] == 16
 
 
 async def test_a_registry_that_goes_away_and_comes_back_costs_nothing_but_time(

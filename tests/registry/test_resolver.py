@@ -419,7 +419,10 @@ async def test_a_blob_that_is_counted_must_have_its_digest(respx_mock: respx.Moc
 
 async def test_a_size_that_differs_fails_at_resolve(respx_mock: respx.MockRouter) -> None:
     respx_mock.head(TAG_URL).respond(headers={**TOLD, "content-length": "9"})
-    assert isinstance(await resolve_failure(size=8), SizeMismatchError)
+    respx_mock.get(TAG_URL).respond(headers=TOLD, content=MANIFEST)
+    error = await resolve_failure(size=8)
+    assert isinstance(error, SizeMismatchError)
+    assert (error.want, error.got) == (8, len(MANIFEST))
 
 
 async def test_what_was_opened_and_resolved_is_logged_with_fields(

@@ -21,6 +21,7 @@ from multi_fetch.errors import (
     NotFoundError,
     ObjectRequiredError,
     RegistryError,
+    SizeMismatchError,
     UnavailableError,
 )
 from multi_fetch.limits import MAX_MANIFEST_BYTES
@@ -201,8 +202,10 @@ class RegistryRemote:
             async with first_answer(self._session, "HEAD", candidates) as (candidate, answer):
                 self._remember(wanted, candidate)
                 return describe_head(wanted, candidate.endpoint, answer.headers)
-        except (NotFoundError, DeniedError, RegistryError):
-            return None  # some registries refuse HEAD alone; if not, a GET's body says why
+        except (NotFoundError, DeniedError, RegistryError, SizeMismatchError):
+            # Some registries refuse HEAD alone, or count what they would compress; if not, a GET's
+            # body says why.
+            return None
         except UnavailableError as error:
             if error.status != NOT_IMPLEMENTED:
                 raise
