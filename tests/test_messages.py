@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PACKAGE: Final = Path(__file__).parent.parent / "src" / "multi_fetch"
-ROOMS: Final = ("cli", "layout", "oci", "protocol", "registry", "worker")
+ROOMS: Final = ("cli", "layout", "oci", "protocol", "registry", "store", "worker")
 
 LEAVES: Final = {name for name, each in vars(errors).items() if isinstance(each, type)}
 # What is wrong about an argument is told with the way to --help, by the parser.

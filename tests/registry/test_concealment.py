@@ -119,3 +119,29 @@ def test_what_has_no_secret_is_told_whole() -> None:
     secrets = secrets_of({"Authorization": "Basic YTp6eg==", "X-Tenant": "manifests"}, "")
     said = "100&#37; of \\u0041 isn&apos;t %41 <b>"
     assert telling(said, secrets) == said
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["registry-1.docker.example", "https://registry-1.docker.example", "cdn.example:8443/"],
+)
+def test_the_name_of_a_place_is_no_secret(value: str) -> None:
+    """As in X-Forwarded-Host, and of whom a proxy stands for: they lead, and are led, there."""
+    headers = {"X-Forwarded-Host": value}
+    assert secrets_of(headers, "") == long_secrets_of(headers) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("Authorization", "registry-1.docker.example"),
+        ("X-Api-Key", "registry-1.docker.example"),
+        ("X-Tenant", "https://alice:s3cret@registry-1.docker.example"),
+        ("X-Tenant", "registry-1.docker.example/s3cret"),
+        ("X-Tenant", "abcdefghij.0123456789abcdef"),
+        ("X-Tenant", "EYJHBGCIOIJ.eyjzdwiioiixmjm.sflkxwrjsmekkfqt"),
+    ],
+)
+def test_what_may_be_more_than_a_place_is_one(name: str, value: str) -> None:
+    assert value in secrets_of({name: value}, "")
+    assert value in long_secrets_of({name: value})

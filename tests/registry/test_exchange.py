@@ -11,7 +11,7 @@ import trio
 from httpx import Response
 from msgspec.structs import replace
 
-from multi_fetch.errors import NotFoundError, UnavailableError
+from multi_fetch.errors import NotFoundError, RegistryError, UnavailableError
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry import open_registry
 from multi_fetch.registry.exchange import ATTEMPTS_OF_BAD_LUCK, Exchange
@@ -150,6 +150,19 @@ async def test_a_hosts_own_headers_go_to_it_and_not_where_others_lead_back_to_it
     sent = [call.request.headers for call in respx_mock.calls]
     assert [each.get("x-key") for each in sent] == ["s3cret", "s3cret", None, None]
     assert [each.get("authorization") for each in sent] == ["Basic abc", "Basic abc", None, None]
+
+
+async def test_a_host_leads_to_whom_its_own_headers_name(respx_mock: respx.MockRouter) -> None:
+    there = "https://registry.upstream.example/x"
+    respx_mock.get(str(ONE)).respond(307, headers={"location": there})
+    respx_mock.get(there).respond(200)
+    async with exchange(own=(ONE.origin, {"X-Forwarded-Host": there[:-2]})) as asked:
+        assert await status_of(asked, ONE) == 200
+    async with exchange(own=(ONE.origin, {"X-Tenant": "upstream.example/x"})) as asked:
+        assert await status_of(asked, ONE) == 200
+    async with exchange(own=(ONE.origin, {"X-Tenant": "registry.upstream.example/x"})) as asked:
+        with pytest.raises(RegistryError, match=r"let no password, nor header in hosts\.toml"):
+            await status_of(asked, ONE)
 
 
 @pytest.mark.usefixtures("lane")

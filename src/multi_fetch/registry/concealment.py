@@ -25,6 +25,11 @@ PLAIN_HEADERS: Final = frozenset(
 )
 SECRET_FIELDS: Final = frozenset({"password", "refresh_token"})
 
+# A place: proxies are told so of whom they stand for, or who they are to say they are, and lead
+# there. RFC 1123, section 2.1, in lower case; a token has capitals, or no top level that is a word.
+PLACE = re.compile(r"(https?://)?([a-z0-9-]{1,63}\.)+[a-z]{2,63}(:[0-9]{1,5})?/?", re.ASCII)
+NAMES_OF_SECRETS = re.compile(r"auth|cookie|key|pass|secret|token", re.IGNORECASE)
+
 # A shorter one may be a word that stands in a path or a media type for its own sake; tokens are
 # longer. To take "manifest" out of headers would break them, and tell that it is the password.
 LONG_SECRET_CHARACTERS: Final = 20
@@ -64,7 +69,7 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
     """The secrets in a request, in every form that they are sent in; the longest first."""
     found: set[str] = set()
     for name, value in headers.items():
-        if not _is_plain(name):
+        if _is_confidential(name, value):
             scheme, _, rest = value.partition(" ")
             found |= {value, rest or value}
             found.add((rest or value).rstrip("="))  # not everybody repeats base64's padding
@@ -83,7 +88,7 @@ def long_secrets_of(headers: Mapping[str, str]) -> list[str]:
     """Those of the headers that stand nowhere by chance; the longest first."""
     found: list[str] = []
     for name, value in headers.items():
-        if not _is_plain(name):
+        if _is_confidential(name, value):
             scheme, _, rest = value.partition(" ")
             secret, least = (rest or value).rstrip("="), LONG_SECRET_CHARACTERS
             if scheme.lower() == "basic":
@@ -96,6 +101,12 @@ def long_secrets_of(headers: Mapping[str, str]) -> list[str]:
             if len(secret) >= least:
                 found.append(secret)
     return sorted(found, key=len, reverse=True) if len(found) > 1 else found
+
+
+def _is_confidential(name: str, value: str) -> bool:
+    if _is_plain(name):
+        return False
+    return PLACE.fullmatch(value) is None or NAMES_OF_SECRETS.search(name) is not None
 
 
 @lru_cache(maxsize=64)  # they are few, and looked at with each request

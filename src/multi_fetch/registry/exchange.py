@@ -24,7 +24,7 @@ from multi_fetch.registry.errcode import OF_A_REDIRECT, OF_THE_HOST, printable
 from multi_fetch.registry.fast_lane import request_bytes
 from multi_fetch.registry.hosts import is_inside
 from multi_fetch.registry.pace import Paces
-from multi_fetch.registry.place import Place, place_of, refused_inside
+from multi_fetch.registry.place import OR_TELL, Place, place_of, refused_inside
 from multi_fetch.registry.proxies import MAX_KNOWN_ORIGINS, NO_PROXIES, Proxies
 from multi_fetch.registry.url import join
 
@@ -43,6 +43,10 @@ logger = logging.getLogger(__name__)
 
 # RFC 9110, section 15.4: those with a Location to go to.
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+NAMED_IN_CONFIDENCE: Final = (
+    f"; let no password, nor header in hosts.toml, be a part of its URLs{OR_TELL}"
+)
 
 # Refusals of one request, while others get through, that count as one.
 ATTEMPTS_OF_BAD_LUCK: Final = 4
@@ -289,15 +293,18 @@ def _target_of(answer: Answer, redirects: int) -> Url:
     if answer.url.origin.scheme == "https" and target.origin.scheme == "http":
         raise _refused(answer, "a place without https", location)
     if answer.repeats_a_secret(unquote(location)):
-        raise _refused(answer, "a place whose name has what we sent in confidence", location)
+        where = "a place whose name has what we sent in confidence"
+        raise _refused(answer, where, location, NAMED_IN_CONFIDENCE)
     return target
 
 
-def _refused(answer: Answer, where: str, location: str) -> RegistryError:
+def _refused(
+    answer: Answer, where: str, location: str, advice: str = TELL_OPERATOR
+) -> RegistryError:
     shown = answer.concealed(unquote(location.partition("?")[0].rpartition("@")[2]))
     shown = printable(shown, 200)
     return RegistryError(
-        f"{answer.what}: the redirect leads to {where}: {shown!r}{TELL_OPERATOR}",
+        f"{answer.what}: the redirect leads to {where}: {shown!r}{advice}",
         status=answer.status,
     )
 

@@ -107,7 +107,7 @@ class Nobody:
         Raises:
             UnsupportedError: always: a store has some of them at best.
         """
-        raise UnsupportedError("what refers to an object is not known with --offline")
+        raise UnsupportedError("what refers to an object is not known with --offline: leave that out")
         yield ()
 
     def report(self) -> Report:
@@ -116,7 +116,7 @@ class Nobody:
 
     def _missing(self, what: object) -> NotFoundError:
         return NotFoundError(
-            f"{self._store_name} does not have {what}, and --offline asks nobody else"
+            f"{self._store_name} does not have {what}, and --offline asks nobody else: leave that out"
         )
 
     def _unreadable(self, error: OSError) -> UnavailableError:
