@@ -107,7 +107,9 @@ class Nobody:
         Raises:
             UnsupportedError: always: a store has some of them at best.
         """
-        raise UnsupportedError("what refers to an object is not known with --offline: leave that out")
+        raise UnsupportedError(
+            "what refers to an object is not known with --offline: leave that out"
+        )
         yield ()
 
     def report(self) -> Report:
