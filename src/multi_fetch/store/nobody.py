@@ -118,7 +118,8 @@ class Nobody:
 
     def _missing(self, what: object) -> NotFoundError:
         return NotFoundError(
-            f"{self._store_name} does not have {what}, and --offline asks nobody else: leave that out"
+            f"{self._store_name} does not have {what}, and --offline asks nobody else:"
+            " leave that out"
         )
 
     def _unreadable(self, error: OSError) -> UnavailableError:
