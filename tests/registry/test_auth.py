@@ -228,8 +228,11 @@ def test_a_registry_on_this_machine_may_name_a_realm_without_https() -> None:
     assert request.authorization == ALICE_BASIC
 
 
-def test_a_registry_on_this_machine_has_no_login_sent_over_the_network_without_tls() -> None:
-    realm = bearer("http://auth.example/token")
+@pytest.mark.parametrize("host", ["auth.example", "[64:ff9b::127.0.0.1]", "[2002:7f00:1::1]"])
+def test_a_registry_on_this_machine_has_no_login_sent_over_the_network_without_tls(
+    host: str,
+) -> None:
+    realm = bearer(f"http://{host}/token")
     with pytest.raises(RegistryError, match=r"on another, http:.* --plain-http"):
         ask(realm, ALICE, LOCAL, inside=True)
     assert ask(realm, ALICE, replace(LOCAL, is_plain=True)).authorization == ALICE_BASIC

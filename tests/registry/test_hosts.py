@@ -19,6 +19,10 @@ from multi_fetch.registry.hosts import default_host, is_inside, name_of, without
         ("127.8.9.10", "http://127.8.9.10"),
         ("[::1]:5000", "http://[::1]:5000"),
         ("[::1]", "http://[::1]"),
+        ("[::ffff:127.0.0.1]", "http://[::ffff:127.0.0.1]"),
+        ("[64:ff9b::127.0.0.1]", "https://[64:ff9b::127.0.0.1]"),  # by way of a gateway
+        ("[2002:7f00:1::1]", "https://[2002:7f00:1::1]"),
+        ("[::127.0.0.1]", "https://[::127.0.0.1]"),
         ("128.0.0.1", "https://128.0.0.1"),
         ("10.0.0.1:5000", "https://10.0.0.1:5000"),
         ("localhost.example", "https://localhost.example"),

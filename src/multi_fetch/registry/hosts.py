@@ -219,18 +219,24 @@ def is_inside(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    address = _address(host)
+    """Whether a host is this machine; not where a gateway would have to send it back here."""
+    address = _literal(host)
+    if isinstance(address, ipaddress.IPv6Address):
+        address = address.ipv4_mapped or address
     return host.lower() == "localhost" or (address is not None and address.is_loopback)
 
 
 def _address(host: str) -> Address | None:
-    try:
-        address: Address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return _old_style_address(host)
+    address = _literal(host)
     embedded = _embedded(address) if isinstance(address, ipaddress.IPv6Address) else None
     return embedded or address
+
+
+def _literal(host: str) -> Address | None:
+    try:
+        return ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return _old_style_address(host)
 
 
 def _embedded(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
