@@ -27,7 +27,7 @@ from multi_fetch.remotes import Patience
 from multi_fetch.worker.pipes import open_writer
 from multi_fetch.worker.serve import Settings, serve
 from tests.parent import asked_by, read_stream
-from tests.registry.sockets import reset
+from tests.registry.sockets import Requests, reset
 from tests.registry.tls_server import NAME, Authority, tls_server
 from tests.worker.harness import MemoryReader
 
@@ -133,14 +133,8 @@ class Store:
 
 async def answer_all(store: Store, stream: trio.SocketStream) -> None:
     """Answers one connection's requests over plain HTTP."""
-    received = b""
-    while True:
-        while b"\r\n\r\n" not in received:
-            data = await stream.receive_some()
-            if not data:
-                return
-            received += data
-        head, _, received = received.partition(b"\r\n\r\n")
+    requests = Requests(stream)
+    while (head := await requests.next_head()) is not None:
         wire, ending = store.wire(head, is_secure=False)
         for piece in store.pieces(wire):
             await stream.send_all(piece)
@@ -203,9 +197,7 @@ def authority() -> Authority:
 async def test_every_byte_arrives_with_small_buffers_and_many_jobs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, authority: Authority, seed: int
 ) -> None:
-    roots = tmp_path / "roots.pem"
-    authority.ca.cert_pem.write_to_path(str(roots))
-    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    monkeypatch.setenv("SSL_CERT_FILE", authority.root_in(tmp_path))
     shrink(monkeypatch)
     store = Store(random.Random(seed))
     store.fill()

@@ -29,9 +29,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 def root(authority: Authority, tmp_path: Path) -> str:
-    path = tmp_path / "ca.pem"
-    authority.ca.cert_pem.write_to_path(str(path))
-    return str(path)
+    return authority.root_in(tmp_path)
 
 
 async def silence(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 PRELUDE = r"""
@@ -53,6 +54,39 @@ def until_closed():
     while line():
         pass
 """
+
+
+# It answers the first of three requests, begins to answer the second, and is to die at the third.
+DYING = """
+hello()
+line(), line()
+whole(1, b"whole")
+begin(2); data(2, 0, b"a part")
+line()
+sys.stderr.write("its last words\\n")
+sys.stderr.flush()
+"""
+
+# Deaths, and their exit statuses.
+DEATHS = [
+    ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
+    ("sys.exit(70)", 70),
+    ("raw(packed('end', 2, 6, DIGEST, 0)[:9]); os._exit(1)", 1),
+]
+
+# What streams first, and then turns out to be wrong.
+ALTERED = """
+hello()
+line()
+begin(1); data(1, 0, b"provisional"); line()
+error(1, "digest-mismatch", want="sha256:a", got="sha256:b")
+until_closed()
+"""
+
+STOPPED = "os.kill(os.getpid(), signal.SIGSTOP)"
+# Workers that say nothing more, and after how many seconds that is too long. One has begun by then,
+# on any machine: its start counts as silence too.
+SILENT = [(STOPPED, 0.25), (f"hello(); line(); begin(1); {STOPPED}", 2)]
 
 
 def fake(script: str) -> list[str]:

@@ -13,15 +13,7 @@ from multi_fetch.errors import (
     WorkerDiedError,
 )
 from tests.client.conftest import SMALL, Repository
-from tests.client.fakes import fake
-
-ALTERED = """
-hello()
-line()
-begin(1); data(1, 0, b"provisional"); line()
-error(1, "digest-mismatch", want="sha256:a", got="sha256:b")
-until_closed()
-"""
+from tests.client.fakes import ALTERED, fake
 
 
 def test_what_streams_is_provisional_until_the_iteration_ends_without_an_error() -> None:

@@ -10,7 +10,7 @@ from multi_fetch.client.async_process import start_process
 from multi_fetch.client.async_run import AsyncRun
 from multi_fetch.client.launch import plan_launch
 from multi_fetch.errors import RequestCancelledError, WorkerDiedError
-from tests.client.fakes import fake
+from tests.client.fakes import SILENT, fake
 
 if TYPE_CHECKING:
     from tests.client.conftest import RunAsync
@@ -80,17 +80,7 @@ def test_a_worker_that_closes_stdout_alone_keeps_its_exit_status(run_async: RunA
     run_async(main)
 
 
-STOPPED = "os.kill(os.getpid(), signal.SIGSTOP)"
-
-
-@pytest.mark.parametrize(
-    ("script", "seconds"),
-    [
-        (STOPPED, 0.25),
-        # It has begun by then, on any machine: its start counts as silence too.
-        (f"hello(); line(); begin(1); {STOPPED}", 2),
-    ],
-)
+@pytest.mark.parametrize(("script", "seconds"), SILENT)
 def test_a_worker_that_stands_still_and_owes_something_is_killed_after_the_idle_timeout(
     run_async: RunAsync, script: str, seconds: float
 ) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,7 +15,7 @@ from multi_fetch.errors import (
 )
 from multi_fetch.oci.digest import digest_of
 from tests.client.conftest import LARGE, SMALL, Repository, RunAsync, Shop, is_alive, open_files
-from tests.client.fakes import fake
+from tests.client.fakes import DEATHS, DYING, fake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -282,25 +281,8 @@ for count in itertools.count():
 
 # --- the end ----------------------------------------------------------------------------------
 
-DYING = """
-hello()
-line(), line()
-whole(1, b"whole")
-begin(2); data(2, 0, b"a part")
-line()
-sys.stderr.write("its last words\\n")
-sys.stderr.flush()
-"""
 
-
-@pytest.mark.parametrize(
-    ("death", "status"),
-    [
-        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
-        ("sys.exit(70)", 70),
-        ("raw(packed('end', 2, 6, DIGEST, 0)[:9]); os._exit(1)", 1),
-    ],
-)
+@pytest.mark.parametrize(("death", "status"), DEATHS)
 def test_a_worker_that_dies_leaves_one_clear_error_for_each_open_request(
     run_async: RunAsync, death: str, status: int
 ) -> None:

@@ -13,7 +13,7 @@ from multi_fetch.client.launch import plan_launch
 from multi_fetch.client.pump import Pump
 from multi_fetch.errors import RequestCancelledError, WorkerDiedError
 from tests.client.conftest import open_files
-from tests.client.fakes import fake
+from tests.client.fakes import SILENT, fake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,17 +195,7 @@ os._exit(3)
     assert not pump._thread.is_alive()
 
 
-STOPPED = "os.kill(os.getpid(), signal.SIGSTOP)"
-
-
-@pytest.mark.parametrize(
-    ("script", "seconds"),
-    [
-        (STOPPED, 0.25),
-        # It has begun by then, on any machine: its start counts as silence too.
-        (f"hello(); line(); begin(1); {STOPPED}", 2),
-    ],
-)
+@pytest.mark.parametrize(("script", "seconds"), SILENT)
 def test_a_worker_that_stands_still_and_owes_something_is_killed_after_the_idle_timeout(
     script: str, seconds: float
 ) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from contextlib import suppress
@@ -24,7 +23,7 @@ from multi_fetch.oci.digest import digest_of
 from multi_fetch.testing.builder import LayoutBuilder
 from multi_fetch.testing.faults import Fault, require_basic
 from tests.client.conftest import LARGE, SMALL, Repository, Shop, is_alive
-from tests.client.fakes import fake
+from tests.client.fakes import DEATHS, DYING, fake
 from tests.loopback import loopback
 
 if TYPE_CHECKING:
@@ -375,26 +374,7 @@ def test_leaving_wakes_a_thread_that_waits_for_an_answer() -> None:
     assert isinstance(failures[0], RequestCancelledError)
 
 
-DYING = """
-hello()
-first, second = line(), line()
-whole(1, b"whole")
-begin(2)
-data(2, 0, b"a part")
-line()
-sys.stderr.write("its last words\\n")
-sys.stderr.flush()
-"""
-
-
-@pytest.mark.parametrize(
-    ("death", "status"),
-    [
-        ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
-        ("sys.exit(70)", 70),
-        ("raw(packed('end', 2, 6, DIGEST, 0)[:9]); os._exit(1)", 1),
-    ],
-)
+@pytest.mark.parametrize(("death", "status"), DEATHS)
 def test_a_worker_that_dies_leaves_one_clear_error_for_each_open_request(
     death: str, status: int
 ) -> None:

@@ -23,6 +23,7 @@ from multi_fetch.registry.tls import Trust
 from multi_fetch.registry.transport import Transport
 from multi_fetch.registry.url import parse_url
 from multi_fetch.remotes import Patience
+from tests.registry.sockets import Requests
 
 if TYPE_CHECKING:
     import httpx
@@ -77,14 +78,8 @@ class RawServer:
             self.open_connections -= 1
 
     async def _converse(self, stream: trio.SocketStream) -> None:
-        received = b""
-        while True:
-            while b"\r\n\r\n" not in received:
-                data = await stream.receive_some()
-                if not data:
-                    return
-                received += data
-            head, _, received = received.partition(b"\r\n\r\n")
+        requests = Requests(stream)
+        while (head := await requests.next_head()) is not None:
             self.heads.append(head.decode())
             if not await self._reply(stream, self.heads[-1]):
                 return

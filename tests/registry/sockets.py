@@ -65,6 +65,24 @@ async def receive_head(server: trio.SocketStream) -> bytes:
     return received
 
 
+class Requests:
+    """What comes over one connection, of a client that sends a head at a time, or several."""
+
+    def __init__(self, stream: trio.abc.ReceiveStream) -> None:
+        self._stream = stream
+        self._received = b""
+
+    async def next_head(self) -> bytes | None:
+        """The head of the next request, without the empty line; None if none comes any more."""
+        while b"\r\n\r\n" not in self._received:
+            data = await self._stream.receive_some()
+            if not data:
+                return None
+            self._received += data
+        head, _, self._received = self._received.partition(b"\r\n\r\n")
+        return head
+
+
 async def ask(connection: Connection, *, has_body: bool = True) -> tuple[Head, bytes]:
     """Sends a request; the head, and the whole body."""
     head = await connection.exchange(REQUEST, ASKED, has_body=has_body)

@@ -29,7 +29,7 @@ from multi_fetch.registry.url import Url
 from tests.fakes.consumer import open_idle
 from tests.registry.conftest import ONCE, QUICK, StartServer, raw_answer
 from tests.registry.sockets import reset
-from tests.registry.tls_server import NAME, Authority, tls_server
+from tests.registry.tls_server import NAME, Authority, answering, tls_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -249,16 +249,9 @@ async def test_a_connection_goes_back_to_the_general_path(start_server: StartSer
 
 async def test_under_tls_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     authority = Authority()
-    roots = tmp_path / "roots.pem"
-    authority.ca.cert_pem.write_to_path(str(roots))
-    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    monkeypatch.setenv("SSL_CERT_FILE", authority.root_in(tmp_path))
     body = bytes(MAX_DIRECT_BYTES)
-
-    async def reply(stream: trio.SSLStream[trio.SocketStream], _head: bytes) -> bool:
-        await stream.send_all(raw_answer("200 OK", body))
-        return True
-
-    async with tls_server(authority.certified(NAME), reply) as server:
+    async with tls_server(authority.certified(NAME), answering(body)) as server:
         ref = Reference(f"{NAME}:{server.port}/a")
         async with open_registry(ref, hosts=[Host("https", ref.hostname)], patience=ONCE) as remote:
             assert isinstance(remote, RegistryRemote)

@@ -44,9 +44,7 @@ def authority() -> Authority:
 
 @pytest.fixture
 def root(authority: Authority, tmp_path: Path) -> str:
-    path = tmp_path / "ca.pem"
-    authority.ca.cert_pem.write_to_path(str(path))
-    return str(path)
+    return authority.root_in(tmp_path)
 
 
 async def say(stream: trio.abc.Stream, head: object) -> bool:
@@ -116,14 +114,12 @@ async def test_a_certificate_of_another_name_is_refused_unless_nobody_is_verifie
 async def test_a_client_is_known_by_its_certificate(
     authority: Authority, root: str, tmp_path: Path
 ) -> None:
-    issued = authority.ca.issue_cert("client@example.org")
-    both = tmp_path / "client.pem"
-    issued.private_key_and_cert_chain_pem.write_to_path(str(both))
+    both = authority.client_in(tmp_path)
     context = authority.certified(NAME)
     context.verify_mode = ssl.CERT_REQUIRED
     authority.ca.configure_trust(context)
     async with tls_server(context, say) as server:
-        known = Tls(ca_files=(root,), client_pairs=((str(both), ""),))
+        known = Tls(ca_files=(root,), client_pairs=((both, ""),))
         assert await get(at(server, tls=known)) == BODY
         with pytest.raises(MultiFetchError):
             await get(at(server, tls=Tls(ca_files=(root,))))
@@ -133,9 +129,7 @@ async def test_a_client_is_known_by_its_certificate(
 async def test_a_client_certificate_is_not_shown_where_a_redirect_leads(
     authority: Authority, root: str, tmp_path: Path
 ) -> None:
-    both = tmp_path / "client.pem"
-    issued = authority.ca.issue_cert("client@example.org")
-    issued.private_key_and_cert_chain_pem.write_to_path(str(both))
+    both = authority.client_in(tmp_path)
     seen: list[object] = []
 
     async def look(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
@@ -151,7 +145,7 @@ async def test_a_client_certificate_is_not_shown_where_a_redirect_leads(
     context.verify_mode = ssl.CERT_OPTIONAL
     authority.ca.configure_trust(context)
     async with tls_server(context, look) as store, tls_server(context, look) as server:
-        tls = Tls(ca_files=(root,), client_pairs=((str(both), ""),))
+        tls = Tls(ca_files=(root,), client_pairs=((both, ""),))
         assert await get(at(server, tls=tls)) == BODY
     assert seen[0]
     assert not seen[1]
@@ -162,9 +156,7 @@ async def test_nobody_else_has_a_client_certificate_shown(
     authority: Authority, root: str, tmp_path: Path
 ) -> None:
     """Where another host leads back, it would say that the user asks what that one has chosen."""
-    both = tmp_path / "client.pem"
-    issued = authority.ca.issue_cert("client@example.org")
-    issued.private_key_and_cert_chain_pem.write_to_path(str(both))
+    both = authority.client_in(tmp_path)
     asked: list[bytes] = []
 
     async def lead(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
@@ -182,7 +174,7 @@ async def test_nobody_else_has_a_client_certificate_shown(
 
     context = authority.certified(NAME)
     async with tls_server(context, lead) as store, tls_server(context, lead) as server:
-        tls = Tls(ca_files=(root,), client_pairs=((str(both), ""),))
+        tls = Tls(ca_files=(root,), client_pairs=((both, ""),))
         with pytest.raises(RegistryError, match="a host that we show our certificate to: 'https"):
             await get(at(server, tls=tls))
         assert asked == [b"/v2/", b"/x"]

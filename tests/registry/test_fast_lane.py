@@ -25,14 +25,13 @@ from multi_fetch.registry.tls import new_context
 from multi_fetch.registry.url import Url, parse_url
 from tests.registry.conftest import RawServer, StartServer, raw_answer
 from tests.registry.sockets import PATIENT_SECONDS, receive_head, reset
-from tests.registry.tls_server import NAME, Authority, TlsServer, tls_server
+from tests.registry.tls_server import NAME, Authority, TlsServer, answering, tls_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from trio.testing import MockClock
 
-    from tests.registry.tls_server import Reply
 
 BODY: Final = b"as it was stored"
 
@@ -349,14 +348,6 @@ async def test_a_request_that_is_cancelled_at_any_wait_closes_its_connection(
 @pytest.fixture(scope="module")
 def authority() -> Authority:
     return Authority()
-
-
-def answering(body: bytes) -> Reply:
-    async def reply(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
-        await stream.send_all(raw_answer("200 OK", body))
-        return True
-
-    return reply
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

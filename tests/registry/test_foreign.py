@@ -38,7 +38,7 @@ from tests.fakes.consumer import QUICK
 from tests.fakes.proxy import running_proxy
 from tests.registry.conftest import ONCE, raw_answer
 from tests.registry.mirror_set import Shelf, shelves
-from tests.registry.tls_server import NAME, Authority, tls_server
+from tests.registry.tls_server import NAME, Authority, answering, tls_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -384,8 +384,7 @@ async def refused(remote: Remote, urls: Sequence[str]) -> None:
 
 
 async def test_over_https_the_certificate_counts_whatever_the_registrys_is(tmp_path: Path) -> None:
-    authority, file = Authority(), tmp_path / "ca.pem"
-    authority.ca.cert_pem.write_to_path(str(file))
+    authority = Authority()
 
     async def reply(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
         if head.startswith(b"GET /leave "):
@@ -396,7 +395,7 @@ async def test_over_https_the_certificate_counts_whatever_the_registrys_is(tmp_p
 
     async with tls_server(authority.certified(NAME), reply) as server:
         url = f"https://{NAME}:{server.port}"
-        known = Host("http", "localhost:1", tls=Tls(ca_files=(str(file),)))
+        known = Host("http", "localhost:1", tls=Tls(ca_files=(authority.root_in(tmp_path),)))
         async with foreign(known) as remote:
             assert await fetched(remote, f"{url}/layer") == LAYER
             with pytest.raises(RegistryError, match="without https"):
@@ -410,19 +409,14 @@ async def test_over_https_the_certificate_counts_whatever_the_registrys_is(tmp_p
 
 async def test_a_layout_asks_foreign_urls_too_but_none_inside(tmp_path: Path) -> None:
     """A proxy looks the name up, so that it is one out there."""
-    authority, file, folder = Authority(), tmp_path / "ca.pem", tmp_path / "layout"
-    authority.ca.cert_pem.write_to_path(str(file))
+    authority, folder = Authority(), tmp_path / "layout"
     LayoutBuilder(folder).finish()
 
-    async def reply(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
-        await stream.send_all(raw_answer("200 OK", LAYER))
-        return True
-
-    hosts = [replace(NOBODY, tls=Tls(ca_files=(str(file),)))]
+    hosts = [replace(NOBODY, tls=Tls(ca_files=(authority.root_in(tmp_path),)))]
     ref = Reference(f"oci:{folder}")
     wanted = Reference(ref.locator, f"@{DIGEST}")
     async with (
-        tls_server(authority.certified("files.example"), reply) as server,
+        tls_server(authority.certified("files.example"), answering(LAYER)) as server,
         running_proxy({"files.example:443": server.port}) as proxy,
         open_remote(
             ref,

@@ -29,7 +29,7 @@ from multi_fetch.remotes import Foreign
 from tests.fakes.consumer import BLOB, BLOB_AS_BLOB, BLOB_DIGEST, QUICK
 from tests.fakes.proxy import running_proxy
 from tests.registry.conftest import RawServer, StartServer, raw_answer
-from tests.registry.tls_server import Authority, tls_server
+from tests.registry.tls_server import Authority, answering, tls_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -188,16 +188,11 @@ async def test_an_idle_connection_to_an_inner_address_is_judged_too(
 async def test_a_foreign_url_with_an_inner_address_is_not_asked(
     start_server: StartServer, names: Names, tmp_path: Path
 ) -> None:
-    authority, file = Authority(), tmp_path / "ca.pem"
-    authority.ca.cert_pem.write_to_path(str(file))
+    authority = Authority()
     registry = await leading_to(start_server, raw_answer("404 No"))
-    tls = Tls(ca_files=(str(file),))
+    tls = Tls(ca_files=(authority.root_in(tmp_path),))
 
-    async def reply(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
-        await stream.send_all(raw_answer("200 OK", BLOB))
-        return True
-
-    async with tls_server(authority.certified(INTERNAL), reply) as inside:
+    async with tls_server(authority.certified(INTERNAL), answering(BLOB)) as inside:
         url = f"https://{INTERNAL}:{inside.port}/layer"
         async with behind_proxy(registry, tls=tls, foreign_urls=True) as remote:
             with pytest.raises(NotFoundError):
@@ -296,16 +291,11 @@ async def test_a_foreign_url_that_is_allowed_is_asked(
     start_server: StartServer, names: Names, tmp_path: Path, is_literal: bool
 ) -> None:
     name = "127.0.0.1" if is_literal else INTERNAL
-    authority, file = Authority(), tmp_path / "ca.pem"
-    authority.ca.cert_pem.write_to_path(str(file))
+    authority = Authority()
     registry = await leading_to(start_server, raw_answer("404 No"))
-    tls = Tls(ca_files=(str(file),))
+    tls = Tls(ca_files=(authority.root_in(tmp_path),))
 
-    async def reply(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
-        await stream.send_all(raw_answer("200 OK", BLOB))
-        return True
-
-    async with tls_server(authority.certified(name), reply) as inside:
+    async with tls_server(authority.certified(name), answering(BLOB)) as inside:
         url = f"https://{name}:{inside.port}/layer"
         for allowed in ((), (PrivateHost(name, inside.port),)):
             more: dict[str, Any] = {"tls": tls, "foreign_urls": True}
@@ -380,19 +370,14 @@ async def test_a_registry_that_is_reached_inside_may_name_others_there(
 async def test_so_may_the_manifests_of_such_a_registry(
     start_server: StartServer, names: Names, tmp_path: Path
 ) -> None:
-    authority, file = Authority(), tmp_path / "ca.pem"
-    authority.ca.cert_pem.write_to_path(str(file))
+    authority = Authority()
     registry = await leading_to(start_server, raw_answer("404 No"))
     names.addresses["registry.example"] = "127.0.0.1"
     ref = Reference(f"{PUBLIC}:{registry.port}/a")
-    hosts = [Host("http", ref.hostname, tls=Tls(ca_files=(str(file),)))]
-
-    async def reply(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
-        await stream.send_all(raw_answer("200 OK", BLOB))
-        return True
+    hosts = [Host("http", ref.hostname, tls=Tls(ca_files=(authority.root_in(tmp_path),)))]
 
     async with (
-        tls_server(authority.certified(INTERNAL), reply) as inside,
+        tls_server(authority.certified(INTERNAL), answering(BLOB)) as inside,
         open_registry(ref, hosts=hosts, patience=QUICK, foreign_urls=True) as remote,
     ):
         with pytest.raises(MultiFetchError):

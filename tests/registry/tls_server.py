@@ -11,10 +11,13 @@ import trio
 import trustme
 
 from multi_fetch.registry.tls import new_context
+from tests.registry.conftest import raw_answer
+from tests.registry.sockets import Requests
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from datetime import datetime
+    from pathlib import Path
     from typing import TypeAlias
 
     # Takes a connection and a request's head; sends the answer, and says whether to go on.
@@ -41,6 +44,19 @@ class Authority:
         self.ca.issue_cert(*names, not_after=not_after).configure_cert(context)
         return context
 
+    def root_in(self, folder: Path) -> str:
+        """A file in this folder with what is to be trusted."""
+        path = folder / "ca.pem"
+        self.ca.cert_pem.write_to_path(path)
+        return str(path)
+
+    def client_in(self, folder: Path) -> str:
+        """A file in this folder with a certificate to show, and its key."""
+        path = folder / "client.pem"
+        issued = self.ca.issue_cert("client@example.org")
+        issued.private_key_and_cert_chain_pem.write_to_path(path)
+        return str(path)
+
 
 @dataclass
 class TlsServer:
@@ -55,6 +71,16 @@ class TlsServer:
     port: int = 0
     connections: int = 0
     heads: list[bytes] = field(default_factory=list)
+
+
+def answering(body: bytes) -> Reply:
+    """Answers each request so."""
+
+    async def reply(stream: trio.SSLStream[trio.SocketStream], head: bytes) -> bool:
+        await stream.send_all(raw_answer("200 OK", body))
+        return True
+
+    return reply
 
 
 @asynccontextmanager
@@ -74,16 +100,10 @@ async def tls_server(context: ssl.SSLContext, reply: Reply) -> AsyncIterator[Tls
             await trio.aclose_forcefully(secure)
 
     async def converse(secure: trio.SSLStream[trio.SocketStream]) -> None:
-        received = b""
-        while True:
-            while b"\r\n\r\n" not in received:
-                data = await secure.receive_some()
-                if not data:
-                    return
-                received += data
-            head, _, received = received.partition(b"\r\n\r\n")
-            server.heads.append(bytes(head))
-            if not await reply(secure, bytes(head)):
+        requests = Requests(secure)
+        while (head := await requests.next_head()) is not None:
+            server.heads.append(head)
+            if not await reply(secure, head):
                 return
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
