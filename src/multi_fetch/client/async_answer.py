@@ -131,7 +131,11 @@ class AsyncAnswer(AnswerFacts):
         self._exchange.when_done(tell)
 
     def cancel(self) -> None:
-        """Fails the request with RequestCancelledError, unless it is done; does not wait."""
+        """Fails the request with RequestCancelledError, unless it is done; does not wait.
+
+        To be called where the loop runs: in a signal by asyncio's ``add_signal_handler``, as a
+        handler of ``signal``'s own does not wake that loop.
+        """
         self._run.cancel(self._exchange)
 
     async def _wait(self, is_ready: Callable[[], bool]) -> None:
