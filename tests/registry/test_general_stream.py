@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import gc
+import termios
 import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -170,6 +173,34 @@ async def test_a_proxys_handshake_and_the_one_through_it_have_one_bound() -> Non
         with pytest.raises(httpcore.ConnectError, match="handshake exceeds"):
             await through.start_tls(authority.trusting(), NAME)
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_received_at_once_under_tls_has_a_bound_for_all_jobs() -> None:
+    """It is kept for as long as the connection is: through a proxy there are two of them."""
+    is_sent = trio.Event()
+
+    async def reply(stream: trio.SSLStream[trio.SocketStream], _: bytes) -> bool:
+        await stream.send_all(bytes(60_000))
+        is_sent.set()
+        return True
+
+    def waiting_bytes(stream: Stream) -> int:
+        count = array.array("i", [0])
+        fcntl.ioctl(stream.get_extra_info("socket").fileno(), termios.FIONREAD, count)
+        return count[0]
+
+    authority = Authority()
+    async with tls_server(authority.certified(NAME), reply) as server:
+        stream = await Backend(MAX_JOBS).connect_tcp("127.0.0.1", server.port)
+        secure = await stream.start_tls(authority.trusting(), NAME)
+        await secure.write(b"GET / HTTP/1.1\r\n\r\n")
+        await is_sent.wait()
+        before = waiting_bytes(secure)
+        await secure.read(1)
+        received = before - waiting_bytes(secure)
+        await secure.aclose()
+    # A record is a little longer than a piece, and wants two.
+    assert 0 < received <= 2 * (RECEIVE_MEMORY // 4 // MAX_JOBS)
 
 
 async def test_a_connection_that_is_closed_leaves_nothing_to_the_collector() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from errno import EMSGSIZE
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import httpcore
@@ -21,6 +22,7 @@ from multi_fetch.limits import (
 )
 from multi_fetch.registry.buffers import most_handshake_for, own_bytes_for
 from multi_fetch.registry.head import HEAD_END
+from multi_fetch.registry.secure import RECEIVED_AT_ONCE
 
 if TYPE_CHECKING:
     import ssl
@@ -137,6 +139,7 @@ class Stream(httpcore.AsyncNetworkStream):
             inner: object = getattr(self._stream, "_stream", None)
             while inner is not None:  # through a proxy with TLS there are two
                 vars(inner).pop("_handshook", None)
+                vars(inner).pop("receive_some", None)
                 inner = vars(inner).get("transport_stream")
 
     async def start_tls(
@@ -153,6 +156,9 @@ class Stream(httpcore.AsyncNetworkStream):
         transport: trio.abc.Stream = self._stream._stream  # type: ignore[attr-defined]  # noqa: SLF001 - httpcore has no other way to it
         with _counted(transport, self._most_handshake) as left:
             stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        # trio would take 64 KiB, which each TLS keeps: through a proxy there are two.
+        most = min(self._most_bytes // 2, RECEIVED_AT_ONCE)
+        transport.receive_some = partial(transport.receive_some, most)  # type: ignore[method-assign]
         return Stream(stream, self._most_bytes, self._most_head_bytes, left())
 
     def get_extra_info(self, info: str) -> Any:
