@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +32,7 @@ from tests.end_to_end.conftest import AT_ONCE_SECONDS, FETCH_OBJECT, LARGE, SMAL
 from tests.loopback import loopback
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -133,16 +135,19 @@ def test_of_large_content_that_fails_at_most_a_part_is_written(
     assert LARGE.startswith(done.stdout[:1_000_000])
 
 
+@contextmanager
+def fetching_large(sample: Sample, stalls_after: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A run whose registry is silent after so many bytes of the blob."""
+    stall = Fault(stall_after(stalls_after), path="*/blobs/*")
+    with loopback(sample.layout, stall) as registry:
+        command = [FETCH_OBJECT, f"{registry.address}/demo/app", sample.large]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            yield process
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_it_with_its_status(sample: Sample, number: signal.Signals) -> None:
-    with (
-        loopback(sample.layout, Fault(stall_after(2_000_000), path="*/blobs/*")) as registry,
-        subprocess.Popen(
-            [FETCH_OBJECT, f"{registry.address}/demo/app", sample.large],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process,
-    ):
+    with fetching_large(sample, stalls_after=2_000_000) as process:
         assert process.stdout is not None
         assert process.stdout.read(1)
         process.send_signal(number)
@@ -193,14 +198,7 @@ def test_a_reader_that_goes_ends_it_quietly(sample: Sample, remote: str) -> None
 def test_a_reader_that_goes_is_noticed_also_while_the_registry_says_nothing(
     sample: Sample, stalls_after: int
 ) -> None:
-    with (
-        loopback(sample.layout, Fault(stall_after(stalls_after), path="*/blobs/*")) as registry,
-        subprocess.Popen(
-            [FETCH_OBJECT, f"{registry.address}/demo/app", sample.large],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        ) as process,
-    ):
+    with fetching_large(sample, stalls_after) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         if stalls_after > 0:
