@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import logging
+import socket
 import ssl
 import sys
-from typing import TYPE_CHECKING, Final
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import trio
@@ -20,7 +22,7 @@ from multi_fetch.registry.proxies import Proxies
 from multi_fetch.registry.session import Session
 from multi_fetch.registry.tls import Tls
 from tests.fakes.proxy import running_proxy
-from tests.registry.conftest import ONCE, QUICK, raw_answer
+from tests.registry.conftest import ONCE, QUICK, RawServer, raw_answer
 from tests.registry.tls_server import NAME, Authority, TlsServer, tls_server
 
 if TYPE_CHECKING:
@@ -30,11 +32,12 @@ if TYPE_CHECKING:
     from trio import SocketStream
 
     from multi_fetch.remotes import Patience
-    from tests.registry.conftest import RawServer, StartServer
+    from tests.registry.conftest import StartServer
 
 pytestmark = pytest.mark.usefixtures("lane")
 
 BODY: Final = b"the answer"
+IPV6_FIRST: Final = ("::1", "127.0.0.1")
 
 
 @pytest.fixture(scope="module")
@@ -425,3 +428,64 @@ async def test_a_token_is_fetched_through_the_proxy_too(start_server: StartServe
         "auth.example",
         "registry.example",
     ]
+
+
+# --- its addresses --------------------------------------------------------------------------
+
+
+class TwoAddresses(trio.abc.HostnameResolver):
+    """Has two addresses for each name; the better one, by RFC 6724, first."""
+
+    async def getaddrinfo(
+        self,
+        host: bytes | None,
+        port: bytes | str | int | None,
+        family: int = 0,
+        type: int = 0,  # noqa: A002 - the same
+        proto: int = 0,
+        flags: int = 0,
+    ) -> list[Any]:
+        flags |= socket.AI_NUMERICHOST
+        both = (socket.getaddrinfo(each, port, 0, type, proto, flags) for each in IPV6_FIRST)
+        return [address for each in both for address in each]
+
+    async def getnameinfo(self, sockaddr: tuple[Any, ...], flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+def listening_on_ipv6(port: int = 0, *, backlog: int = 0) -> socket.socket:
+    """With a backlog of 0 it has room for one connection that nobody takes."""
+    try:
+        return socket.create_server(("::1", port), family=socket.AF_INET6, backlog=backlog)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+
+
+async def test_a_host_may_have_an_address_of_ipv6() -> None:
+    server = RawServer(say)
+    async with trio.open_nursery() as nursery:
+        with listening_on_ipv6(backlog=1) as listening:
+            server.port = listening.getsockname()[1]
+            listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+            nursery.start_soon(trio.serve_listeners, server.serve, [listener])
+            assert await get(Host("http", f"[::1]:{server.port}")) == BODY
+            nursery.cancel_scope.cancel()
+    assert f"host: [::1]:{server.port}" in server.heads[0].lower()
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["refuses", "says nothing"])
+async def test_an_address_where_nobody_answers_gives_way_to_the_next(
+    start_server: StartServer, *, is_there: bool
+) -> None:
+    """RFC 8305, "Happy Eyeballs": not only after a whole patience of 30 s."""
+    trio.socket.set_custom_hostname_resolver(TwoAddresses())  # of this run of trio
+    server = await start_server(say)
+    with ExitStack() as stack:
+        if is_there:
+            deaf = stack.enter_context(listening_on_ipv6(server.port))
+            for _ in range(4):  # beyond its room, a connection stays without an answer
+                filling = stack.enter_context(socket.socket(socket.AF_INET6))
+                filling.setblocking(False)
+                filling.connect_ex(deaf.getsockname())
+        with trio.fail_after(10):
+            assert await get(Host("http", f"registry.example:{server.port}")) == BODY
