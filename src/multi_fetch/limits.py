@@ -270,6 +270,11 @@ MAX_READS: Final = 256
 # heads of at most 8 KiB by default.
 RECEIVE_MEMORY: Final = 16 * 1024 * 1024
 
+# What the general lane receives at once: a quarter less CPU than with httpcore's 64 KiB. What the
+# few that have a body may receive beyond the share that each of many jobs has: all together.
+MAX_GENERAL_PIECE_BYTES: Final = 256 * 1024
+GENERAL_EXTRA_MEMORY: Final = 1024 * 1024
+
 # Pieces of blobs over several connections, ahead of who reads them: all together, of two blobs.
 SPLIT_BYTES: Final = 16 * 1024 * 1024
 MAX_SPLIT_BLOBS: Final = 2

@@ -15,9 +15,16 @@ import pytest
 import trio
 
 from multi_fetch.errors import RegistryError, UnavailableError
-from multi_fetch.limits import DEFAULT_JOBS, MAX_HANDSHAKE_BYTES, MAX_JOBS, RECEIVE_MEMORY
+from multi_fetch.limits import (
+    DEFAULT_JOBS,
+    GENERAL_EXTRA_MEMORY,
+    MAX_GENERAL_PIECE_BYTES,
+    MAX_HANDSHAKE_BYTES,
+    MAX_JOBS,
+    RECEIVE_MEMORY,
+)
 from multi_fetch.registry.general_lane import GeneralLane
-from multi_fetch.registry.general_stream import Backend, Stream
+from multi_fetch.registry.general_stream import Backend, Room, Stream
 from multi_fetch.registry.retry import is_passing
 from multi_fetch.registry.url import parse_url
 from tests.registry.sockets import PATIENT_SECONDS
@@ -53,10 +60,13 @@ class Pieces(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         await trio.lowlevel.checkpoint()
 
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
 
 async def received(pieces: Iterable[bytes], *, most_head_bytes: int) -> bytes:
     """What is received of an answer."""
-    stream = Stream(Pieces(pieces), HTTPCORE_BYTES, most_head_bytes)
+    stream = Stream(Pieces(pieces), Room(DEFAULT_JOBS), most_head_bytes)
     await stream.write(b"GET / HTTP/1.1\r\n\r\n")
     data = b""
     while piece := await stream.read(HTTPCORE_BYTES):
@@ -64,14 +74,49 @@ async def received(pieces: Iterable[bytes], *, most_head_bytes: int) -> bytes:
     return data
 
 
+class Endless(Pieces):
+    """A connection on which always comes what was asked for, unless that is too much."""
+
+    def __init__(self, most: int = MAX_GENERAL_PIECE_BYTES) -> None:
+        super().__init__(())
+        self._most = most
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        await trio.lowlevel.checkpoint()
+        self.asked.append(max_bytes)
+        return bytes(min(max_bytes, self._most))
+
+
 @pytest.mark.parametrize("jobs", [1, DEFAULT_JOBS, 64, MAX_JOBS])
-async def test_what_all_jobs_receive_at_once_has_a_bound(
+async def test_what_all_jobs_receive_at_once_has_a_bound(jobs: int) -> None:
+    room = Room(jobs)
+    streams = [Stream(Endless(), room, HTTPCORE_BYTES) for _ in range(jobs)]
+    for _ in range(3):
+        pieces = [len(await stream.read(HTTPCORE_BYTES)) for stream in streams]
+        assert sum(pieces) <= RECEIVE_MEMORY // 2 + GENERAL_EXTRA_MEMORY
+
+
+async def test_they_have_it_too_while_they_all_wait() -> None:
+    room = Room(MAX_JOBS)
+    inner = [Endless() for _ in range(MAX_JOBS)]
+    streams = [Stream(each, room, HTTPCORE_BYTES) for each in inner]
+    for stream in streams:
+        await stream.read(HTTPCORE_BYTES)
+    async with trio.open_nursery() as nursery:
+        for stream in streams:
+            nursery.start_soon(stream.read, HTTPCORE_BYTES)
+    asked = sum(each.asked[-1] for each in inner)
+    assert asked <= RECEIVE_MEMORY // 2 + GENERAL_EXTRA_MEMORY
+
+
+@pytest.mark.parametrize("jobs", [1, DEFAULT_JOBS, 64, MAX_JOBS])
+async def test_one_body_comes_in_large_pieces_however_many_there_might_be(
     start_server: StartServer, jobs: int
 ) -> None:
-    body = bytes(1_000_000)
+    body = bytes(4_000_000)
 
     async def reply(stream: trio.SocketStream, head: str) -> bool:
-        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + body)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n" + body)
         return True
 
     server = await start_server(reply)
@@ -81,8 +126,34 @@ async def test_what_all_jobs_receive_at_once_has_a_bound(
     await answer.aclose()
     await lane.aclose()
     assert sum(sizes) == len(body)
-    assert max(sizes) <= HTTPCORE_BYTES
-    assert max(sizes) * 2 * jobs <= RECEIVE_MEMORY
+    assert HTTPCORE_BYTES < max(sizes) <= MAX_GENERAL_PIECE_BYTES
+
+
+async def test_what_one_was_lent_is_for_others_once_it_is_of_no_use_there() -> None:
+    async def read_much(stream: Stream, times: int) -> int:
+        return max([len(await stream.read(HTTPCORE_BYTES)) for _ in range(times)])
+
+    async def end_the_body(stream: Stream) -> None:
+        stream._stream = Endless(most=100)
+        await stream.read(HTTPCORE_BYTES)
+
+    async def ask_again(stream: Stream) -> None:
+        await stream.write(b"GET / HTTP/1.1\r\n\r\n")
+
+    for leave in (end_the_body, ask_again, Stream.aclose):
+        room = Room(MAX_JOBS)
+        for _ in range(MAX_JOBS):
+            stream = Stream(Endless(), room, HTTPCORE_BYTES)
+            assert await read_much(stream, 3) == MAX_GENERAL_PIECE_BYTES
+            await leave(stream)
+
+
+async def test_no_more_is_asked_for_where_less_comes() -> None:
+    inner = Endless(most=16 * 1024)  # as TLS has it
+    stream = Stream(inner, Room(DEFAULT_JOBS), HTTPCORE_BYTES)
+    for _ in range(3):
+        await stream.read(HTTPCORE_BYTES)
+    assert inner.asked == [HTTPCORE_BYTES] * 3
 
 
 async def test_a_head_that_does_not_end_is_refused_before_others_would_be_short_of_memory(
@@ -120,7 +191,7 @@ async def test_one_byte_more_is_refused_however_it_is_cut(before: bytes, size: i
 
 
 async def test_each_request_has_a_head_of_its_own() -> None:
-    stream = Stream(Pieces([OK + b"b" * 100, OK + b"b" * 100]), HTTPCORE_BYTES, len(OK))
+    stream = Stream(Pieces([OK + b"b" * 100, OK + b"b" * 100]), Room(DEFAULT_JOBS), len(OK))
     for _ in range(2):
         await stream.write(b"GET / HTTP/1.1\r\n\r\n")
         assert await stream.read(HTTPCORE_BYTES) == OK + b"b" * 100
@@ -168,7 +239,7 @@ async def test_a_proxys_handshake_and_the_one_through_it_have_one_bound() -> Non
         nursery.start_soon(trio.serve_listeners, serve, listeners)
         port = listeners[0].socket.getsockname()[1]
         tcp = await httpcore.TrioBackend().connect_tcp("127.0.0.1", port)
-        stream = Stream(tcp, HTTPCORE_BYTES, HTTPCORE_BYTES, most_handshake=1_500)
+        stream = Stream(tcp, Room(DEFAULT_JOBS), HTTPCORE_BYTES, most_handshake=1_500)
         through = await stream.start_tls(authority.trusting(), NAME)
         with pytest.raises(httpcore.ConnectError, match="handshake exceeds"):
             await through.start_tls(authority.trusting(), NAME)

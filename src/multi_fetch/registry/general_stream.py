@@ -1,7 +1,8 @@
 """What the general lane receives: smaller pieces over many connections, and what begins has bounds.
 
 h11 and the generators around it keep each piece about three times until the next is asked for, and
-of a head they wait for 100 KiB. That is much with hundreds of connections.
+of a head they wait for 100 KiB. That is much with hundreds of connections. A large piece costs less
+than many small ones, so there is some room for the few that are at work, however many might be.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import httpcore
 import trio
 
 from multi_fetch.limits import (
+    GENERAL_EXTRA_MEMORY,
+    MAX_GENERAL_PIECE_BYTES,
     MAX_HANDSHAKE_BYTES,
     MAX_HEAD_BYTES,
     RECEIVE_MEMORY,
@@ -33,6 +36,31 @@ INFORMATIONAL: Final = re.compile(rb"HTTP/[0-9]\.[0-9] 1")
 _FIRST_BYTES: Final = 10
 
 
+class Room:
+    """How much connections may receive at once.
+
+    Args:
+        jobs: connections at the same time.
+
+    Attributes:
+        share: of each.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self.share = min(MAX_GENERAL_PIECE_BYTES, RECEIVE_MEMORY // 2 // jobs)
+        self._extra = GENERAL_EXTRA_MEMORY
+
+    def lend(self) -> int:
+        """How much a connection may have beyond its share, until it is taken back."""
+        lent = min(MAX_GENERAL_PIECE_BYTES - self.share, self._extra)
+        self._extra -= lent
+        return lent
+
+    def take_back(self, lent: int) -> None:
+        """Takes back what was lent."""
+        self._extra += lent
+
+
 class Backend(httpcore.TrioBackend):
     """Opens connections for a pool of httpcore's.
 
@@ -41,7 +69,7 @@ class Backend(httpcore.TrioBackend):
     """
 
     def __init__(self, jobs: int) -> None:
-        self._most_bytes = RECEIVE_MEMORY // 2 // jobs
+        self._room = Room(jobs)
         self._most_head_bytes = min(MAX_HEAD_BYTES, own_bytes_for(jobs))
         self._most_handshake = most_handshake_for(jobs)
 
@@ -55,7 +83,7 @@ class Backend(httpcore.TrioBackend):
     ) -> Stream:
         """A connection that is open."""
         stream = await super().connect_tcp(host, port, timeout, local_address, socket_options)
-        return Stream(stream, self._most_bytes, self._most_head_bytes, self._most_handshake)
+        return Stream(stream, self._room, self._most_head_bytes, self._most_handshake)
 
 
 class Stream(httpcore.AsyncNetworkStream):
@@ -63,7 +91,7 @@ class Stream(httpcore.AsyncNetworkStream):
 
     Args:
         stream: that they go over.
-        most_bytes: that are received at once.
+        room: for what is received at once.
         most_head_bytes: of an answer.
         most_handshake: bytes of the other side's: a proxy's, and the one's behind it, together.
     """
@@ -71,29 +99,45 @@ class Stream(httpcore.AsyncNetworkStream):
     def __init__(
         self,
         stream: httpcore.AsyncNetworkStream,
-        most_bytes: int,
+        room: Room,
         most_head_bytes: int,
         most_handshake: int = MAX_HANDSHAKE_BYTES,
     ) -> None:
         self._stream = stream
         self._most_handshake = most_handshake
-        self._most_bytes = most_bytes
+        self._room = room
+        self._lent = 0
         self._most_head_bytes = most_head_bytes
+        # Whether as much came as was asked for: to ask for more than comes costs time. TLS never
+        # gives more than a record of 16 KiB.
+        self._is_full = False
         # Whether a head is waited for: how long it is by now, its first bytes, its last two.
         self._is_head = False
         self._head_bytes = 0
         self._first = self._last = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        """What comes next.
+        """What comes next; of a body more than httpcore asks for, which takes what it gets.
 
         Raises:
             httpcore.RemoteProtocolError: the head of an answer is too long.
         """
-        data = await self._stream.read(min(max_bytes, self._most_bytes), timeout)
+        self._keep(0)  # nobody has the piece before this one any more
+        most = least = min(max_bytes, self._room.share)
+        if self._is_full:
+            self._lent = self._room.lend()
+            most = self._room.share + self._lent
+        data = await self._stream.read(most, timeout)
+        self._is_full = len(data) >= least
+        self._keep(max(0, len(data) - self._room.share))
         if self._is_head:
             self._judge(data)
         return data
+
+    def _keep(self, lent: int) -> None:
+        """Gives back what was lent, but for so much."""
+        self._room.take_back(self._lent - lent)
+        self._lent = lent
 
     def _begin_head(self) -> None:
         self._is_head = True
@@ -124,6 +168,8 @@ class Stream(httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Sends a part of a request."""
+        self._keep(0)
+        self._is_full = False
         self._begin_head()
         await self._stream.write(buffer, timeout)
 
@@ -133,6 +179,7 @@ class Stream(httpcore.AsyncNetworkStream):
         What trio has for TLS is in a circle with itself, and what OpenSSL keeps in there, 100 KiB,
         counts for nothing with who decides when to look for circles.
         """
+        self._keep(0)
         try:
             await self._stream.aclose()
         finally:
@@ -157,9 +204,9 @@ class Stream(httpcore.AsyncNetworkStream):
         with _counted(transport, self._most_handshake) as left:
             stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
         # trio would take 64 KiB, which each TLS keeps: through a proxy there are two.
-        most = min(self._most_bytes // 2, RECEIVED_AT_ONCE)
+        most = min(self._room.share // 2, RECEIVED_AT_ONCE)
         transport.receive_some = partial(transport.receive_some, most)  # type: ignore[method-assign]
-        return Stream(stream, self._most_bytes, self._most_head_bytes, left())
+        return Stream(stream, self._room, self._most_head_bytes, left())
 
     def get_extra_info(self, info: str) -> Any:
         """What is known of it beside."""

@@ -24,7 +24,7 @@ from multi_fetch.errors import (
     RegistryError,
     UnavailableError,
 )
-from multi_fetch.limits import MAX_STALE_CONNECTIONS
+from multi_fetch.limits import MAX_GENERAL_PIECE_BYTES, MAX_STALE_CONNECTIONS
 from multi_fetch.registry.answer import Answer, Asked
 from multi_fetch.registry.concealment import secrets_of, telling
 from multi_fetch.registry.errcode import printable
@@ -50,8 +50,8 @@ _is_sending: ContextVar[bool] = ContextVar("is_sending", default=False)
 
 PROXY_STATUS = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 
-# More than httpcore reads from a socket at once (64 KiB).
-_MAX_RECEIVED_BYTES: Final = 128 * 1024
+# More than is received from a socket at once.
+_MAX_RECEIVED_BYTES: Final = 2 * MAX_GENERAL_PIECE_BYTES
 
 # Chunks until others have a turn: what was received may have thousands, of a byte each, and trio
 # lets go of what bounded the wait for each of them in between.
