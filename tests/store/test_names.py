@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import time
+import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
+from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from msgspec.structs import replace
 
 from multi_fetch.errors import RegistryError, TooLargeError
-from multi_fetch.limits import MAX_LAYOUT_ENTRY_BYTES
+from multi_fetch.limits import LAYOUT_ENTRY_MEMORY, MAX_LAYOUT_ENTRY_BYTES
 from multi_fetch.oci.descriptor import Descriptor, Platform
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.layout import REF_NAME, parse_layout_index
@@ -223,6 +225,30 @@ def test_an_index_beyond_the_limit_is_not_read(
     monkeypatch.setattr(names_module, "MAX_LAYOUT_INDEX_BYTES", 10)
     with pytest.raises(TooLargeError):
         Names(folder).find("a.example/a:1")
+
+
+def test_of_what_others_wrote_little_is_kept(folder: StoreFolder) -> None:
+    """An index of 65,000 entries with their annotations took 50 MiB, beside all else."""
+    count = 5_000
+    written = [
+        {
+            "mediaType": OCI_MANIFEST,
+            "digest": digest_of(f"{number}".encode()),
+            "size": number,
+            "annotations": {REF_NAME: f"a.example/a:{number}", "one": "x" * 50, "two": "x" * 50},
+        }
+        for number in range(count)
+    ]
+    folder.index.write_text(json.dumps({"schemaVersion": 2, "manifests": written}))
+    del written
+    names = Names(folder)
+    tracemalloc.start()
+    try:
+        assert names.find("a.example/a:7") is not None
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1.2 * count * (LAYOUT_ENTRY_MEMORY + getsizeof("a.example/a:7000"))
 
 
 def test_a_store_that_is_not_there_has_no_names(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from multi_fetch.limits import (
     MAX_STORE_NAMES,
 )
 from multi_fetch.oci.descriptor import Descriptor, encode_hook
-from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, check_memory, parse_layout_index
+from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, bare_layout_index, check_memory
 from multi_fetch.oci.reference import TAG
 from multi_fetch.store.beneath import read_at_most
 from multi_fetch.store.folder import EMPTY_INDEX
@@ -95,7 +95,7 @@ class Names:
         self._patience_seconds = STORE_LOCK_SECONDS
         self._new: dict[str, Descriptor] = {}
         self._stamp: tuple[int, int, int] | None = None
-        self._index: LayoutIndex = parse_layout_index(EMPTY_INDEX)
+        self._index: LayoutIndex = bare_layout_index(EMPTY_INDEX)
 
     def find(self, name: str) -> Descriptor | None:
         """What a name stands for, as far as the store knows.
@@ -109,7 +109,8 @@ class Names:
             if name in self._new:
                 return self._new[name]
             self._read()
-            return self._index.tags.get(name)
+            found = self._index.tags.get(name)
+            return found and replace(found, annotations={REF_NAME: name})
 
     def tags(self, locator: str) -> list[str]:
         """The tags of a repository that have a name here.
@@ -217,7 +218,7 @@ class Names:
             return
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
         if stamp != self._stamp:
-            self._index = parse_layout_index(self._content())
+            self._index = bare_layout_index(self._content())
             self._stamp = stamp
 
     def _content(self) -> bytes:
