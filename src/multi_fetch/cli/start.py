@@ -141,7 +141,9 @@ def _have_stderr() -> None:
 def _let_sigint_end_it() -> None:
     """Until the command listens for signals, SIGINT ends it like SIGTERM: with no traceback.
 
-    Where whoever started it has SIGINT ignored, that stays.
+    Where whoever started it has SIGINT ignored, that stays. Before this, Python has a handler that
+    raises, and what it raises is lost where Python heeds no errors: in the callback that ends each
+    import, and while it looks what kind of file it was started by. SIGTERM has no such window.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
