@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
     from multi_fetch.oci.digest import Digest
-    from multi_fetch.oci.layout import LayoutIndex
     from multi_fetch.oci.reference import Reference
     from multi_fetch.store.folder import StoreFolder
 
@@ -62,6 +61,8 @@ class _Named(msgspec.Struct):
 class _Digested(msgspec.Struct):
     digest: str = ""
 
+
+NO_INDEX: Final = bare_layout_index(EMPTY_INDEX)
 
 _named = msgspec.json.Decoder(_Named)
 _digested = msgspec.json.Decoder(_Digested)
@@ -95,7 +96,7 @@ class Names:
         self._patience_seconds = STORE_LOCK_SECONDS
         self._new: dict[str, Descriptor] = {}
         self._stamp: tuple[int, int, int] | None = None
-        self._index: LayoutIndex = bare_layout_index(EMPTY_INDEX)
+        self._index = NO_INDEX
 
     def find(self, name: str) -> Descriptor | None:
         """What a name stands for, as far as the store knows.
@@ -173,21 +174,26 @@ class Names:
         """
         with self._lock:
             self._folder.prepare()
-            self._read()
-            there = {_key(each) for each in self._index.manifests}
-            new: dict[str, Descriptor] = {}
-            for name, unsized in sorted(entries, key=lambda each: not each[0]):
-                descriptor = self._sized(unsized)
-                known = self._index.tags.get(name)
-                if name and (known is None or _key(known) != _key(descriptor)):
-                    new[name] = _entry(descriptor, {REF_NAME: name})
-                elif not name and _key(descriptor) not in there:
-                    new[descriptor.digest] = _entry(descriptor, {})
-                there.add(_key(descriptor))
+            new = self._not_entered(entries)
             if not new:
                 return
             self._write(new, nameless={each.digest for each in new.values()})
             self._folder.sync(self._folder.path)
+
+    def _not_entered(self, entries: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
+        """What of these is to be written: by name, or by digest where it has none."""
+        self._read()
+        there = {_key(each) for each in self._index.manifests}
+        new: dict[str, Descriptor] = {}
+        for name, unsized in sorted(entries, key=lambda each: not each[0]):
+            descriptor = self._sized(unsized)
+            known = self._index.tags.get(name)
+            if name and (known is None or _key(known) != _key(descriptor)):
+                new[name] = _entry(descriptor, {REF_NAME: name})
+            elif not name and _key(descriptor) not in there:
+                new[descriptor.digest] = _entry(descriptor, {})
+            there.add(_key(descriptor))
+        return new
 
     def forget(self, digests: AbstractSet[Digest]) -> None:
         """Strikes all entries of these digests; the lock of index.json must be held.
@@ -218,8 +224,13 @@ class Names:
             return
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
         if stamp != self._stamp:
+            self._let_go()
             self._index = bare_layout_index(self._content())
             self._stamp = stamp
+
+    def _let_go(self) -> None:
+        """Keeps no index while one is read or written anew: each may take 30 MiB."""
+        self._index, self._stamp = NO_INDEX, None
 
     def _content(self) -> bytes:
         content = read_at_most(self._folder.index, MAX_LAYOUT_INDEX_BYTES)
@@ -245,6 +256,7 @@ class Names:
             nameless: digests whose entries without a name go.
         """
         self._sync_blobs()
+        self._let_go()
         with self._index_locked():
             document, kept = self._others(new, nameless)
             if most_names is not None:
