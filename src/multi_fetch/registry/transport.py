@@ -29,12 +29,10 @@ from multi_fetch.registry.proxies import MAX_KNOWN_ORIGINS, Proxies
 from multi_fetch.registry.retry import causes_of
 from multi_fetch.registry.stock import Stock
 from multi_fetch.registry.tls import Trust
-from multi_fetch.registry.url import parse_url
+from multi_fetch.registry.url import DEFAULT_PORTS, Origin, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
-
-    from multi_fetch.registry.url import Origin
 
 # In an answer's extensions: whether it came through a proxy, whose address says nothing.
 PROXIED: Final = "multi_fetch_proxied"
@@ -70,7 +68,7 @@ class Transport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Sends one request, and gives its answer before the body."""
-        origin = parse_url(str(request.url)).origin
+        origin = _origin_of(request.url)
         proxy = self._proxy_of(origin)
         # A proxy's address is the user's choice, and the one behind it is not known.
         is_judged = not proxy and request.extensions.get(PLACE) is Place.OUTSIDE
@@ -118,6 +116,12 @@ class Transport(httpx.AsyncBaseTransport):
         if through is not None:
             _close_what_fails(pool)
         return transport
+
+
+def _origin_of(url: httpx.URL) -> Origin:
+    """Where a request leads; its URL was read before, and only http and https get here."""
+    port = DEFAULT_PORTS[url.scheme] if url.port is None else url.port
+    return Origin(url.scheme, url.raw_host.decode("ascii"), port)
 
 
 def _keep_heeded(response: httpx.Response) -> None:
