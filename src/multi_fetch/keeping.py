@@ -27,6 +27,9 @@ class Keeping(Protocol):
             UnavailableError: it could not be kept, and must be.
         """
 
+    def index_memory(self) -> int:
+        """What it keeps of its index, in bytes: so much less is kept of what is found."""
+
 
 @runtime_checkable
 class Gathering(Keeping, Protocol):

@@ -142,7 +142,7 @@ MAX_LAYOUT_INDEX_MEMORY: Final = 112 * 1024 * 1024
 LAYOUT_FIELD_MEMORY: Final = 160
 
 # What is kept of an index.json once it was read, and each entry beside its name: as many as may be
-# there with short names. With MAX_FOUND_MEMORY, what is held and the rest it comes to 145 MiB.
+# there with short names. A store's takes it from MAX_FOUND_MEMORY: both came to 162 MiB.
 MAX_LAYOUT_KEPT_MEMORY: Final = 30 * 1024 * 1024
 LAYOUT_ENTRY_MEMORY: Final = 400
 

@@ -37,6 +37,9 @@ class Index:
     async def keep(self, digest: Digest, content: bytes) -> Path | None:
         raise NotImplementedError
 
+    def index_memory(self) -> int:
+        return 0
+
     async def enter(self, roots: Sequence[tuple[Reference, Descriptor]]) -> None:
         self.batches.append([ref.tag for ref, _ in roots])
         self.news.set()

@@ -78,6 +78,9 @@ class KeepingRemote(MemoryRemote):
         self.path(digest).write_bytes(content)
         return self.path(digest)
 
+    def index_memory(self) -> int:
+        return 0
+
     def path(self, digest: Digest) -> Path:
         return self.folder / digest.encoded
 

@@ -20,6 +20,8 @@ from multi_fetch.worker.tree import Trees, branch
 from multi_fetch.worker.window import Window
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from multi_fetch.oci.digest import Digest
 
 CONFIG, LAYER, OTHER = (digest_of(name) for name in (b"config", b"layer", b"other"))
@@ -119,6 +121,28 @@ def test_a_tree_has_a_bound() -> None:
     assert taken == MAX_TREE - MAX_CHILDREN
     with pytest.raises(TooLargeError):
         find(MAX_TREE)
+
+
+class Full:
+    """A store whose index has left room for few."""
+
+    def index_memory(self) -> int:
+        return MAX_FOUND_MEMORY - 10_000
+
+    async def keep(self, digest: Digest, content: bytes) -> Path | None:
+        raise NotImplementedError
+
+
+def test_what_a_stores_index_takes_is_no_room_for_what_is_found() -> None:
+    root = Job(id=1, request=Request(object="a", children=Children.ALL))
+    few, more = (
+        json.dumps({"layers": [named(digest_of(b"%d" % each)) for each in range(count)]}).encode()
+        for count in (5, 20)
+    )
+    trees = Trees(new_window(), Full())
+    assert len(trees.below(root, described(few, OCI_MANIFEST), few)) == 5
+    with pytest.raises(TooLargeError, match="other requests"):
+        trees.below(root, described(more, OCI_MANIFEST), more)
 
 
 @pytest.mark.parametrize("letters", ["v", "\U0001f600"])

@@ -88,6 +88,9 @@ class Names:
 
     Args:
         folder: the store's.
+
+    Attributes:
+        memory: what its index takes, in bytes, when it was last read.
     """
 
     def __init__(self, folder: StoreFolder) -> None:
@@ -97,6 +100,7 @@ class Names:
         self._new: dict[str, Descriptor] = {}
         self._stamp: tuple[int, int, int] | None = None
         self._index = NO_INDEX
+        self.memory = 0
 
     def find(self, name: str) -> Descriptor | None:
         """What a name stands for, as far as the store knows.
@@ -227,6 +231,7 @@ class Names:
             self._let_go()
             self._index = bare_layout_index(self._content())
             self._stamp = stamp
+            self.memory = self._index.memory()
 
     def _let_go(self) -> None:
         """Keeps no index while one is read or written anew: each may take 30 MiB."""

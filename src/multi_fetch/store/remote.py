@@ -183,6 +183,10 @@ class StoredRemote:
                 " same again"
             ) from error
 
+    def index_memory(self) -> int:
+        """Of the names; see ``keeping.Keeping``."""
+        return self._names.memory
+
     async def flush(self) -> None:
         """Writes the names that are new; what cannot be written is warned of."""
         self._flushed = trio.current_time()

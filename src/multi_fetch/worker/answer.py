@@ -92,8 +92,8 @@ class Answerer:
         self._locator = locator
         self._speaker = speaker
         self._window = window
-        self._trees = Trees(window)
         self._keeping = remote if isinstance(remote, Keeping) else None
+        self._trees = Trees(window, self._keeping)
         self._is_content_in_files = is_content_in_files
         self._may_send = may_send
 

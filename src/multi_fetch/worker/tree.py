@@ -25,6 +25,7 @@ from multi_fetch.worker.embedded import embedded_content
 from multi_fetch.worker.job import Job, Target, Tree
 
 if TYPE_CHECKING:
+    from multi_fetch.keeping import Keeping
     from multi_fetch.oci.descriptor import Descriptor, Platform
     from multi_fetch.worker.window import Window
 
@@ -41,10 +42,12 @@ class Trees:
 
     Args:
         window: where it is kept until its turn comes.
+        keeping: whose index takes some of the room, if there is one.
     """
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, keeping: Keeping | None = None) -> None:
         self._window = window
+        self._keeping = keeping
         self._ids = count(1)
         self._types: dict[str, tuple[str, ...]] = {}
 
@@ -78,7 +81,8 @@ class Trees:
         extras = extras_of(new) + sum(child.platform is not None for child in new)
         texts = _memory(content) + EXTRA_MEMORY * extras
         memory = texts // max(1, len(new)) + FOUND_MEMORY
-        if self._window.found.memory + memory * len(new) > MAX_FOUND_MEMORY:
+        room = MAX_FOUND_MEMORY - (self._keeping.index_memory() if self._keeping else 0)
+        if self._window.found.memory + memory * len(new) > room:
             raise TooLargeError(
                 f"there are {len(new)} more objects below this than are kept at a time: ask for"
                 " parts of it, or for it when the other requests are done"
