@@ -15,6 +15,8 @@ import trio
 
 from multi_fetch.durations import MIRROR_CONNECT_TIMEOUT_SECONDS
 from multi_fetch.errors import HostsError, MultiFetchError, RegistryError, UnavailableError
+from multi_fetch.oci.reference import Reference
+from multi_fetch.registry import open_registry
 from multi_fetch.registry import tls as tls_module
 from multi_fetch.registry.exchanges import open_exchange
 from multi_fetch.registry.hosts import Host
@@ -489,3 +491,57 @@ async def test_an_address_where_nobody_answers_gives_way_to_the_next(
                 filling.connect_ex(deaf.getsockname())
         with trio.fail_after(10):
             assert await get(Host("http", f"registry.example:{server.port}")) == BODY
+
+
+# --- over the network without TLS -----------------------------------------------------------
+
+
+@pytest.fixture
+def outward() -> str:
+    """An address of this machine's that is not loopback: what goes there may be overheard."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # it sends nothing
+        except OSError:
+            pytest.skip("this machine has no network")
+        return str(probe.getsockname()[0])
+
+
+@pytest.mark.parametrize("how", ["realm", "redirect", "mirror"])
+async def test_no_login_goes_over_the_network_without_tls(
+    start_server: StartServer, closed_port: int, outward: str, how: str
+) -> None:
+    async def refuse(stream: SocketStream, _: str) -> bool:
+        await stream.send_all(raw_answer("401 No", WWW_Authenticate='Basic realm="x"'))
+        return True
+
+    async def lead(stream: SocketStream, head: str) -> bool:
+        wanted = f'Bearer realm="http://{place}/t"' if how == "realm" else 'Basic realm="x"'
+        answer = raw_answer("401 No", WWW_Authenticate=wanted)
+        if "authorization" in head.lower():
+            answer = raw_answer("307 Go", Location=f"http://{place}/x")
+        await stream.send_all(answer)
+        return True
+
+    there, registry = RawServer(refuse), await start_server(lead)
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host=outward)
+        place = f"{outward}:{listeners[0].socket.getsockname()[1]}"
+        nursery.start_soon(trio.serve_listeners, there.serve, listeners)
+        hosts = [Host("http", f"127.0.0.1:{registry.port}")]
+        if how == "mirror":
+            mirror = Host("http", place, namespace="registry.example", is_plain=True)
+            hosts = [mirror, Host("https", f"127.0.0.1:{closed_port}")]
+        with pytest.raises(MultiFetchError):
+            await resolve(hosts)
+        nursery.cancel_scope.cancel()
+    assert len(there.heads) == (0 if how == "realm" else 1)
+    assert "authorization" not in "".join(there.heads).lower()
+
+
+async def resolve(hosts: list[Host]) -> None:
+    ref = Reference("registry.example/a", "v1")
+    async with open_registry(
+        ref, username="al1ce", password="s3cret", hosts=hosts, patience=ONCE
+    ) as remote:
+        await remote.resolve(ref)
