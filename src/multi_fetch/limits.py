@@ -309,7 +309,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_BEGUN_IDS: Final = 64 * MAX_JOBS
 
 # Begin frames of these, packed. One has some 400 bytes; beyond half of this they are kept bare.
-MAX_KEPT_BEGIN_BYTES: Final = 32 * 1024 * 1024
+# With the largest trees, and a hash of blake3, which has 2 KiB, for each, it comes to 145 MiB.
+MAX_KEPT_BEGIN_BYTES: Final = 24 * 1024 * 1024
 
 # Ids whose end has announced what has not come: the largest trees, four at once, at 150 bytes.
 MAX_UNTOLD_PARENTS: Final = 4 * MAX_TREE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,7 @@ from multi_fetch.cli.unpack_session import CUT, Answer, Line, Unpacker
 from multi_fetch.errors import MalformedFrameError
 from multi_fetch.limits import MAX_KEPT_BEGIN_BYTES
 from multi_fetch.oci.digest import digest_of
-from multi_fetch.protocol.frames import Begin, Data, End, Error, File, Hello, encode
+from multi_fetch.protocol.frames import Begin, Data, End, Error, File, Hello, decode, encode
 from tests.cli.unpack_streams import BYE, HELLO, NOT_FOUND, begin, whole
 
 if TYPE_CHECKING:
@@ -241,6 +242,27 @@ def test_names_that_fill_more_than_their_bound_are_refused() -> None:
     done = Taken(widest, *(replace(opened, id=number) for number in range(1_000, 1_000 + fit)))
     with pytest.raises(MalformedFrameError, match="is not kept here"):
         done.unpacker.take(replace(opened, id=1))
+
+
+def test_what_is_open_takes_little_more_than_its_begin_packed_whatever_its_digest() -> None:
+    """A begin as values may take ten times as much, and 16,384 of them may be open."""
+    frames = [begin(number, b"x", digest="blake9:ab") for number in range(1, 201)]
+    widest = [replace(frame, name="n" * 4_000) for frame in frames]
+    packed_bytes = sum(len(encode(frame)) for frame in widest)
+    tracemalloc.start()
+    try:
+        opened = [Answer(decoded_anew(frame)) for frame in widest]
+        kept_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(opened) == len(widest)
+    assert kept_bytes < packed_bytes + 1_000 * len(opened)
+
+
+def decoded_anew(frame: Begin) -> Begin:
+    again = decode(encode(frame))
+    assert isinstance(again, Begin)
+    return again
 
 
 ONE = begin(1, b"abcd")

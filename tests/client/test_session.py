@@ -346,6 +346,17 @@ def test_a_child_that_fails_before_it_begins_is_one_too() -> None:
     assert a.child(1) is None
 
 
+def test_of_a_child_that_fails_no_object_is_kept_but_a_text() -> None:
+    """A text is counted among the words of a tree; as one, a map would have 64 KiB uncounted."""
+    talk = Talk()
+    (a,) = talk.ask_trees("a")
+    talk.written()
+    failed = replace(error(-1, parent=1), detail={"parent": 1, "object": {"k": 1}})
+    talk.say(begin(1), end(1, children=1), failed)
+    (child,) = a.children
+    assert child.object == ""
+
+
 def test_children_may_have_children() -> None:
     talk = Talk()
     (a,) = talk.ask_trees("a")

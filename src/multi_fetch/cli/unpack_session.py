@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -97,16 +98,16 @@ class Answer:
     def __init__(self, begin: Begin) -> None:
         self.id = begin.id
         self.digest = begin.descriptor.digest
-        self.packed = encode(begin)
+        # A copy: behind what the encoder gives there is room for half as much again.
+        self.packed = bytes(memoryview(encode(begin)))
         self.received = 0
         self.is_filed = False
         self.is_lost = False
-        # A digest that nobody can compute matters only if the end claims that it was.
-        self._verifier: Verifier | UnsupportedError
-        try:
+        # A digest that nobody can compute matters only if the end claims that it was. Its error is
+        # made anew then: its traceback would keep the begin frame as values.
+        self._verifier: Verifier | None = None
+        with suppress(UnsupportedError):
             self._verifier = Verifier(self.digest, None)
-        except UnsupportedError as error:
-            self._verifier = error
 
     @property
     def begin(self) -> Begin:
@@ -118,7 +119,7 @@ class Answer:
     def update(self, content: bytes) -> None:
         """Takes the next content."""
         self.received += len(content)
-        if isinstance(self._verifier, Verifier):
+        if self._verifier is not None:
             self._verifier.update(content)
 
     def finish(self, end: End) -> None:
@@ -134,9 +135,7 @@ class Answer:
             return
         if end.digest != self.digest:
             raise DigestMismatchError(want=self.digest, got=end.digest)
-        if isinstance(self._verifier, UnsupportedError):
-            raise self._verifier
-        self._verifier.finish()
+        (self._verifier or Verifier(self.digest, None)).finish()
 
 
 class Sink(Protocol):

@@ -253,7 +253,7 @@ class Session:
         elif isinstance(frame, Error):
             told = frame.detail.get("parent")
             parent_id = told if isinstance(told, int) else None
-            name = str(frame.detail.get("object", ""))
+            name = said if isinstance(said := frame.detail.get("object"), str) else ""
         else:
             return None
         parent = self._open_or_parent(parent_id) if parent_id is not None else None
