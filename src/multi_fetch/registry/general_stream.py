@@ -7,6 +7,7 @@ than many small ones, so there is some room for the few that are at work, howeve
 
 from __future__ import annotations
 
+import math
 import re
 from contextlib import contextmanager
 from errno import EMSGSIZE
@@ -183,11 +184,7 @@ class Stream(httpcore.AsyncNetworkStream):
         try:
             await self._stream.aclose()
         finally:
-            inner: object = getattr(self._stream, "_stream", None)
-            while inner is not None:  # through a proxy with TLS there are two
-                vars(inner).pop("_handshook", None)
-                vars(inner).pop("receive_some", None)
-                inner = vars(inner).get("transport_stream")
+            _let_go(getattr(self._stream, "_stream", None))
 
     async def start_tls(
         self,
@@ -199,10 +196,30 @@ class Stream(httpcore.AsyncNetworkStream):
 
         Raises:
             httpcore.ConnectError: there is no trust, or too long a handshake.
+            httpcore.ConnectTimeout: it takes too long.
         """
         transport: trio.abc.Stream = self._stream._stream  # type: ignore[attr-defined]  # noqa: SLF001 - httpcore has no other way to it
-        with _counted(transport, self._most_handshake) as left:
-            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        # As httpcore does it, which keeps the circle of one that fails.
+        tls = trio.SSLStream(
+            transport, ssl_context, server_hostname=server_hostname, https_compatible=True
+        )
+        is_open = False
+        try:
+            with (
+                _counted(transport, self._most_handshake) as left,
+                trio.fail_after(math.inf if timeout is None else timeout),
+            ):
+                await tls.do_handshake()
+            is_open = True
+        except trio.TooSlowError as error:
+            raise httpcore.ConnectTimeout(error) from error
+        except trio.BrokenResourceError as error:
+            raise httpcore.ConnectError(error) from error
+        finally:
+            if not is_open:
+                _let_go(tls)
+                await self.aclose()
+        stream = type(self._stream)(tls)  # type: ignore[call-arg] # httpcore's TrioStream
         # trio would take 64 KiB, which each TLS keeps: through a proxy there are two.
         most = min(self._room.share // 2, RECEIVED_AT_ONCE)
         transport.receive_some = partial(transport.receive_some, most)  # type: ignore[method-assign]
@@ -211,6 +228,14 @@ class Stream(httpcore.AsyncNetworkStream):
     def get_extra_info(self, info: str) -> Any:
         """What is known of it beside."""
         return self._stream.get_extra_info(info)
+
+
+def _let_go(stream: object) -> None:
+    """Opens the circles of what trio has for TLS; through a proxy with TLS there are two."""
+    while stream is not None:
+        vars(stream).pop("_handshook", None)
+        vars(stream).pop("receive_some", None)
+        stream = vars(stream).get("transport_stream")
 
 
 @contextmanager
