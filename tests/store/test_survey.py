@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.layout import REF_NAME
 from multi_fetch.oci.media_types import OCI_MANIFEST
 from multi_fetch.store.folder import RECORDS_FOLDER, StoreFolder
+from multi_fetch.store.records import Records
 from multi_fetch.store.survey import children_in, is_sound, kept_in, roots_in
 from multi_fetch.testing.builder import LayoutBuilder
 
@@ -30,6 +32,22 @@ def test_all_content_is_listed_and_what_is_somebody_elses_is_not(tmp_path: Path)
     (tmp_path / "blobs" / "sha256" / "notes.txt").write_text("")
     found = {each.digest: each.size for each in kept_in(StoreFolder(str(tmp_path)))}
     assert found == {each.digest: 1 for each in blobs}
+
+
+def test_folders_that_could_be_of_algorithms_are_never_held_all_at_once(tmp_path: Path) -> None:
+    """There may be any number of them, and their names are long."""
+    for number in range(1_000):
+        for above in ("blobs", RECORDS_FOLDER):
+            (tmp_path / above / f"{number:0>240}").mkdir(parents=True)
+    folder = StoreFolder(str(tmp_path))
+    tracemalloc.start()
+    try:
+        assert list(kept_in(folder)) == []
+        Records(folder).tidy()
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 100_000
 
 
 def test_each_entry_is_told_with_its_name_and_nothing_that_takes_room(tmp_path: Path) -> None:

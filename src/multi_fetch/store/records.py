@@ -144,15 +144,16 @@ class Records:
         Raises:
             OSError: the system does not say what there is.
         """
-        with self._folder(RECORDS_FOLDER) as folder:
-            algorithms = [] if folder is None else os.listdir(folder)  # noqa: PTH208 - of what is open
-        for algorithm in algorithms:
-            with (
-                self._folder(RECORDS_FOLDER, algorithm) as records,
-                self._folder(BLOBS_FOLDER, algorithm) as blobs,
-            ):
-                if records is not None:
-                    _tidy(records, blobs)
+        with ExitStack() as stack:
+            folder = stack.enter_context(self._folder(RECORDS_FOLDER))
+            algorithms = () if folder is None else stack.enter_context(os.scandir(folder))
+            for algorithm in (entry.name for entry in algorithms):
+                with (
+                    self._folder(RECORDS_FOLDER, algorithm) as records,
+                    self._folder(BLOBS_FOLDER, algorithm) as blobs,
+                ):
+                    if records is not None:
+                        _tidy(records, blobs)
 
     @contextmanager
     def _folder(self, *names: str) -> Iterator[int | None]:

@@ -55,18 +55,17 @@ def kept_in(folder: StoreFolder) -> Iterator[Kept]:
     Raises:
         OSError: the system cannot list it.
     """
-    with folder_beneath(folder.path, BLOBS_FOLDER) as blobs:
-        algorithms = sorted(os.listdir(blobs))  # noqa: PTH208 - of what is open
     records = Records(folder)
-    for algorithm in algorithms:
-        try:
-            with (
-                folder_beneath(folder.path, BLOBS_FOLDER, algorithm) as inner,
-                records.uses(algorithm) as used,
-            ):
-                yield from _kept_of(algorithm, inner, used)
-        except (NotADirectoryError, FileNotFoundError):
-            continue  # a link, which may lead anywhere; a file; or it was removed in this moment
+    with folder_beneath(folder.path, BLOBS_FOLDER) as blobs, os.scandir(blobs) as algorithms:
+        for algorithm in (entry.name for entry in algorithms):  # of which there may be any number
+            try:
+                with (
+                    folder_beneath(folder.path, BLOBS_FOLDER, algorithm) as inner,
+                    records.uses(algorithm) as used,
+                ):
+                    yield from _kept_of(algorithm, inner, used)
+            except (NotADirectoryError, FileNotFoundError):
+                continue  # a link, which may lead anywhere; a file; or it was removed now
 
 
 def is_used_since(folder: StoreFolder, kept: Kept) -> bool:
