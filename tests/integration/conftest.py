@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,6 @@ from tests.integration.docker_registry import (
     READER,
     DockerRegistry,
     docker_registry,
-    is_installed,
 )
 from tests.integration.push import Filled, fill
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def require_docker_registry() -> None:
-    """Skips the test where there is no docker-registry; fails it under CI=true."""
-    if is_installed():
+def require(command: str) -> None:
+    """Skips the test where there is no such program, a Debian package; fails it under CI=true."""
+    if shutil.which(command) is not None:
         return
-    reason = f"{COMMAND} is not installed (Debian: apt-get install docker-registry)"
+    reason = f"{command} is not installed (Debian: apt-get install {command})"
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
@@ -33,7 +33,7 @@ def require_docker_registry() -> None:
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """A registry that everybody may read and push to."""
-    require_docker_registry()
+    require(COMMAND)
     with docker_registry(tmp_path_factory.mktemp("registry")) as running:
         yield running
 
@@ -47,7 +47,7 @@ def filled(registry: DockerRegistry) -> Filled:
 @pytest.fixture(scope="session")
 def private_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
     """A registry that asks for READER's password (Basic)."""
-    require_docker_registry()
+    require(COMMAND)
     with docker_registry(tmp_path_factory.mktemp("private"), account=READER) as running:
         yield running
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Final
 import httpx
 import pytest
 
-from tests.integration.conftest import require_docker_registry
-from tests.integration.docker_registry import READER, docker_registry
+from tests.integration.conftest import require
+from tests.integration.docker_registry import COMMAND, READER, docker_registry
 from tests.integration.token_server import TokenServer, token_server
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def test_a_file_that_nobody_needs_is_not_read(
 def tokens(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[TokenServer, DockerRegistry]]:
-    require_docker_registry()
+    require(COMMAND)
     folder = tmp_path_factory.mktemp("tokens")
     with (
         token_server() as server,

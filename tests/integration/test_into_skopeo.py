@@ -9,8 +9,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
-import shutil
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING, Any, Final
@@ -23,7 +21,8 @@ from multi_fetch.oci.layout import REF_NAME
 from multi_fetch.oci.media_types import DOCKER_MANIFEST, DOCKER_MANIFEST_LIST, OCI_INDEX
 from multi_fetch.testing.builder import LayoutBuilder
 from tests.end_to_end.conftest import MULTI_FETCH
-from tests.integration import docker_registry as registries
+from tests.integration.conftest import require
+from tests.integration.docker_registry import COMMAND, docker_registry
 from tests.loopback import loopback
 
 if TYPE_CHECKING:
@@ -170,8 +169,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
 @pytest.fixture(scope="module")
 def repository(images: Images) -> Iterator[str]:
     """Where multi-fetch fetches from."""
-    if shutil.which("skopeo") is None:
-        _skip("skopeo is not installed (Debian: apt-get install skopeo)")
+    require("skopeo")
     with loopback(images.layout) as registry:
         yield f"{registry.address}/demo/app"
 
@@ -179,16 +177,9 @@ def repository(images: Images) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real registry, empty, where skopeo copies to."""
-    if not registries.is_installed():
-        _skip("docker-registry is not installed (Debian: apt-get install docker-registry)")
-    with registries.docker_registry(tmp_path_factory.mktemp("registry")) as registry:
+    require(COMMAND)
+    with docker_registry(tmp_path_factory.mktemp("registry")) as registry:
         yield f"{registry.address}/back"
-
-
-def _skip(reason: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
 
 
 def gather(folder: Path, remote: str, *lines: str, status: int = 0) -> list[dict[str, Any]]:

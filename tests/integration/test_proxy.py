@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 import trustme
 
+from tests.integration.conftest import require
 from tests.integration.docker_registry import READER, docker_registry
 from tests.integration.push import SMALL_BYTES
 
@@ -28,15 +28,13 @@ COMMAND: Final = "tinyproxy"
 FETCH_OBJECT: Final = str(Path(sys.executable).with_name("fetch-object"))
 START_SECONDS: Final = 10.0
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(shutil.which(COMMAND) is None, reason="apt-get install tinyproxy"),
-]
+pytestmark = pytest.mark.integration
 
 
 @contextmanager
 def tinyproxy(folder: Path, *tunnels: int) -> Iterator[tuple[str, Path]]:
     """Where it is, with a login, and its log; it opens tunnels to these ports alone."""
+    require(COMMAND)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

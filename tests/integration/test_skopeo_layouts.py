@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import os
-import shutil
 import subprocess
 import tarfile
 from typing import TYPE_CHECKING, Final
@@ -17,6 +16,7 @@ from multi_fetch.oci.descriptor import Platform
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.oci.media_types import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
 from multi_fetch.testing.builder import LayoutBuilder
+from tests.integration.conftest import require
 from tests.layout.process import ask
 from tests.loopback import loopback
 
@@ -87,11 +87,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
 
 @pytest.fixture(scope="module")
 def repository(images: Images) -> Iterator[str]:
-    if shutil.which(COMMAND) is None:
-        reason = f"{COMMAND} is not installed (Debian: apt-get install skopeo)"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    require(COMMAND)
     with loopback(images.layout) as registry:
         yield f"{registry.address}/demo/app"
 
