@@ -1,6 +1,8 @@
 """A refusal becomes the right error, with the registry's words and without its tricks."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -204,6 +206,26 @@ def test_a_date_is_read_by_the_clock_of_who_wrote_it(date: str, seconds: float) 
     assert retry_after_of(headers, now=30.0) == seconds
     assert error_of(429, headers, b"", what=WHAT, now=30.0).retry_after == seconds
     assert retry_after_of({"retry-after": "7", "date": date}, now=30.0) == 7.0
+
+
+def test_a_date_is_none_where_no_file_descriptor_is_left_to_read_it_with() -> None:
+    """What reads it is imported when the first one comes, and that may be late."""
+    code = """if True:
+        import os, resource
+        from multi_fetch.registry.errcode import parse_retry_after
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        date, taken = "Thu, 01 Jan 1970 00:02:00 GMT", []
+        try:
+            while True:
+                taken.append(os.open("/dev/null", 0))
+        except OSError:
+            print(parse_retry_after(date, now=60.0))
+        os.close(taken.pop())
+        os.close(taken.pop())
+        print(parse_retry_after(date, now=60.0))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["None", "60.0"], done.stderr
 
 
 def test_retry_after_is_an_attribute_of_the_error() -> None:

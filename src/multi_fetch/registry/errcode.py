@@ -175,11 +175,11 @@ def parse_retry_after(text: str, *, now: float) -> float | None:
 
 def _timestamp(text: str) -> float | None:
     """An HTTP-date in seconds since the epoch; None if it is none."""
-    from email.utils import parsedate_to_datetime  # 2 ms, and few answers ask to wait until a date
-
     try:
+        from email.utils import parsedate_to_datetime  # 2 ms, and few answers have such a date
+
         date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, OSError):  # the last: no descriptor is left to import it
         return None
     if date.tzinfo is None:  # "-0000" reads as no zone; HTTP's dates are all in UTC
         date = date.replace(tzinfo=UTC)
