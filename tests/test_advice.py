@@ -29,6 +29,7 @@ from multi_fetch.advice import (
         ("[Errno -2] Name or service not known", "spelling"),
         ("[Errno -3] Temporary failure in name resolution", "DNS"),
         ("the handshake exceeds 12288 bytes", "--jobs"),
+        ("[Errno 24] Too many open files", "ulimit -n"),
         ("Connection refused", "port"),
         ("Network is unreachable", "network"),
         ("no connection in 30 s", "firewall"),

@@ -38,6 +38,7 @@ _BY_WORDS: Final[Mapping[str, str]] = {
     ),
     r"by the proxy": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, and that it runs",
     r"handshake exceeds": "try fewer --jobs",
+    r"Too many open files": "raise the limit, as 'ulimit -n 1024' does, or try fewer --jobs",
     r"Temporary failure in name resolution": (
         "this machine's DNS does not answer: check the network"
     ),
