@@ -149,6 +149,31 @@ async def test_what_one_was_lent_is_for_others_once_it_is_of_no_use_there() -> N
             await leave(stream)
 
 
+async def test_what_a_proxys_long_answer_was_lent_is_for_others_while_there_is_tls() -> None:
+    authority = Authority()
+    context = authority.certified(NAME)
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+    async def serve(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await trio.SSLStream(stream, context, server_side=True).do_handshake()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        room = Room(MAX_JOBS)
+        stream = Stream(Endless(), room, HTTPCORE_BYTES)
+        for _ in range(2):
+            await stream.read(HTTPCORE_BYTES)
+        assert room._extra < GENERAL_EXTRA_MEMORY
+        stream._stream = await httpcore.TrioBackend().connect_tcp("127.0.0.1", port)
+        through = await stream.start_tls(authority.trusting(), NAME)
+        await through.aclose()
+        nursery.cancel_scope.cancel()
+    assert room._extra == GENERAL_EXTRA_MEMORY
+
+
 async def test_no_more_is_asked_for_where_less_comes() -> None:
     inner = Endless(most=16 * 1024)  # as TLS has it
     stream = Stream(inner, Room(DEFAULT_JOBS), HTTPCORE_BYTES)

@@ -199,6 +199,7 @@ class Stream(httpcore.AsyncNetworkStream):
             httpcore.ConnectTimeout: it takes too long.
         """
         transport: trio.abc.Stream = self._stream._stream  # type: ignore[attr-defined]  # noqa: SLF001 - httpcore has no other way to it
+        self._keep(0)  # of a proxy's answer; what goes on is another stream
         # As httpcore does it, which keeps the circle of one that fails.
         tls = trio.SSLStream(
             transport, ssl_context, server_hostname=server_hostname, https_compatible=True
