@@ -18,6 +18,7 @@ from multi_fetch.limits import MAX_CHILDREN
 from multi_fetch.oci.descriptor import Descriptor
 from multi_fetch.oci.digest import digest_of
 from multi_fetch.store.folder import StoreFolder
+from multi_fetch.store.lock import locked
 from multi_fetch.store.records import Records
 from multi_fetch.testing.builder import LayoutBuilder
 from tests.end_to_end.conftest import MULTI_FETCH
@@ -141,6 +142,25 @@ def test_prune_says_what_goes_and_keeps_what_a_tag_reaches(
     _, lines, _ = run("prune", "--tagged", "--max-size", "0", str(store), capfd=capfd)
     assert len(lines) == 4  # the image, its config and layer, and the tag
     assert run("list", str(store), capfd=capfd) == (0, [], "")
+
+
+def test_a_dry_run_writes_nothing_and_waits_for_nobody(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In a layout that others made, and in a store of which somebody changes the index."""
+    builder = LayoutBuilder(tmp_path)
+    builder.add_blob(b"free")
+    builder.tag("1", builder.add_image(builder.add_empty(), []))
+    builder.finish()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))}
+    told = run("prune", "--dry-run", "--older-than", "0s", str(tmp_path), capfd=capfd)
+    assert (told[0], [line.split()[1] for line in told[1]]) == (0, [digest_of(b"free")])
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path, *tmp_path.rglob("*"))} == before
+    folder = StoreFolder(str(tmp_path))
+    folder.prepare()
+    with locked(folder.index_lock, 0):
+        again = run("prune", "--dry-run", "--older-than", "0s", str(tmp_path), capfd=capfd)
+    assert again == told
 
 
 @pytest.mark.parametrize(

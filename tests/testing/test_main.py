@@ -69,3 +69,17 @@ def test_a_folder_that_is_no_layout_is_said_in_one_line(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert said.count("\n") == 1
     assert "oci-layout" in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("python", [[], ["-u"]])
+def test_an_address_that_cannot_be_told_is_said_in_one_line(
+    sample: Sample, python: list[str]
+) -> None:
+    command = [sys.executable, *python, "-m", "multi_fetch.testing", str(sample.layout.folder)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False, text=True
+        )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot write to stdout: No space left on device" in done.stderr

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from multi_fetch.cli.commands import COMMANDS, parser_of, words_behind
 from multi_fetch.cli.help import CommandParser, Shown, Texts
-from multi_fetch.cli.printing import print_text
+from multi_fetch.printing import print_text
 
 if TYPE_CHECKING:
     import argparse

@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 from multi_fetch import __version__
-from multi_fetch.cli.printing import print_text
+from multi_fetch.printing import print_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -197,7 +197,8 @@ def _pruned(folder: StoreFolder, arguments: argparse.Namespace) -> Iterator[Line
         most_bytes=arguments.max_size,
         may_names_go=arguments.tagged,
     )
-    folder.prepare()  # for a layout that others made
+    if not arguments.dry_run:
+        folder.prepare()  # for a layout that others made
     with prune(folder, Names(folder), wanted, is_dry=arguments.dry_run) as done:
         for kept in done.dropped():
             yield Line(digest=kept.digest, size=kept.size, used=int(kept.used), verdict="removed")

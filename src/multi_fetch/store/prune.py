@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -101,7 +101,7 @@ def prune(
         folder: the store's.
         names: of it.
         wanted: how much.
-        is_dry: whether it is only said what would go.
+        is_dry: whether it is only said what would go: then nothing is written, and no lock held.
 
     Yields:
         The catalogue, which has noted what went.
@@ -112,8 +112,7 @@ def prune(
         OSError: the system cannot remove something.
     """
     with ExitStack() as stack:
-        ingests = stack.enter_context(folder_beneath(folder.path, INGEST_FOLDER))
-        with locked(folder.index_lock, STORE_LOCK_SECONDS):
+        with nullcontext() if is_dry else locked(folder.index_lock, STORE_LOCK_SECONDS):
             catalogue = stack.enter_context(Catalogue(roots_in(folder), kept_in(folder)))
             plan(catalogue, partial(children_in, folder), wanted, time.time())
             if is_dry:
@@ -125,7 +124,7 @@ def prune(
                 for each in catalogue.dropped():
                     _remove(folder, catalogue, each)
                 Records(folder).tidy()
-        for name in _rests(ingests, wanted):
+        for ingests, name in _rests(folder, wanted):
             if is_dry or _remove_rest(ingests, name):
                 catalogue.leave_rest(name)
         yield catalogue
@@ -144,11 +143,15 @@ def _remove(folder: StoreFolder, catalogue: Catalogue, kept: Kept) -> None:
         catalogue.refuse(kept)
 
 
-def _rests(ingests: int, wanted: Wanted) -> Iterator[str]:
-    """Unfinished files, in an open folder, that were not written for long."""
+def _rests(folder: StoreFolder, wanted: Wanted) -> Iterator[tuple[int, str]]:
+    """Unfinished files that were not written for long: their folder, open, and their names."""
     age = REST_SECONDS if wanted.unused_seconds is None else wanted.unused_seconds
-    with os.scandir(ingests) as entries:
-        for entry in entries:
+    with ExitStack() as stack:
+        try:
+            ingests = stack.enter_context(folder_beneath(folder.path, INGEST_FOLDER))
+        except FileNotFoundError:
+            return  # a layout that others made, and that is only looked at
+        for entry in stack.enter_context(os.scandir(ingests)):
             status = regular_file(ingests, entry.name)
             if entry.name == INDEX_LOCK or status is None:
                 continue
@@ -156,7 +159,7 @@ def _rests(ingests: int, wanted: Wanted) -> Iterator[str]:
             # Who writes on another machine holds no lock that is seen here.
             least = age if is_ours else max(age, REST_SECONDS)
             if time.time() - status.st_mtime >= least:
-                yield entry.name
+                yield ingests, entry.name
 
 
 def _remove_rest(ingests: int, name: str) -> bool:

@@ -1,7 +1,8 @@
 """``python -m multi_fetch.testing <layout> [--port N]``: serves a layout until SIGINT or SIGTERM.
 
 Prints one line, ``listening on 127.0.0.1:<port>``, once it can be connected to. Exit status: 0
-after a signal, 2 if the layout cannot be read or the port is taken.
+after a signal, 1 or 141 if that line cannot be written, 2 if the layout cannot be read or the port
+is taken.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from multi_fetch.printing import SUCCESS, print_text
 from multi_fetch.testing.layout import Layout, read_layout
 from multi_fetch.testing.process import LISTENING
 from multi_fetch.testing.registry import serve_layout
@@ -33,11 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=_port, default=0, help="default: a free one")
     options = parser.parse_args(arguments)
     try:
-        trio.run(_serve, read_layout(options.layout), options.port)
+        return trio.run(_serve, parser.prog, read_layout(options.layout), options.port)
     except (OSError, ValueError) as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return 2
-    return 0
 
 
 def _port(text: str) -> int:
@@ -47,13 +48,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
-async def _serve(layout: Layout, port: int) -> None:
+async def _serve(program: str, layout: Layout, port: int) -> int:
+    """Gives the exit status."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with serve_layout(layout, port=port) as registry:
-            sys.stdout.write(f"{LISTENING}{registry.address}\n")
-            sys.stdout.flush()
-            async for _ in signals:
-                break
+            status = print_text(program, f"{LISTENING}{registry.address}\n")
+            if status == SUCCESS:
+                await anext(signals)
+    return status
 
 
 if __name__ == "__main__":
