@@ -120,6 +120,15 @@ async def test_an_error_tells_the_bodys_words_and_reads_no_more_than_its_limit()
     )
 
 
+@pytest.mark.parametrize("said", ["/x?sig={}", "<p>sig = {}</p>", "&sig%3D{}&", "{:.16}"])
+async def test_an_error_does_not_tell_the_signature_of_its_url(said: str) -> None:
+    signature = "s1gned-" * 4
+    response = httpx.Response(404, content=f"no {said.format(signature)}".encode())
+    response.request = httpx.Request("GET", f"https://store.example/x?sig={signature}")
+    answer = HttpxAnswer(response, parse_url(str(response.request.url)))
+    assert "s1gned" not in (await answer.error()).message
+
+
 async def test_an_error_whose_body_breaks_is_still_that_error() -> None:
     answer = answer_of(httpx.Response(404, content=broken(httpx.ReadError("reset"))))
     assert isinstance(await answer.error(), NotFoundError)

@@ -145,3 +145,51 @@ def test_the_name_of_a_place_is_no_secret(value: str) -> None:
 def test_what_may_be_more_than_a_place_is_one(name: str, value: str) -> None:
     assert value in secrets_of({name: value}, "")
     assert value in long_secrets_of({name: value})
+
+
+SIGNATURE = "aB3+/x9aB3x9aB3x9aB3x9=="
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"Cannot GET /blob?sig={SIGNATURE}&se=1",
+        f"no such https://store.example/blob?se=1&amp;sig={quote(SIGNATURE)} here",
+        f"args: {{'sig': '{SIGNATURE}'}}",
+        f"sig={quote(SIGNATURE, safe='')}",
+        f"sig={SIGNATURE[:16]}",
+    ],
+)
+def test_what_is_signed_in_a_url_is_not_repeated(said: str) -> None:
+    query = f"se=2026-11-25T17%3A25%3A00Z&sig={quote(SIGNATURE)}"
+    told = telling(said, secrets_of({}, "", query))
+    assert SIGNATURE[:8] not in told
+    assert quote(SIGNATURE[:8], safe="") not in told
+
+
+def test_what_we_ask_for_in_a_url_is_repeated_and_so_is_a_time() -> None:
+    said = "no repository:library/redis:pull for registry.example since 2026-11-25T17:25:00.000Z"
+    query = "service=registry.example&scope=repository%3Alibrary%2Fredis%3Apull"
+    query += "&se=2026-11-25T17%3A25%3A00.000Z&ns=a-registry-with-a-long-name.example"
+    assert telling(said, secrets_of({}, "", query)) == said
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('Get "https://al:pw@s.example/b?sig=abc": EOF', 'Get "https://s.example/b?...": EOF'),
+        (
+            "<a href='https://s.example/b?abc'>here</a>",
+            "<a href='https://s.example/b?...'>here</a>",
+        ),
+        (r"https:\/\/al:pw@s.example\/b?sig=a&b", r"https:\/\/s.example\/b?..."),
+        ("What is this? Nothing.", "What is this? Nothing."),
+        ('{"token": "abc", "expires_in": 300}', '{"token": "***", "expires_in": 300}'),
+        ('{"access_token":"abc', '{"access_token":"***'),
+        (r"{\"refreshToken\":\"abc\"}", r"{\"refreshToken\":\"***\"}"),
+        ('{"error": "invalid token: expired"}', '{"error": "invalid token: expired"}'),
+    ],
+)
+def test_what_others_have_asked_or_got_is_not_told_by_its_form(said: str, told: str) -> None:
+    """A registry that fails to ask its store may quote the URL, and a token service its answer."""
+    assert telling(said, []) == told

@@ -46,6 +46,22 @@ async def test_a_question_is_a_get_and_a_form_is_posted(start_server: StartServe
         assert "authorization: basic abc" in head
 
 
+@pytest.mark.parametrize("status", ["201 Created", "203 Non-Authoritative Information"])
+async def test_a_token_is_one_with_any_status_of_success(
+    start_server: StartServer, status: str
+) -> None:
+    server = await answered(start_server, raw_answer(status, b'{"token": "abc"}'))
+    assert await ask(server) == b'{"token": "abc"}'
+
+
+async def test_a_token_beside_a_failure_is_not_told(start_server: StartServer) -> None:
+    body = b'{"access_token": "xyz.def"}'
+    server = await answered(start_server, raw_answer("500 Internal Server Error", body))
+    with pytest.raises(MultiFetchError, match=r"500 .*access_token") as caught:
+        await ask(server)
+    assert "xyz.def" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

@@ -133,7 +133,7 @@ class Answer:
 
     def concealed(self, text: str) -> str:
         """What the server has written, without the secrets that it was sent."""
-        return telling(text, secrets_of(self.sent, self.form))
+        return telling(text, secrets_of(self.sent, self.form, self.url.query))
 
     def repeats_a_secret(self, text: str) -> bool:
         """Whether there is a secret in it, of those that are too long to be there by chance."""

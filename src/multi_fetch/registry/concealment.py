@@ -10,7 +10,7 @@ import base64
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote, unquote_plus
 
 import msgspec
 
@@ -24,6 +24,19 @@ PLAIN_HEADERS: Final = frozenset(
     {"accept", "accept-encoding", "content-type", "range", "user-agent"}
 )
 SECRET_FIELDS: Final = frozenset({"password", "refresh_token"})
+
+# Of a URL's query: what registries and token services are asked for. The rest was named by others,
+# and may be a signature; a time is none.
+PLAIN_FIELDS: Final = frozenset({"artifacttype", "last", "n", "ns", "scope", "service"})
+TIME = re.compile(r"[0-9TZ:.+-]+", re.ASCII)
+
+# Secrets of others in a server's words, as it may ask somebody itself: a URL's user and query, and
+# a token in JSON, or in JSON within JSON.
+USER = re.compile(r"""(//|\\/\\/)[^/\s"'<>@\\]+@""")
+QUERY = re.compile(r"""\?[^\s"'<>]+""")
+FIELD = re.compile(
+    r"""(\\?"\w*(?:token|password|secret)\\?"\s*:\s*\\?")[^"\\]+""", re.ASCII | re.IGNORECASE
+)
 
 # A place: proxies are told so of whom they stand for, or who they are to say they are, and lead
 # there. RFC 1123, section 2.1, in lower case; a token has capitals, or no top level that is a word.
@@ -65,8 +78,14 @@ class Discreet:
         return None
 
 
-def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
-    """The secrets in a request, in every form that they are sent in; the longest first."""
+def secrets_of(headers: Mapping[str, str], form: str, query: str = "") -> list[str]:
+    """The secrets in a request, in every form that they are sent in; the longest first.
+
+    Args:
+        headers: that were sent.
+        form: the same.
+        query: of the URL, where what is in it is not to be told either.
+    """
     found: set[str] = set()
     for name, value in headers.items():
         if _is_confidential(name, value):
@@ -80,6 +99,12 @@ def secrets_of(headers: Mapping[str, str], form: str) -> list[str]:
         name, _, value = field.partition("=")
         if name in SECRET_FIELDS:
             found.add(value)
+    for field in query.split("&"):
+        name, _, value = field.partition("=")
+        read = unquote_plus(value)
+        is_long = len(read) >= LONG_SECRET_CHARACTERS and TIME.fullmatch(read) is None
+        if is_long and name.lower() not in PLAIN_FIELDS:
+            found |= {value, unquote(value), read}
     found |= {written for secret in found for written in _as_written(secret)}
     return sorted(found - {""}, key=len, reverse=True)
 
@@ -134,7 +159,13 @@ def telling(text: str, secrets: Iterable[str]) -> str:
             return CONCEALED
         if read == before:
             break
-    return told
+    return _without_others(told)
+
+
+def _without_others(text: str) -> str:
+    """A server's words without secrets that nobody here has sent, as far as their form shows it."""
+    text = QUERY.sub("?...", USER.sub(r"\1", text))
+    return FIELD.sub(rf"\1{CONCEALED}", text)
 
 
 def _has_beginning(text: str, secrets: Iterable[str]) -> bool:

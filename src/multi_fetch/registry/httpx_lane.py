@@ -131,7 +131,7 @@ class HttpxLane:
 
         def concealed(text: str) -> str:
             sent = dict(headers, **self._proxies.login(url.origin))
-            return telling(text, secrets_of(sent, form or ""))
+            return telling(text, secrets_of(sent, form or "", url.query))
 
         return concealed
 

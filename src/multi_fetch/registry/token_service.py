@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 async def ask_token_service(exchange: Exchange, question: TokenRequest) -> bytes:
     """The body of its answer, which is a token's if the service keeps to its word.
 
+    Some answer a POST with 201, and a proxy may make 203 of 200: it is the token's all the same.
+
     Raises:
         RegistryError: there is no such service, or its answer is too large.
         MultiFetchError: it refuses, or there is no answer.
@@ -44,7 +46,7 @@ async def ask_token_service(exchange: Exchange, question: TokenRequest) -> bytes
         place=question.place,
     )
     try:
-        if answer.status == 200:
+        if 200 <= answer.status < 300:
             return await _whole(answer)
         error = await answer.error()
     except TooLargeError as large:

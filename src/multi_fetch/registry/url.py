@@ -57,6 +57,11 @@ class Url(Discreet, msgspec.Struct, frozen=True):
     origin: Origin
     target: str
 
+    @property
+    def query(self) -> str:
+        """What stands behind the question mark."""
+        return self.target.partition("?")[2]
+
     def __str__(self) -> str:
         return f"{self.origin}{self.target}"
 
