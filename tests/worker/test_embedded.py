@@ -84,6 +84,21 @@ async def test_an_embedded_config_is_answered_without_a_request() -> None:
     assert end.digest == config
 
 
+async def test_each_who_shares_embedded_content_is_told_what_its_own_manifest_says_of_it() -> None:
+    remote = MemoryRemote()
+    config = remote.add(EMPTY)
+    part = {**described(remote, config, CONFIG), "data": encoded(EMPTY)}
+    for tag in ("v1", "v2"):
+        add_manifest(remote, tag, {**part, "annotations": {"of": tag}})
+    lines = f"v1 children:all\n{config} mediatype:{CONFIG} size:2 children:all\nv2 children:all\n"
+    _, frames = await answers(remote, lines.encode(), Settings(software="test", jobs=1))
+    begun = {frame.id: frame for frame in frames if isinstance(frame, Begin)}
+    told = {frame.parent: frame.descriptor.annotations for frame in begun.values()}
+    assert (told[1], told[3]) == ({"of": "v1"}, {"of": "v2"})
+    assert begun[2].descriptor == Descriptor(media_type=CONFIG, digest=config, size=2)
+    assert remote.opened == ["v1", "v2"]  # so it was shared
+
+
 async def test_wrong_embedded_content_is_not_believed() -> None:
     remote = MemoryRemote()
     config = remote.add(EMPTY)

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
-from msgspec.structs import replace
 
 from multi_fetch.budget import Counted, let_go
 from multi_fetch.ceiling import DEFAULT_CEILING
@@ -156,7 +155,6 @@ class Answerer:
         target = Target.of(request, self._locator, job.urls)
         check_told(request, target, self._ceiling)
         if job.embedded is not None:
-            target = replace(target, described=job.described, embedded=job.embedded)
             await self._send_embedded(flight, request, target, job.embedded)
             return
         for depth in range(MAX_INDEX_DEPTH + 1):
@@ -284,11 +282,12 @@ class Answerer:
         self, flight: Flight, request: Request, target: Target, content: bytes
     ) -> None:
         """Answers with what was found within a manifest; the remote is not asked."""
-        described = target.described
+        described = target.described or flight.members[0].described
         assert described is not None, "what is embedded is described"
         await trio.lowlevel.checkpoint()
         digest, path = described.digest, None
-        opened = Opened(str(target.ref), described, _nothing(), content)
+        # Bare: others of the flight may be described otherwise, or by nobody.
+        opened = Opened(str(target.ref), described.bare(), _nothing(), content)
         if self._keeping is not None and request.is_content_wanted:
             path = await self._keeping.keep(digest, content)
         self._window.seal(flight)
