@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import tomllib
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multi_fetch.errors import HostsError, InvalidReferenceError
+from multi_fetch.errors import HostsError, InvalidReferenceError, RegistryError
 from multi_fetch.limits import MAX_HOSTS_FILE_BYTES, MAX_HOSTS_LINE_DOTS
+from multi_fetch.registry.auth import token_requests
+from multi_fetch.registry.challenge import Challenge
+from multi_fetch.registry.credentials import Credential
 from multi_fetch.registry.hosts import Host, default_host, load_hosts
 from multi_fetch.registry.hosts_file import folder_names, parse_hosts
 from multi_fetch.registry.tls import Tls
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
 REGISTRY = "registry.example:5000"
 OWN = default_host(REGISTRY)
+LOGIN = Credential(username="al1ce", password="s3cret")
 
 
 def parsed(text: str, registry: str = REGISTRY) -> list[Host]:
@@ -139,7 +144,16 @@ def test_hosts_come_in_the_files_order_and_the_server_last() -> None:
         "https://m.example",
         "https://upstream.example",
     ]
-    assert [host.is_plain for host in hosts] == [False, True, False, False]
+
+
+def test_who_is_named_by_http_on_this_machine_may_name_nobody_so_on_the_network() -> None:
+    """The login of a mirror would go there without TLS, and its user has only named this one."""
+    (host, _) = parsed('[host."http://127.0.0.1:5001"]')
+    ask = partial(token_requests, credential=LOGIN, scopes=(), host=host, is_registry_inside=True)
+    with pytest.raises(RegistryError, match="no login is sent there"):
+        ask(Challenge("bearer", {"realm": "http://auth.example/token"}))
+    assert ask(Challenge("bearer", {"realm": "http://localhost:5002/token"}))[0].authorization
+    assert ask(Challenge("bearer", {"realm": "https://auth.example/token"}))[0].authorization
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import msgspec
 
-from multi_fetch.advice import BY_HTTP, TELL_OPERATOR
+from multi_fetch.advice import TELL_OPERATOR
 from multi_fetch.durations import DEFAULT_TOKEN_LIFETIME_SECONDS
 from multi_fetch.errors import CredentialsError, MultiFetchError, RegistryError
 from multi_fetch.limits import MAX_TOKEN_CHARACTERS, TOKEN_RENEWAL_SHARE
@@ -267,8 +267,8 @@ def _check_local(realm: str, host: Host) -> None:
     if target.scheme == "http" and is_local and not (host.is_plain or is_loopback(target.host)):
         raise RegistryError(
             f"{host.authority} is on this machine and names a token service without https on"
-            f" another, {shown(realm)}: no login is sent there; if it is meant so, {BY_HTTP}"
-            f"{OR_TELL}"
+            f" another, {shown(realm)}: no login is sent there; if it is meant so, add"
+            f" --plain-http, which no mirror has, nor a registry behind -{OR_TELL}"
         )
 
 

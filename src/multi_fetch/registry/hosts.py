@@ -90,8 +90,9 @@ class Host(Discreet, msgspec.Struct, frozen=True):
         connect_seconds: how long a connection may take to open; None for the default.
         proxy: the URL of the proxy for it, whatever the environment says; else empty.
         may_name: who may be in a private network though it, or where it leads, is not.
-        is_plain: whether the user has named http, and it will do for a login on the network too,
-            where a registry on this machine names a token service on another.
+        is_plain: whether http will do for a login on the network too, where a registry on this
+            machine names a token service on another. To name that machine by http says nothing of
+            the network.
     """
 
     scheme: str

@@ -231,7 +231,6 @@ class _Reader:
             authority,
             root=root,
             namespace="" if is_own else self._registry,
-            is_plain=origin.scheme == "http",
         )
 
     def _file(self, path: str) -> str:
