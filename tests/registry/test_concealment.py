@@ -122,13 +122,24 @@ def test_what_has_no_secret_is_told_whole() -> None:
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["X-Forwarded-Host", "x-forwarded-server", "Origin", "Referer", "X-Override-Base-Url"],
+)
+@pytest.mark.parametrize(
     "value",
     ["registry-1.docker.example", "https://registry-1.docker.example", "cdn.example:8443/"],
 )
-def test_the_name_of_a_place_is_no_secret(value: str) -> None:
+def test_the_name_of_a_place_is_no_secret(name: str, value: str) -> None:
     """As in X-Forwarded-Host, and of whom a proxy stands for: they lead, and are led, there."""
-    headers = {"X-Forwarded-Host": value}
+    headers = {name: value}
     assert secrets_of(headers, "") == long_secrets_of(headers) == []
+
+
+# Of headers in which systems have them, or might.
+SECRET_NAMES = (
+    *("Cookie", "X-Registry-Pass", "X-Credential", "X-Session", "Private-Value", "X-Signature"),
+    *("X-Jwt", "X-Api", "X-Host-Pwd", "X-Login", "X-Upstream-Secret", "X-Registry-Sid"),
+)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +147,7 @@ def test_the_name_of_a_place_is_no_secret(value: str) -> None:
     [
         ("Authorization", "registry-1.docker.example"),
         ("X-Api-Key", "registry-1.docker.example"),
+        *((name, "my-long.password-is.open") for name in SECRET_NAMES),
         ("X-Tenant", "https://alice:s3cret@registry-1.docker.example"),
         ("X-Tenant", "registry-1.docker.example/s3cret"),
         ("X-Tenant", "abcdefghij.0123456789abcdef"),

@@ -40,8 +40,13 @@ FIELD = re.compile(
 
 # A place: proxies are told so of whom they stand for, or who they are to say they are, and lead
 # there. RFC 1123, section 2.1, in lower case; a token has capitals, or no top level that is a word.
+# A password may look so too: only a header whose name ends as these do is about a place.
 PLACE = re.compile(r"(https?://)?([a-z0-9-]{1,63}\.)+[a-z]{2,63}(:[0-9]{1,5})?/?", re.ASCII)
-NAMES_OF_SECRETS = re.compile(r"auth|cookie|key|pass|secret|token", re.IGNORECASE)
+NAMES_OF_PLACES = re.compile(
+    r"(?:^|-)(?:backend|domain|for|from|host|mirror|of|origin|proxy|referr?er|registry|remote|server"
+    r"|site|target|upstream|ur[il]|via)$",
+    re.IGNORECASE,
+)
 
 # A shorter one may be a word that stands in a path or a media type for its own sake; tokens are
 # longer. To take "manifest" out of headers would break them, and tell that it is the password.
@@ -131,7 +136,12 @@ def long_secrets_of(headers: Mapping[str, str]) -> list[str]:
 def _is_confidential(name: str, value: str) -> bool:
     if _is_plain(name):
         return False
-    return PLACE.fullmatch(value) is None or NAMES_OF_SECRETS.search(name) is not None
+    return not _says_place(name) or PLACE.fullmatch(value) is None
+
+
+@lru_cache(maxsize=64)
+def _says_place(name: str) -> bool:
+    return NAMES_OF_PLACES.search(name) is not None
 
 
 @lru_cache(maxsize=64)  # they are few, and looked at with each request
