@@ -141,13 +141,15 @@ MAX_LAYOUT_ENTRY_BYTES: Final = 4 * 1024
 MAX_LAYOUT_INDEX_MEMORY: Final = 112 * 1024 * 1024
 LAYOUT_FIELD_MEMORY: Final = 160
 
-# What is kept of an index.json once it was read, and each entry beside its name: as many as may be
-# there with short names. A store's takes it from MAX_FOUND_MEMORY: both came to 162 MiB.
+# What is kept of an index.json once it was read, and each entry beside its name, with a digest and
+# type of usual length: as many as may be there with short names. A store's takes it from
+# MAX_FOUND_MEMORY: both came to 162 MiB.
 MAX_LAYOUT_KEPT_MEMORY: Final = 30 * 1024 * 1024
 LAYOUT_ENTRY_MEMORY: Final = 400
+LAYOUT_TEXT_MEMORY: Final = 340
 
-# Manifests that are known by way of a layout's nested indexes; of others, the content decides.
-MAX_KNOWN_MANIFESTS: Final = 65_536
+# What a look into the indexes below may take: as much of it is kept as there is room for.
+MAX_WALKED_MEMORY: Final = 2 * MAX_LAYOUT_KEPT_MEMORY
 
 # Files of an archive that its index keeps, some 300 bytes each. A large image has a few hundred.
 MAX_ARCHIVE_FILES: Final = 131_072

@@ -7,8 +7,6 @@ for what something is concluded from.
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from contextlib import closing
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -17,24 +15,24 @@ import msgspec
 
 from multi_fetch.advice import COPY_AGAIN
 from multi_fetch.errors import (
-    MultiFetchError,
     NotFoundError,
     RegistryError,
     SizeMismatchError,
     TooLargeError,
     UnsupportedError,
 )
+from multi_fetch.layout.nested import add_nested, is_intact
 from multi_fetch.layout.part import Part, Refusal, Stamp, translated
 from multi_fetch.limits import (
     MAX_DATA_BYTES,
-    MAX_KNOWN_MANIFESTS,
     MAX_LAYOUT_INDEX_BYTES,
     MAX_LAYOUT_INDEX_MEMORY,
     MAX_MANIFEST_BYTES,
     MAX_MARKER_BYTES,
+    MAX_WALKED_MEMORY,
 )
 from multi_fetch.oci.descriptor import Descriptor
-from multi_fetch.oci.digest import Digest, digest_of
+from multi_fetch.oci.digest import Digest
 from multi_fetch.oci.layout import (
     INDEX_FILE,
     MARKER_FILE,
@@ -44,7 +42,7 @@ from multi_fetch.oci.layout import (
     check_marker,
     most_memory,
 )
-from multi_fetch.oci.manifest import is_manifest, parse_manifest
+from multi_fetch.oci.manifest import is_manifest
 from multi_fetch.oci.manifest_type import declared_type, fields_of, schema_version, type_by_shape
 from multi_fetch.oci.media_types import INDEX_TYPES, OCTET_STREAM, SCHEMA1_TYPES
 from multi_fetch.shelf import Book, Shelf
@@ -53,8 +51,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from multi_fetch.layout.part import Source
-
-log = logging.getLogger(__name__)
 
 # Tags that a message lists.
 MAX_TOLD_TAGS: Final = 10
@@ -97,7 +93,7 @@ class _Known(msgspec.Struct):
     memory: int
     index: LayoutIndex
     named: dict[Digest, Descriptor]
-    is_walked: bool = False
+    is_walked: bool
 
 
 class Contents:
@@ -180,9 +176,7 @@ class Contents:
     def manifests(self) -> list[Descriptor]:
         """All that index.json leads to; raises as ``names`` does."""
         with self._shelf.using(self._book):
-            known = self._read_index()
-            self._walk(known)
-            return list(known.named.values())
+            return list(self._read_index(is_walked=True).named.values())
 
     def _open_blob(self, digest: Digest) -> Part:
         name = blob_name(digest)
@@ -203,23 +197,29 @@ class Contents:
                 )
             return found
         if wanted.digest not in known.named and not wanted.media_type:
-            self._walk(known)
+            known = self._read_index(is_walked=True)
         return known.named.get(wanted.digest)
 
-    def _read_index(self) -> _Known:
+    def _read_index(self, *, is_walked: bool = False) -> _Known:
+        """What index.json tells; where asked for, with what the indexes below it do."""
         with self._lock, closing(self._open(INDEX_FILE)) as part:
             known = self._known
-            if known is None or known.stamp != part.stamp:
+            if known is None or known.stamp != part.stamp or is_walked > known.is_walked:
                 with closing(self._open(MARKER_FILE)) as marker:
                     check_marker(self._read(marker, MARKER_FILE, MAX_MARKER_BYTES))
                 with self._refusal.of(part.stamp):
-                    known = self._read_anew(part)
+                    known = self._read_anew(part, is_walked=is_walked)
             return known
 
-    def _read_anew(self, part: Part) -> _Known:
-        self._shelf.reserve(self._book, most_memory(part.size))
+    def _read_anew(self, part: Part, *, is_walked: bool) -> _Known:
+        # Read again to be walked: who waits for more room while it has some may wait for ever.
+        room = MAX_WALKED_MEMORY if is_walked else 0
+        self._shelf.reserve(self._book, max(room, most_memory(part.size)))
         try:
             self._known = known = self._known_from(part)
+            if not known.is_walked and is_walked:
+                known.is_walked = True
+                known.memory += add_nested(self._source, known.named, known.memory)
         finally:
             self._shelf.settle(self._book, 0 if self._known is None else self._known.memory)
         return known
@@ -228,7 +228,8 @@ class Contents:
         content = self._read(part, INDEX_FILE, MAX_LAYOUT_INDEX_BYTES)
         index = bare_layout_index(content)
         named = {each.digest: each for each in reversed(index.manifests)}
-        return _Known(part.stamp, index.memory(), index, named)
+        is_flat = not any(each.media_type in INDEX_TYPES for each in index.manifests)
+        return _Known(part.stamp, index.memory(), index, named, is_walked=is_flat)
 
     def _forget(self) -> None:
         self._known = None
@@ -249,38 +250,6 @@ class Contents:
             )
         with translated(f"{name} in {self._source.name}"):
             return part.read(part.size)
-
-    def _walk(self, known: _Known) -> None:
-        """Looks into all indexes below index.json, once."""
-        with self._lock:
-            if known.is_walked:
-                return
-            named = dict(known.named)
-            left = deque(known.index.manifests)
-            while left:
-                outer = left.popleft()
-                if outer.media_type not in INDEX_TYPES:
-                    continue
-                for inner in self._below(outer):
-                    if inner.digest not in named and len(named) < MAX_KNOWN_MANIFESTS:
-                        named[inner.digest] = bare = inner.bare()
-                        left.append(bare)
-            known.named = named
-            known.is_walked = True
-
-    def _below(self, outer: Descriptor) -> Iterable[Descriptor]:
-        try:
-            with closing(self._source.open(blob_name(outer.digest))) as part:
-                content = self._read(part, outer.digest, MAX_MANIFEST_BYTES)
-            if not _is_intact(outer.digest, content):
-                raise RegistryError(f"{outer.digest} is damaged{COPY_AGAIN}")
-            return parse_manifest(content, outer.media_type).manifests or ()
-        except NotFoundError:
-            return ()  # image-layout.md: content may be missing here and be had from elsewhere
-        except MultiFetchError as error:
-            # Whoever asks for the index itself is told; of what lies below, the content decides.
-            log.warning("an index was passed over", extra={"error": error.message})
-            return ()
 
 
 def _describe(wanted: Wanted, named: Descriptor | None, digest: Digest, part: Part) -> Found:
@@ -307,7 +276,7 @@ def _describe(wanted: Wanted, named: Descriptor | None, digest: Digest, part: Pa
 def _checked_type(media_type: str, digest: Digest, content: bytes, *, is_hint: bool) -> str:
     """A manifest's type by index.json or a hint, held against its own words."""
     fields = fields_of(content)
-    own_type = declared_type(fields) if fields and _is_intact(digest, content) else ""
+    own_type = declared_type(fields) if fields and is_intact(digest, content) else ""
     if own_type and own_type != media_type:
         if not is_hint:
             raise RegistryError(
@@ -333,13 +302,6 @@ def _guessed_type(content: bytes) -> str:
     except RegistryError:  # it is no manifest, then
         return ""
     return media_type if is_manifest(media_type) else ""
-
-
-def _is_intact(digest: Digest, content: bytes) -> bool:
-    try:
-        return digest_of(content, digest.algorithm) == digest
-    except UnsupportedError:
-        return False
 
 
 def _told(tags: Iterable[str]) -> str:

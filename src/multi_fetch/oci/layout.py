@@ -25,6 +25,7 @@ from multi_fetch.errors import (
 from multi_fetch.limits import (
     LAYOUT_ENTRY_MEMORY,
     LAYOUT_FIELD_MEMORY,
+    LAYOUT_TEXT_MEMORY,
     MAX_LAYOUT_ENTRIES,
     MAX_LAYOUT_INDEX_MEMORY,
     MAX_LAYOUT_KEPT_MEMORY,
@@ -109,7 +110,7 @@ class LayoutIndex(msgspec.Struct, frozen=True):
 
     def memory(self) -> int:
         """What it takes, about, where all that it names is bare."""
-        return sum(map(getsizeof, self.tags)) + LAYOUT_ENTRY_MEMORY * len(self.manifests)
+        return sum(map(getsizeof, self.tags)) + sum(map(entry_memory, self.manifests))
 
     def names(self) -> list[str]:
         """The names to ask by, sorted: tags, also those of full references; or what is neither."""
@@ -121,6 +122,12 @@ _index_decoder = msgspec.json.Decoder(_Index, dec_hook=decode_hook)
 _entries_decoder = msgspec.json.Decoder(_Entries)
 _name_decoder = msgspec.json.Decoder(str)
 _entry_decoder = msgspec.json.Decoder(_Entry, dec_hook=decode_hook)
+
+
+def entry_memory(entry: Descriptor) -> int:
+    """What a bare descriptor takes, about."""
+    texts = getsizeof(entry.digest) + getsizeof(entry.media_type)
+    return LAYOUT_ENTRY_MEMORY + max(0, texts - LAYOUT_TEXT_MEMORY)
 
 
 def check_marker(content: Chunk) -> None:
