@@ -350,6 +350,23 @@ def test_what_had_no_name_gives_way_to_a_name(folder: StoreFolder) -> None:
     assert len(entries(folder)) == 2
 
 
+def test_of_two_that_are_entered_under_one_name_the_last_has_it(folder: StoreFolder) -> None:
+    names = Names(folder)
+    names.enter([("v1", described("two"))])
+    names.enter([("v1", described("one")), ("v1", described("two"))])
+    assert [each["digest"] for each in entries(folder)] == [described("two").digest]
+
+
+def test_what_is_entered_without_a_name_stays_when_its_name_moves_with_that(
+    folder: StoreFolder,
+) -> None:
+    names = Names(folder)
+    names.enter([("v1", described("one"))])
+    names.enter([("", described("one")), ("v1", described("two"))])
+    named = {each["digest"]: each.get("annotations", {}) for each in entries(folder)}
+    assert named == {described("one").digest: {}, described("two").digest: {REF_NAME: "v1"}}
+
+
 def test_a_layout_of_another_tool_needs_no_preparation(tmp_path: Path) -> None:
     (tmp_path / "blobs" / "sha256").mkdir(parents=True)
     (tmp_path / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')

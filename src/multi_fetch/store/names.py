@@ -32,7 +32,7 @@ from multi_fetch.store.folder import EMPTY_INDEX
 from multi_fetch.store.lock import locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from multi_fetch.oci.digest import Digest
@@ -163,7 +163,7 @@ class Names:
             self._write(self._new, most_names=MAX_STORE_NAMES)
             self._new.clear()
 
-    def enter(self, entries: Iterable[tuple[str, Descriptor]]) -> None:
+    def enter(self, entries: Sequence[tuple[str, Descriptor]]) -> None:
         """Writes entries at once, unless they are there; on the disk when this returns.
 
         Args:
@@ -184,19 +184,24 @@ class Names:
             self._write(new, nameless={each.digest for each in new.values()})
             self._folder.sync(self._folder.path)
 
-    def _not_entered(self, entries: Iterable[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
-        """What of these is to be written: by name, or by digest where it has none."""
+    def _not_entered(self, entries: Sequence[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
+        """What of these is to be written: by name, or by digest where it has none.
+
+        Of two with one name the last counts. Who loses its name now needs an entry without one.
+        """
         self._read()
-        there = {_key(each) for each in self._index.manifests}
-        new: dict[str, Descriptor] = {}
-        for name, unsized in sorted(entries, key=lambda each: not each[0]):
-            descriptor = self._sized(unsized)
-            known = self._index.tags.get(name)
+        tags, new = self._index.tags, dict[str, Descriptor]()
+        for name, unsized in entries:
+            descriptor, known = self._sized(unsized), new.get(name, tags.get(name))
             if name and (known is None or _key(known) != _key(descriptor)):
                 new[name] = _entry(descriptor, {REF_NAME: name})
-            elif not name and _key(descriptor) not in there:
+        gone = {id(tags[name]) for name in new if name in tags}
+        there = {_key(each) for each in self._index.manifests if id(each) not in gone}
+        there.update(map(_key, new.values()))
+        for name, unsized in entries:
+            descriptor = self._sized(unsized)
+            if not name and _key(descriptor) not in there:
                 new[descriptor.digest] = _entry(descriptor, {})
-            there.add(_key(descriptor))
         return new
 
     def forget(self, digests: AbstractSet[Digest]) -> None:
