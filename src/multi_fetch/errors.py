@@ -14,7 +14,7 @@
     │   └── CredentialsError                         the user's own cannot be read
     ├── DeniedError                denied            403: accepted, but not for this
     ├── RateLimitedError           rate-limited      429
-    ├── UnavailableError           unavailable       no connection, 408, 5xx
+    ├── UnavailableError           unavailable       no connection, 408, 5xx but for 501 and 505
     ├── DeadlineExceededError      timeout
     ├── DigestMismatchError        digest-mismatch
     ├── SizeMismatchError          size-mismatch

@@ -140,7 +140,8 @@ FINAL: Final = [
         (405, "UNSUPPORTED", "registry-error", "distribution-spec, Error Codes"),
         (410, "GONE", "registry-error", "RFC 9110, 15.5.11"),
         (451, "LEGAL", "registry-error", "RFC 7725"),
-        (501, "UNSUPPORTED", "unavailable", "RFC 9110, 15.6.2"),
+        (501, "UNSUPPORTED", "registry-error", "RFC 9110, 15.6.2"),
+        (505, "UNSUPPORTED", "registry-error", "RFC 9110, 15.6.6"),
     ]
 ]
 

@@ -23,6 +23,7 @@ from multi_fetch.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from multi_fetch.registry.retry import is_passing_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -45,7 +46,6 @@ _LEAVES: Final[Mapping[int, type[MultiFetchError]]] = {
     401: UnauthorizedError,
     403: DeniedError,
     404: NotFoundError,
-    408: UnavailableError,
     429: RateLimitedError,
 }
 
@@ -136,7 +136,7 @@ def error_of(  # noqa: PLR0913 - an answer's parts
         conceal: takes out of the server's words what must not be repeated.
         advice: what helps, by status.
     """
-    leaf = _LEAVES.get(status, UnavailableError if 500 <= status < 600 else RegistryError)
+    leaf = _LEAVES.get(status, UnavailableError if is_passing_status(status) else RegistryError)
     code, text = _read(body, conceal)
     said = ": ".join(part for part in (code, text) if part)
     return leaf(
@@ -204,7 +204,7 @@ def _advice(status: int, text: str, advice: Mapping[int, str]) -> str:
         return _CHECK_PROXY
     if status == 400 and _NEEDS_TLS.search(text):
         return NEEDS_TLS
-    return advice.get(status, TRY_LATER if status >= 500 else TELL_OPERATOR)
+    return advice.get(status, TRY_LATER if is_passing_status(status) else TELL_OPERATOR)
 
 
 def without_advice(message: str) -> str:

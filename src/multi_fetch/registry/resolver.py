@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -22,7 +22,6 @@ from multi_fetch.errors import (
     ObjectRequiredError,
     RegistryError,
     SizeMismatchError,
-    UnavailableError,
 )
 from multi_fetch.limits import MAX_MANIFEST_BYTES
 from multi_fetch.oci.digest import parse_digest
@@ -66,8 +65,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
-NOT_IMPLEMENTED: Final = 501
 
 
 class RegistryRemote:
@@ -205,10 +202,6 @@ class RegistryRemote:
         except (NotFoundError, DeniedError, RegistryError, SizeMismatchError):
             # Some registries refuse HEAD alone, or count what they would compress; if not, a GET's
             # body says why.
-            return None
-        except UnavailableError as error:
-            if error.status != NOT_IMPLEMENTED:
-                raise
             return None
 
     async def _by_get(self, wanted: Wanted, name: str) -> Descriptor:
