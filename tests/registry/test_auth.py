@@ -238,8 +238,10 @@ def test_a_registry_on_this_machine_has_no_login_sent_over_the_network_without_t
     assert not ask(realm, None, LOCAL, inside=True).authorization
 
 
-@pytest.mark.parametrize("host", ["[64:ff9b::127.0.0.1]", "[2002:7f00:1::1]"])
-def test_what_leads_here_by_way_of_a_gateway_is_on_the_network(host: str) -> None:
+@pytest.mark.parametrize(
+    "host", ["[64:ff9b::127.0.0.1]", "[2002:7f00:1::1]", "127.0.0.1%x.example", "127.1%x.example"]
+)
+def test_what_leads_here_by_way_of_a_gateway_or_a_name_is_on_the_network(host: str) -> None:
     with pytest.raises(RegistryError, match=r"on another, http:.* --plain-http"):
         ask(bearer(f"http://{host}/token"), ALICE, LOCAL, inside=True)
 

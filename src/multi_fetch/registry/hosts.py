@@ -234,8 +234,10 @@ def _address(host: str) -> Address | None:
 
 
 def _literal(host: str) -> Address | None:
+    # Of IPv6 it is a zone (RFC 4007); else a part of a name, that may stand for anything.
+    text = host.partition("%")[0] if ":" in host else host
     try:
-        return ipaddress.ip_address(host.partition("%")[0])
+        return ipaddress.ip_address(text)
     except ValueError:
         return _old_style_address(host)
 
