@@ -6,6 +6,7 @@ import io
 import shutil
 import subprocess
 import tarfile
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -281,3 +282,25 @@ def test_an_altered_archive_is_an_archive_or_an_error(data: st.DataObject) -> No
     content[position + 148 : position + 156] = b"%06o\0 " % total
     with suppress(RegistryError, UnsupportedError, TooLargeError):
         index(bytes(content))
+
+
+@pytest.mark.parametrize("keyword", ["path", "linkpath"])
+def test_a_name_that_is_said_of_all_members_is_looked_at_once(keyword: str) -> None:
+    """One of 64 KiB took 2 ms for each header of 512 bytes: 100 MB took minutes."""
+    name = "a/../" * 13_000
+    told = tarfile.TarInfo.create_pax_global_header({keyword: name})
+    link = tarfile.TarInfo("x")
+    link.type = tarfile.LNKTYPE
+    content = told + link.tobuf(tarfile.USTAR_FORMAT) * 5_000
+    start = time.process_time()
+    index(content)
+    assert time.process_time() - start < 2
+
+
+def test_an_empty_name_takes_back_what_was_said_of_all_members() -> None:
+    """POSIX, pax, "pax Extended Header Keyword/Value Pairs": a value of no length deletes."""
+    said = tarfile.TarInfo.create_pax_global_header({"path": "all"})
+    taken_back = tarfile.TarInfo.create_pax_global_header({"path": ""})
+    own = tarfile.TarInfo("own").tobuf(tarfile.USTAR_FORMAT)
+    assert set(index(said + own)) == {"all"}
+    assert set(index(said + taken_back + own)) == {"own"}

@@ -82,11 +82,21 @@ class Member(msgspec.Struct, frozen=True):
     target: str = ""
 
 
+class _Name(msgspec.Struct, frozen=True):
+    """A path, and what it comes to: that is found out once of one that is said of all members."""
+
+    text: str
+    key: str | None
+
+
+NAMELESS: Final = _Name("", "")
+
+
 class _Told(msgspec.Struct):
     """What extensions say of the next member, or of all that follow."""
 
-    path: str | None = None
-    link: str | None = None
+    path: _Name | None = None
+    link: _Name | None = None
     size: int | None = None
     is_sparse: bool = False
 
@@ -175,6 +185,12 @@ def _text(field: bytes) -> str:
     return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
+def _name(field: bytes) -> _Name | None:
+    """None for an empty one, with which pax takes back what was said before."""
+    text = _text(field)
+    return _Name(text, normal(text)) if text else None
+
+
 def _extension(read: Callable[[int, int], bytes], first: int, size: int) -> bytes:
     if size > MAX_TAR_EXTENSION_BYTES:
         raise TooLargeError(
@@ -189,9 +205,9 @@ def _extension(read: Callable[[int, int], bytes], first: int, size: int) -> byte
 
 def _take(told: _Told, flag: bytes, content: bytes) -> None:
     if flag == GNU_LONG_NAME:
-        told.path = _text(content)
+        told.path = _name(content)
     elif flag == GNU_LONG_LINK:
-        told.link = _text(content)
+        told.link = _name(content)
     else:
         _take_pax(told, content)
 
@@ -206,9 +222,9 @@ def _take_pax(told: _Told, content: bytes) -> None:
         keyword, _, value = content[match.end() : end - 1].partition(b"=")
         position = end
         if keyword == b"path":
-            told.path = _text(value)
+            told.path = _name(value)
         elif keyword == b"linkpath":
-            told.link = _text(value)
+            told.link = _name(value)
         elif keyword == b"size":
             if not value.isdigit() or len(value) > 18:
                 raise RegistryError(
@@ -224,19 +240,16 @@ def _add(
 ) -> int:
     """Adds a member; what it takes in memory."""
     flag = header[156:157]
-    name = _text(header[:100])
-    if header[257:263] == b"ustar\0" and (prefix := _text(header[345:500])):
-        name = f"{prefix}/{name}"
-    name = following.path or everywhere.path or name
-    target = following.link or everywhere.link or _text(header[157:257])
+    name = following.path or everywhere.path or _own_name(header) or NAMELESS
+    target = following.link or everywhere.link or _name(header[157:257]) or NAMELESS
     is_sparse = flag == GNU_SPARSE or following.is_sparse or everywhere.is_sparse
-    key = normal(name)
-    if flag == FOLDER or name.endswith("/") or key is None:
+    key = name.key
+    if flag == FOLDER or name.text.endswith("/") or key is None:
         return 0
     if flag == HARD_LINK:
-        member = members.get(normal(target) or "", Member(Kind.OTHER))
+        member = members.get(target.key or "", Member(Kind.OTHER))
     elif flag == SYMBOLIC_LINK:
-        member = Member(Kind.LINK, target=target)
+        member = Member(Kind.LINK, target=target.text)
     elif is_sparse:
         member = Member(Kind.SPARSE)
     elif flag in FILE_FLAGS:
@@ -250,6 +263,13 @@ def _add(
             " oci:<folder>"
         )
     return _memory(key, member)
+
+
+def _own_name(header: bytes) -> _Name | None:
+    name = header[:100].partition(b"\0")[0]
+    if header[257:263] == b"ustar\0" and (prefix := header[345:500].partition(b"\0")[0]):
+        name = prefix + b"/" + name
+    return _name(name)
 
 
 def memory_of(members: dict[str, Member]) -> int:
