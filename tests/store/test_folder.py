@@ -41,7 +41,7 @@ def test_a_file_is_the_old_or_the_new_one_and_never_a_part(tmp_path: Path) -> No
     folder = StoreFolder(str(tmp_path))
     folder.prepare()
     with folder.index.open("rb") as old:
-        folder.replace(folder.index, b"new")
+        folder.replace(folder.index, [b"n", b"ew"])
         assert old.read() == EMPTY_INDEX
     assert folder.index.read_bytes() == b"new"
 
@@ -85,7 +85,7 @@ def test_nothing_is_written_where_a_link_leads(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError):
         folder.prepare()
     with pytest.raises(NotADirectoryError):
-        folder.replace(folder.index, b"new")
+        folder.replace(folder.index, [b"n", b"ew"])
     assert list((tmp_path / "outside").iterdir()) == []
 
 

@@ -277,6 +277,39 @@ def test_an_index_is_let_go_of_while_it_is_written_and_read_again(
     assert writing < 1.4 * reading
 
 
+def test_an_index_is_written_in_pieces_beside_the_one_that_it_was(
+    folder: StoreFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two texts of 22 MiB were there at a time."""
+    entries = [
+        {"mediaType": "a/b", "digest": digest_of(b"%d" % each), "size": 1, "platform": "x" * 2_000}
+        for each in range(3_000)
+    ]
+    folder.index.write_text(json.dumps({"manifests": entries, "schemaVersion": 2}))
+    size = folder.index.stat().st_size
+    # Room for as much is made before it is read, which takes no memory but counts here.
+    monkeypatch.setattr(names_module, "MAX_LAYOUT_INDEX_BYTES", size + 1_000)
+    names = Names(folder)
+    tracemalloc.start()
+    try:
+        names.enter([("new", described("new"))])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    written = json.loads(folder.index.read_bytes())
+    assert written.pop("manifests")[:-1] == entries
+    assert written == {"schemaVersion": 2}
+    assert most < 1.7 * size
+
+
+def test_what_an_index_takes_has_its_text_with_it(folder: StoreFolder) -> None:
+    """It is read, and written anew, while as much as may be is found."""
+    fill(folder, 1_000)
+    names = Names(folder)
+    assert names.find("a.example/a:7") is not None
+    assert names.memory > folder.index.stat().st_size + 1_000 * LAYOUT_ENTRY_MEMORY
+
+
 def test_a_store_that_is_not_there_has_no_names(tmp_path: Path) -> None:
     names = Names(StoreFolder(str(tmp_path / "new")))
     assert names.find("a.example/a:1") is None

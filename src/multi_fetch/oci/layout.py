@@ -31,14 +31,14 @@ from multi_fetch.limits import (
     MAX_LAYOUT_KEPT_MEMORY,
     MAX_REFERENCE_CHARACTERS,
 )
-from multi_fetch.oci.descriptor import NO_ANNOTATIONS, Descriptor, Int64, decode_hook
+from multi_fetch.oci.descriptor import NO_ANNOTATIONS, Descriptor, Int64, decode_hook, encode_hook
 from multi_fetch.oci.digest import Digest, parse_digest
 from multi_fetch.oci.manifest import check_named
 from multi_fetch.oci.quote import quote
 from multi_fetch.oci.reference import TAG, parse_familiar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from multi_fetch.oci.digest import Chunk
 
@@ -122,6 +122,7 @@ _index_decoder = msgspec.json.Decoder(_Index, dec_hook=decode_hook)
 _entries_decoder = msgspec.json.Decoder(_Entries)
 _name_decoder = msgspec.json.Decoder(str)
 _entry_decoder = msgspec.json.Decoder(_Entry, dec_hook=decode_hook)
+_encoder = msgspec.json.Encoder(enc_hook=encode_hook)
 
 
 def entry_memory(entry: Descriptor) -> int:
@@ -155,7 +156,7 @@ def parse_layout_index(content: Chunk, name: str = INDEX_FILE) -> LayoutIndex:
         RegistryError: it is no index, or a descriptor in it is none.
         TooLargeError: it names more than MAX_LAYOUT_ENTRIES objects, or says too much of them.
     """
-    check_memory(content, name)
+    check_memory([content], name)
     try:
         manifests = _index_decoder.decode(content).manifests
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -206,8 +207,27 @@ def layout_entries(content: Chunk) -> Iterator[Descriptor]:
         yield replace(each, annotations={REF_NAME: name}) if name else each
 
 
+def index_pieces(
+    document: Mapping[str, msgspec.Raw], entries: Iterable[msgspec.Raw | Descriptor]
+) -> Iterator[bytes]:
+    """An ``index.json`` as it is written: all of it, beside the one that it was, would be too much.
+
+    Args:
+        document: its fields.
+        entries: what is in ``manifests`` now.
+    """
+    others = {field: value for field, value in document.items() if field != "manifests"}
+    yield _encoder.encode({**others, "manifests": []}).removesuffix(b"]}")
+    comma = b""
+    for entry in entries:
+        yield comma
+        yield _encoder.encode(entry)
+        comma = b","
+    yield b"]}"
+
+
 def _entries(content: Chunk) -> Iterator[tuple[Descriptor, str]]:
-    check_memory(content)
+    check_memory([content])
     types: dict[str, str] = {}
     try:
         entries = _entries_decoder.decode(content).manifests
@@ -239,34 +259,36 @@ def _check_count(count: int, name: str) -> None:
         )
 
 
-def check_memory(content: Chunk, name: str = INDEX_FILE) -> None:
+def check_memory(pieces: Iterable[Chunk], name: str = INDEX_FILE) -> None:
     """Refuses an index that might take too much memory, before it is decoded.
+
+    Args:
+        pieces: of its text, none of which cuts an escaped character.
+        name: for the error.
 
     Raises:
         TooLargeError: it might take more than MAX_LAYOUT_INDEX_MEMORY.
     """
-    text = bytes(content)
-    if memory_of(text) > MAX_LAYOUT_INDEX_MEMORY:
+    length = colons = commas = 0
+    width = 1
+    for text in map(bytes, pieces):
+        length += len(text)
+        colons += text.count(b":")
+        commas += text.count(b",")
+        # Python keeps a text with one rare character in four bytes for each; an escaped one is
+        # copied.
+        if not text.isascii() or b"\\u" in text:
+            width = 5
+    fields = max(colons, commas)
+    if (1 + width) * length + LAYOUT_FIELD_MEMORY * fields > MAX_LAYOUT_INDEX_MEMORY:
         raise TooLargeError(
-            f"{name} has {_fields(text)} fields in {len(text)} bytes, which is too much: split the"
-            " layout"
+            f"{name} has {fields} fields in {length} bytes, which is too much: split the layout"
         )
-
-
-def memory_of(text: bytes) -> int:
-    """What an index might take in memory, with its text."""
-    # Python keeps a text with one rare character in four bytes for each; an escaped one is copied.
-    width = 1 if text.isascii() and b"\\u" not in text else 5
-    return (1 + width) * len(text) + LAYOUT_FIELD_MEMORY * _fields(text)
 
 
 def most_memory(size: int) -> int:
     """The most that one of so many bytes might take, if it is not refused."""
     return min(MAX_LAYOUT_INDEX_MEMORY, (6 + LAYOUT_FIELD_MEMORY) * size)
-
-
-def _fields(text: bytes) -> int:
-    return max(text.count(b":"), text.count(b","))
 
 
 def blob_name(digest: str) -> str:

@@ -20,7 +20,7 @@ from multi_fetch.oci.layout import BLOBS_FOLDER, INDEX_FILE, MARKER_FILE, blob_n
 from multi_fetch.store.beneath import folder_beneath, remove_beneath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from multi_fetch.oci.digest import Digest
 
@@ -163,13 +163,17 @@ class StoreFolder:
         (self.path / BLOBS_FOLDER).mkdir(exist_ok=True)
         marker = self.path / MARKER_FILE
         if not _has_content(marker):
-            self.replace(marker, MARKER)
+            self.replace(marker, [MARKER])
         # By a link, as somebody else may have written one with names in it by now.
         if not _has_content(self.index):
             self._write_first_index()
 
-    def replace(self, path: Path, content: bytes) -> None:
+    def replace(self, path: Path, content: Iterable[bytes]) -> None:
         """Writes a file anew, so that it is the old one or the new one at any instant.
+
+        Args:
+            path: of the file, in the folder itself.
+            content: the pieces of it.
 
         Raises:
             OSError: the system does not let it.
@@ -199,7 +203,7 @@ class StoreFolder:
     def _write_first_index(self) -> None:
         new = self.private_ingest(INDEX_FILE).name
         with self._opened() as (root, ingests):
-            write_out(new, EMPTY_INDEX, ingests)
+            write_out(new, [EMPTY_INDEX], ingests)
             try:
                 os.link(new, INDEX_FILE, src_dir_fd=ingests, dst_dir_fd=root)
             except FileExistsError:
@@ -221,7 +225,7 @@ class StoreFolder:
         return self.ingests / name
 
 
-def write_out(name: str, content: bytes, folder: int) -> None:
+def write_out(name: str, content: Iterable[bytes], folder: int) -> None:
     """Writes a new file in an open folder, and to the disk.
 
     Raises:
@@ -229,7 +233,7 @@ def write_out(name: str, content: bytes, folder: int) -> None:
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, 0o666, dir_fd=folder), "wb") as file:
-        file.write(content)
+        file.writelines(content)
         file.flush()
         os.fsync(file.fileno())
 

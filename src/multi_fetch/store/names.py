@@ -25,7 +25,13 @@ from multi_fetch.limits import (
     MAX_STORE_NAMES,
 )
 from multi_fetch.oci.descriptor import Descriptor, encode_hook
-from multi_fetch.oci.layout import BLOBS_FOLDER, REF_NAME, bare_layout_index, check_memory
+from multi_fetch.oci.layout import (
+    BLOBS_FOLDER,
+    REF_NAME,
+    bare_layout_index,
+    check_memory,
+    index_pieces,
+)
 from multi_fetch.oci.reference import TAG
 from multi_fetch.store.beneath import read_at_most
 from multi_fetch.store.folder import EMPTY_INDEX
@@ -62,10 +68,9 @@ class _Digested(msgspec.Struct):
     digest: str = ""
 
 
-NO_INDEX: Final = bare_layout_index(EMPTY_INDEX)
-
 _named = msgspec.json.Decoder(_Named)
 _digested = msgspec.json.Decoder(_Digested)
+NO_INDEX: Final = bare_layout_index(EMPTY_INDEX)
 
 
 def whole_name(ref: Reference) -> str:
@@ -90,7 +95,7 @@ class Names:
         folder: the store's.
 
     Attributes:
-        memory: what its index takes, in bytes, when it was last read.
+        memory: what its index takes, in bytes, with its text while that is read and written.
     """
 
     def __init__(self, folder: StoreFolder) -> None:
@@ -196,12 +201,11 @@ class Names:
             if name and (known is None or _key(known) != _key(descriptor)):
                 new[name] = _entry(descriptor, {REF_NAME: name})
         gone = {id(tags[name]) for name in new if name in tags}
-        there = {_key(each) for each in self._index.manifests if id(each) not in gone}
+        nameless = [self._sized(each) for name, each in entries if not name]
+        others = (each for each in self._index.manifests if id(each) not in gone)
+        there = set(map(_key, nameless)).intersection(map(_key, others))
         there.update(map(_key, new.values()))
-        for name, unsized in entries:
-            descriptor = self._sized(unsized)
-            if not name and _key(descriptor) not in there:
-                new[descriptor.digest] = _entry(descriptor, {})
+        new.update((each.digest, _entry(each, {})) for each in nameless if _key(each) not in there)
         return new
 
     def forget(self, digests: AbstractSet[Digest]) -> None:
@@ -216,9 +220,7 @@ class Names:
             document, entries = self._decoded()
             named = self._each(_digested, entries)
             kept = [entry for each, entry in named if each.digest not in digests]
-            self._folder.replace(
-                self._folder.index, _encoder.encode({**document, "manifests": kept})
-            )
+            self._folder.replace(self._folder.index, index_pieces(document, kept))
 
     def _sized(self, descriptor: Descriptor) -> Descriptor:
         """With the size of its content, which a registry may not have told."""
@@ -234,9 +236,10 @@ class Names:
         stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
         if stamp != self._stamp:
             self._let_go()
-            self._index = bare_layout_index(self._content())
+            content = self._content()
+            self._index = bare_layout_index(content)
             self._stamp = stamp
-            self.memory = self._index.memory()
+            self.memory = self._index.memory() + len(content)
 
     def _let_go(self) -> None:
         """Keeps no index while one is read or written anew: each may take 30 MiB."""
@@ -244,11 +247,11 @@ class Names:
 
     def _content(self) -> bytes:
         content = read_at_most(self._folder.index, MAX_LAYOUT_INDEX_BYTES)
-        self._check_length(content)
+        self._check_length(len(content))
         return content
 
-    def _check_length(self, content: bytes) -> None:
-        if len(content) > MAX_LAYOUT_INDEX_BYTES:
+    def _check_length(self, length: int) -> None:
+        if length > MAX_LAYOUT_INDEX_BYTES:
             raise TooLargeError(f"index.json of {self._folder.name} is too large")
 
     def _write(
@@ -276,11 +279,11 @@ class Names:
                     f"index.json of {self._folder.name} would have more than {MAX_LAYOUT_ENTRIES}"
                     " entries: name another folder"
                 )
-            entries = [*(entry for _, entry in kept), *new.values()]
-            content = _encoder.encode({**document, "manifests": entries})
-            self._check_length(content)  # or nobody could read it again
-            check_memory(content)
-            self._folder.replace(self._folder.index, content)
+            entries: list[msgspec.Raw | Descriptor] = [*(raw for _, raw in kept), *new.values()]
+            # Or nobody could read it again.
+            self._check_length(sum(map(len, index_pieces(document, entries))))
+            check_memory(index_pieces(document, entries))
+            self._folder.replace(self._folder.index, index_pieces(document, entries))
 
     @contextmanager
     def _index_locked(self) -> Iterator[None]:
@@ -304,7 +307,7 @@ class Names:
         """index.json as it is now: its fields, and its entries as they are written."""
         try:
             content = self._content()
-            check_memory(content)
+            check_memory([content])
             document = _document.decode(content)
             entries = _entries.decode(document.get("manifests", msgspec.Raw(b"[]")))
         except MALFORMED as error:

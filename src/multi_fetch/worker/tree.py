@@ -81,11 +81,12 @@ class Trees:
         extras = extras_of(new) + sum(child.platform is not None for child in new)
         texts = _memory(content) + EXTRA_MEMORY * extras
         memory = texts // max(1, len(new)) + FOUND_MEMORY
-        room = MAX_FOUND_MEMORY - (self._keeping.index_memory() if self._keeping else 0)
-        if self._window.found.memory + memory * len(new) > room:
+        taken = self._keeping.index_memory() if self._keeping else 0
+        if self._window.found.memory + memory * len(new) > MAX_FOUND_MEMORY - taken:
+            beside = f" beside an index.json that takes {taken >> 20} MiB" if taken >> 20 else ""
             raise TooLargeError(
-                f"there are {len(new)} more objects below this than are kept at a time: ask for"
-                " parts of it, or for it when the other requests are done"
+                f"there are {len(new)} more objects below this than are kept at a time{beside}: ask"
+                " for parts of it, or for it when the other requests are done"
             )
         seen.update(child.digest for child in new)
         return [self._job(job, request, job.tree, child, memory) for child in new]
