@@ -42,6 +42,14 @@ def test_a_part_is_as_secret_as_the_whole() -> None:
     assert quote("redis", f"redis@{DIGEST}") == "'redis'"
 
 
+def test_what_stands_behind_a_question_mark_is_not_told() -> None:
+    assert quote("https://host/x?sig=s3cret") == "'https://host/x?...'"
+    assert quote("s3cret", "host/x?sig=y:s3cret") == HIDDEN
+    assert quote("v1?sig=s3cret", "host/x:v1?sig=s3cret") == "'v1?...'"
+    assert quote("", "host/x?") == "''"
+    assert quote("why?") == "'why?'"
+
+
 @given(st.text())
 def test_a_quote_has_no_control_characters_and_an_end(text: str) -> None:
     quoted = quote(text)

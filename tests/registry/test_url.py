@@ -184,6 +184,9 @@ def test_what_is_shown_has_neither_login_nor_query() -> None:
         "https://user:secret@a.example:x/x",
         "https://a.example:x/x?sig=secret@secret",
         "//user:secret/@[",
+        "https://user:secret",
+        "https://user:secret/x",
+        "https://user:5secret",
     ],
 )
 def test_a_malformed_url_shows_no_login_either(text: str) -> None:

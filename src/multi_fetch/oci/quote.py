@@ -9,6 +9,9 @@ from typing import Final
 # a digest alone, and those that are met in practice begin so.
 DIGEST_START = re.compile(r"(?:sha256|sha384|sha512|blake3):")
 
+# No reference has a query; a URL that somebody takes for one may be signed in it.
+QUERY = re.compile(r"\?.+", re.DOTALL)
+
 HIDDEN: Final = "'***'"
 
 
@@ -25,6 +28,8 @@ def quote(part: str, whole: str = "", *, limit: int = 150) -> str:
         whole: the text that it was cut from, which decides for it too.
         limit: characters that are worth reading.
     """
-    if may_hold_password(part) or may_hold_password(whole):
+    is_of_query = part and part in whole.partition("?")[2]
+    if is_of_query or may_hold_password(part) or may_hold_password(whole):
         return HIDDEN
+    part = QUERY.sub("?...", part)
     return repr(part) if len(part) <= limit else f"{part[:limit]!r}..."

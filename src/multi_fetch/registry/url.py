@@ -22,6 +22,8 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # RFC 3986, section 2: what stands in a path and query as it is.
 TARGET_CHARACTERS: Final = "/?:@!$&'()*+,;=-._~%[]|"
 HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~-]+)?")
+# What stands where a port should, and is none: a password, if a host was forgotten behind it.
+NO_PORT = re.compile(r":(?!//|[0-9]*(?:/|\Z))[^/\[\]]+", re.ASCII)
 ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 # RFC 9110, section 4.1: 8,000 should be taken at least; CloudFront, nginx and Apache take 8,190.
 # Each job has a few copies of one.
@@ -135,4 +137,5 @@ def shown(text: str) -> str:
     if is_whole:
         return printable(redacted(text), 200)
     before, mark, after = text.partition("?")
-    return "..." if mark and "@" in after else printable(before.rpartition("@")[2], 200)
+    place = NO_PORT.sub(":...", before.rpartition("@")[2])
+    return "..." if mark and "@" in after else printable(place, 200)
