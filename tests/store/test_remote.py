@@ -34,7 +34,7 @@ from multi_fetch.store.blobs import Check
 from multi_fetch.store.folder import StoreFolder
 from multi_fetch.store.ingest import Ingest, claim
 from multi_fetch.testing.builder import LayoutBuilder
-from multi_fetch.testing.faults import Fault, close_after, flip_byte, ignore_range
+from multi_fetch.testing.faults import Fault, close_after, flip_byte, ignore_range, set_header
 from multi_fetch.testing.registry import serve_layout
 from tests.store.conftest import LARGE, SMALL, Sample, consume, serving
 
@@ -71,6 +71,22 @@ async def test_a_new_tag_is_one_get_and_a_known_one_is_a_head(
                 assert (await stored.resolve(place.ref("latest"))).descriptor.size
         asked = ["GET latest", "HEAD latest", "HEAD latest", "HEAD latest"]
         assert place.asked() == asked
+
+
+@pytest.mark.parametrize("told", ["1", "100000"])
+async def test_a_size_that_a_head_tells_wrongly_is_not_held_against_what_is_there(
+    sample: Sample, tmp_path: Path, told: str
+) -> None:
+    fault = Fault(set_header("content-length", told), method="HEAD")
+    async with serving(sample, tmp_path, fault) as place:
+        for _ in range(2):
+            async with place.stored() as stored:
+                content, path = await consume(stored, place.ref("latest"))
+            assert (digest_of(content), path) == (
+                sample.image.digest,
+                place.path(sample.image.digest),
+            )
+        assert place.asked() == ["GET latest", "HEAD latest"]
 
 
 async def test_a_known_tag_that_has_moved_brings_what_it_stands_for_now(

@@ -204,7 +204,7 @@ class StoredRemote:
             ref=Reference(asked.ref.locator, f"@{found.digest}"),
             name=asked.name,
             media_types=(found.media_type,),
-            size=found.size,
+            size=asked.size,
             byte_range=asked.byte_range,
         )
         return self._named(await self._open_digest(stack, exact, partial(self._ask, exact)))
