@@ -72,7 +72,7 @@ MIRROR_REST_SECONDS: Final = 30.0
 
 # --- the local store ------------------------------------------------------------------------
 
-# Whoever waits for another process that fetches the same, and sees nothing come, fetches by
+# Whoever waits for another process that fetches the same, and sees little come, fetches by
 # itself. Shorter than a stall of the registry: to fetch twice does no harm.
 STORE_STALL_SECONDS: Final = 5.0
 
