@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,3 +128,18 @@ def test_a_refusal_holds_for_one_file_and_none_for_trouble_that_may_pass() -> No
         look(refusal, one, RegistryError("not looked at"))
     with pytest.raises(TooLargeError, match="large"):
         look(refusal, other, TooLargeError("large"))
+
+
+def test_of_what_is_refused_nothing_is_kept_that_was_read() -> None:
+    """The error goes on to whoever asked, with its traceback; meanwhile another may be read."""
+    read: list[weakref.ref[Refusal]] = []
+
+    def look_through() -> None:
+        large = Refusal()
+        read.append(weakref.ref(large))
+        raise RegistryError("damaged")
+
+    with pytest.raises(RegistryError) as caught, Refusal().of((1, 1, 1, 1)):
+        look_through()
+    assert caught.value.__traceback__ is not None
+    assert read[0]() is None

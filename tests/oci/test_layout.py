@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -113,6 +113,15 @@ def test_more_entries_than_the_limit_are_refused() -> None:
     many = b",".join([one] * (MAX_LAYOUT_ENTRIES + 1))
     with pytest.raises(TooLargeError, match="65537"):
         parse_layout_index(b'{"manifests":[%s]}' % many)
+
+
+@pytest.mark.parametrize("count", [30_000, 40_000])
+def test_long_digests_and_types_count_for_what_they_take(count: int) -> None:
+    """Of as many entries with short ones, all are kept."""
+    start = '{"mediaType":"a/' + "m" * 250 + '","size":1,"digest":"' + "a" * 150 + ":"
+    entries = ",".join(f'{start}{number:0>360}"}}' for number in range(count))
+    with pytest.raises(TooLargeError, match="too much") if count > 35_000 else nullcontext():
+        assert len(bare_layout_index(b'{"manifests":[%s]}' % entries.encode()).manifests) == count
 
 
 @given(st.binary())

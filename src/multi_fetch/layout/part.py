@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import traceback
 from contextlib import ExitStack, contextmanager
 from errno import EACCES, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, ENXIO, EPERM
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
@@ -117,6 +118,7 @@ class Refusal:
             yield
         except (RegistryError, TooLargeError, UnsupportedError) as error:
             self._stamp, self._error = stamp, type(error)(error.message)
+            traceback.clear_frames(error.__traceback__)  # which keep all that was read
             raise
 
 

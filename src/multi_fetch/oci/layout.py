@@ -182,16 +182,18 @@ def bare_layout_index(content: Chunk) -> LayoutIndex:
     """
     manifests: list[Descriptor] = []
     tags: dict[str, Descriptor] = {}
+    memory = 0
     for each, name in _entries(content):
         manifests.append(each)
         if name:
             tags.setdefault(name, each)
-    index = LayoutIndex(tuple(manifests), tags)
-    if index.memory() > MAX_LAYOUT_KEPT_MEMORY:
-        raise TooLargeError(
-            f"the names in {INDEX_FILE} are too much: split the layout, and ask each of the parts"
-        )
-    return index
+        memory += entry_memory(each) + getsizeof(name)
+        if memory > MAX_LAYOUT_KEPT_MEMORY:  # and the text is still there
+            raise TooLargeError(
+                f"the names in {INDEX_FILE} are too much: split the layout, and ask each of the"
+                " parts"
+            )
+    return LayoutIndex(tuple(manifests), tags)
 
 
 def layout_entries(content: Chunk) -> Iterator[Descriptor]:
