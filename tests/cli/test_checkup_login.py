@@ -87,6 +87,14 @@ async def test_basic_and_registry_tokens_have_no_scopes() -> None:
             "a user whose name is the password",
         ),
         (Credential(username="a-token-in-place-of-a-name"), "a user without a password"),
+        (
+            Credential(username="ghp_" + "s3cret" * 6, password="x-oauth-basic"),
+            "a user whose name may be the secret",
+        ),
+        (
+            Credential(username="robot$library+puller", password="s3cret" * 5),
+            "user 'robot$library+puller'",
+        ),
         (Credential(identity_token="pw"), "an identity token"),
         (Credential(registry_token="pw"), "a registry token"),
     ],

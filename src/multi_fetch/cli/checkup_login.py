@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from multi_fetch.registry.concealment import LONG_SECRET_CHARACTERS
+
 if TYPE_CHECKING:
     from multi_fetch.cli.checkup import Checkup
     from multi_fetch.registry.auth import Grant
@@ -82,4 +84,7 @@ def _whose(credential: Credential) -> str:
     # Some services take a token for both: DigitalOcean's registry does.
     if credential.username == credential.password:
         return "a user whose name is the password"
+    # Others take one as the name, and a word as the password: GitHub does, "x-oauth-basic".
+    if len(credential.username) >= max(LONG_SECRET_CHARACTERS, len(credential.password)):
+        return "a user whose name may be the secret"
     return f"user {credential.username!r}"
