@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -81,6 +82,28 @@ def test_what_has_taken_a_files_place_is_not_removed_for_it(tmp_path: Path) -> N
     status = (tmp_path / "link").stat()
     remove_beneath(tmp_path, "link", inode=(status.st_dev, status.st_ino))
     assert [each.name for each in tmp_path.iterdir()] == ["kept"]
+
+
+def test_what_takes_a_files_place_behind_the_look_at_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, new, look = tmp_path / "file", tmp_path / "new", os.stat
+    path.write_bytes(b"old")
+    new.write_bytes(b"new")
+
+    def look_too_early(name: str, *, dir_fd: int) -> os.stat_result:
+        found = look(name, dir_fd=dir_fd)
+        with suppress(FileNotFoundError):  # of the second look
+            new.rename(path)
+        return found
+
+    with path.open("rb") as old:
+        status = os.fstat(old.fileno())
+        with monkeypatch.context() as patch:
+            patch.setattr("multi_fetch.store.beneath.os.stat", look_too_early)
+            remove_beneath(tmp_path, "file", inode=(status.st_dev, status.st_ino))
+    assert path.read_bytes() == b"new"
+    assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_file_is_read_as_far_as_it_is_wanted_and_a_fifo_not_at_all(tmp_path: Path) -> None:

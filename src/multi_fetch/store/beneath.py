@@ -8,6 +8,7 @@ to a FIFO.
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from contextlib import contextmanager, suppress
 from errno import EINVAL, ENOTDIR
@@ -84,11 +85,25 @@ def remove_beneath(path: Path, *names: str, inode: tuple[int, int] | None = None
         OSError: the system does not let it.
     """
     with folder_beneath(path, *names[:-1]) as folder, suppress(FileNotFoundError):
-        if inode is not None:
-            there = os.stat(names[-1], dir_fd=folder)
-            if (there.st_dev, there.st_ino) != inode:
-                return
-        os.unlink(names[-1], dir_fd=folder)
+        if inode is None:
+            os.unlink(names[-1], dir_fd=folder)
+        elif _inode(folder, names[-1]) == inode:
+            _take_away(folder, names[-1], inode)
+
+
+def _inode(folder: int, name: str) -> tuple[int, int]:
+    status = os.stat(name, dir_fd=folder)
+    return status.st_dev, status.st_ino
+
+
+def _take_away(folder: int, name: str, inode: tuple[int, int]) -> None:
+    """Removes a file; what has taken its name since the last look, however short, has it again."""
+    aside = f".{secrets.token_hex(8)}"  # where nobody puts another in its place
+    os.rename(name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+    if _inode(folder, aside) == inode:
+        os.unlink(aside, dir_fd=folder)
+    else:
+        os.rename(aside, name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def read_at_most(path: Path, limit: int) -> bytes:
