@@ -49,10 +49,11 @@ TYPES: Final = ("application/x.y",)
 
 @asynccontextmanager
 async def opened(
-    server: RawServer, patience: Patience = ONCE, *, jobs: int = 4
+    server: RawServer, patience: Patience = ONCE, *, jobs: int = 4, hosts: Sequence[Host] = ()
 ) -> AsyncIterator[tuple[RegistryRemote, RegistryDirectLane]]:
     """A remote and its lane, with a connection that is idle."""
-    async with open_registry(server.repository, patience=patience, jobs=jobs) as remote:
+    opening = open_registry(server.repository, patience=patience, jobs=jobs, hosts=hosts)
+    async with opening as remote:
         assert isinstance(remote, RegistryRemote)
         await open_idle(remote)
         with remote.direct_lane() as lane:
@@ -206,11 +207,14 @@ async def test_without_a_hint_the_answer_says_what_it_is(start_server: StartServ
         assert sent.media_type == "text/plain"
 
 
-async def test_what_the_answer_says_repeats_no_secret(start_server: StartServer) -> None:
+@pytest.mark.parametrize("name", ["Authorization", "X-Key"])
+async def test_what_the_answer_says_repeats_no_secret(start_server: StartServer, name: str) -> None:
     token = "a-token-that-is-issued-for-this-registry-alone"
     server = await start_server(always(raw_answer("200 OK", BODY, Content_Type=f"a/{token}")))
-    async with opened(server) as (remote, lane):
-        remote._session._authorizer._token = Token(f"Bearer {token}")
+    headers = () if name == "Authorization" else ((name, token),)
+    hosts = [Host("http", f"127.0.0.1:{server.port}", headers=headers)]
+    async with opened(server, hosts=hosts) as (remote, lane):
+        remote._session._authorizer._token = Token("Bearer t" if headers else f"Bearer {token}")
         await fetched(remote, server)
         remote._last_endpoint = Endpoint.BLOBS
         sent = asked(lane, DIGEST, (), None)

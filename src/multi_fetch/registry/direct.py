@@ -127,6 +127,7 @@ class RegistryDirectLane:
         self._fast: FastLane | None = None
         self._authorization: str | None = None
         self._parts = (b"", b"")
+        self._secrets: list[str] = []
 
     def asker(self) -> BlobAsker | None:
         """Who asks as things are now; see ``lanes.DirectLane``."""
@@ -148,6 +149,8 @@ class RegistryDirectLane:
         request = self._session.request_bytes(candidate.path, {"Accept": ANY_TYPE}, authorization)
         before, _, after = request.partition(_SOME_DIGEST.encode())
         self._parts, self._authorization = (before, after), authorization
+        lines = (line.partition(": ") for line in after.decode("ascii").split("\r\n")[2:])
+        self._secrets = long_secrets_of({name: text for name, _, text in lines})
 
     def may_ask(self, media_types: Sequence[str], size: int | None) -> bool:
         """Whether an object is worth trying: a blob that is not known to be large."""
@@ -265,8 +268,7 @@ class RegistryDirectLane:
         if says_octets(head.lower()):
             return OCTET_STREAM
         headers = parse_head(memoryview(head), "").headers
-        secrets = long_secrets_of({"Authorization": self._session.present_authorization() or ""})
-        told = conceal(headers.get("content-type", ""), secrets)
+        told = conceal(headers.get("content-type", ""), self._secrets)
         return content_type({"content-type": told}) or OCTET_STREAM
 
 
