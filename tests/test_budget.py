@@ -10,6 +10,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from multi_fetch.budget import Budget, Counted, hold, let_go, reserve, scratch, uncounted
+from multi_fetch.limits import MAX_HELD_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -84,6 +85,32 @@ async def test_who_has_held_something_for_the_longest_time_goes_on(budget: Budge
         table.done["young"].set()
         assert await table.settle() == ["young", "old"]
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_ones_own_is_there_whatever_others_hold() -> None:
+    """One who never lets go, a registry that drips, does not hold up those who hold little."""
+    budget = Budget(MOST, own=10)
+    async with trio.open_nursery() as nursery:
+        table = Table(budget, nursery)
+        await table.seat("greedy", MOST + 10)
+        await table.seat("another", 20, 20)
+        assert await table.seat("modest", 4, 5) == ["greedy", "modest"]
+        table.done["greedy"].set()
+        assert await table.settle() == ["greedy", "modest", "another"]
+        nursery.cancel_scope.cancel()
+    with budget.share(never) as share:  # nothing of it is counted any more
+        assert budget.held == 0
+        assert budget.has_room(share, MOST + 10)
+
+
+@pytest.mark.parametrize("tasks", [2, 16, 256])
+async def test_the_usual_one_is_no_more_for_many_tasks_than_for_few(tasks: int) -> None:
+    budget, half = Budget.among(tasks), MAX_HELD_BYTES // 2
+    own = half // tasks
+    with budget.share(never) as first, budget.share(never) as second:
+        budget.add(first, half + own)
+        assert budget.has_room(second, own)
+        assert not budget.has_room(second, own + 1)
 
 
 async def test_whom_all_others_wait_for_goes_on(budget: Budget) -> None:

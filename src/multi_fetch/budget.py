@@ -3,7 +3,9 @@
 What is held as a whole (a small object, a manifest, a page of a listing) is counted where it comes,
 by the task that it comes to. Beyond the budget a task waits before it receives more, until others
 have passed on what they hold. One always goes on, the one that has held something for the longest
-time, and so does whoever all others wait for; so no two wait for each other.
+time, and so does whoever all others wait for; so no two wait for each other. Half of the budget is
+the tasks' own, in equal parts: else a registry that drips some manifests, of which it sent nearly
+all at once, would hold up all others' small objects.
 """
 
 from __future__ import annotations
@@ -26,19 +28,28 @@ class Budget:
     """What may be held together.
 
     Args:
-        most: bytes.
+        most: bytes, beside those that are somebody's own.
+        own: bytes that each share may hold, whatever others do.
 
     Attributes:
-        held: bytes that are held; more than ``most`` only by what came at once.
+        held: bytes that are held; more than may be only by what came at once.
     """
 
-    def __init__(self, most: int = MAX_HELD_BYTES) -> None:
+    def __init__(self, most: int = MAX_HELD_BYTES, own: int = 0) -> None:
         self.held = 0
         self._most = most
+        self._own = own
+        self._beyond = 0  # of what is held, what is nobody's own
         # Those that hold something or wait to, in the order in which they began to.
         self._holders: dict[Share, None] = {}
         self._change = trio.Event()
         self._waiting = 0
+
+    @classmethod
+    def among(cls, tasks: int) -> Budget:
+        """The usual one, for so many tasks."""
+        half = MAX_HELD_BYTES // 2
+        return cls(half, half // tasks)
 
     @contextmanager
     def share(self, is_awaited: Callable[[], bool]) -> Iterator[Share]:
@@ -64,22 +75,30 @@ class Budget:
         """Counts what a share holds more."""
         if not share.held:
             self._holders[share] = None
-        share.held += count
-        self.held += count
+        self._change_by(share, count)
 
     def take(self, share: Share, count: int) -> None:
         """Counts what a share holds less."""
-        share.held -= count
-        self.held -= count
+        self._change_by(share, -count)
         if not share.held:
             del self._holders[share]
         self.look_again()
 
     def has_room(self, share: Share, count: int = 1) -> bool:
         """Whether a share that has its place in the order may hold so many bytes more."""
-        if self.held + count <= self._most:
+        more = self._beyond_own(share.held + count)
+        if not more or self._beyond - self._beyond_own(share.held) + more <= self._most:
             return True
         return next(iter(self._holders), share) is share or share.is_awaited()
+
+    def _beyond_own(self, count: int) -> int:
+        return max(0, count - self._own)
+
+    def _change_by(self, share: Share, count: int) -> None:
+        self._beyond -= self._beyond_own(share.held)
+        share.held += count
+        self.held += count
+        self._beyond += self._beyond_own(share.held)
 
     async def wait_room(self, share: Share, count: int = 1) -> None:
         """Waits until a share may hold so many bytes more."""

@@ -245,7 +245,7 @@ MAX_DISTRUSTED: Final = 4_096
 
 # --- memory ---------------------------------------------------------------------------------
 
-# What jobs hold of small objects, manifests and pages, all together; beyond it they wait.
+# What jobs hold of small objects, manifests and pages, together; half of it is in parts their own.
 MAX_HELD_BYTES: Final = 24 * 1024 * 1024
 
 # What a tag's name takes in memory beside its text, and what a descriptor does.

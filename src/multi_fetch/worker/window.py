@@ -99,7 +99,7 @@ class Window:
         self.is_ordered = is_ordered
         self.is_ending = False
         self.found = Found()
-        self.budget = Budget()
+        self.budget = Budget.among(jobs)
         self.flights: dict[Flight, None] = {}
         self._size = size
         self._jobs = jobs
