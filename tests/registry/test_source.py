@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -28,7 +30,7 @@ from multi_fetch.errors import (
 from multi_fetch.limits import MAX_DISTRUSTED, MAX_MIRROR_FAILURES
 from multi_fetch.oci.reference import Reference
 from multi_fetch.registry.hosts import Host
-from multi_fetch.registry.source import Source
+from multi_fetch.registry.source import Failures, Source
 from multi_fetch.registry.standing import Standing
 
 if TYPE_CHECKING:
@@ -211,3 +213,21 @@ async def test_what_is_held_against_it_has_a_bound() -> None:
     assert asked.is_ready("sha256:0")
     assert not asked.is_ready("sha256:1")
     assert not asked.is_ready(f"sha256:{MAX_DISTRUSTED}")
+
+
+async def test_what_is_in_doubt_leaves_nothing_to_the_collector() -> None:
+    """Sizes that did not fit kept their connections: of TLS that took 6 MiB a second."""
+
+    def fail() -> weakref.ref[SizeMismatchError]:
+        failures = Failures()
+        try:
+            raise SizeMismatchError(want=1, got=2)  # noqa: TRY301 - for its traceback
+        except SizeMismatchError as error:
+            failures.add(source(), error, "", is_last=False)
+            return weakref.ref(error)
+
+    gc.disable()
+    try:
+        assert fail()() is None
+    finally:
+        gc.enable()

@@ -175,7 +175,8 @@ class Failures:
             raise error
         if isinstance(error, SizeMismatchError):
             source.answers()
-            self._doubtful.append((source, error, digest))
+            # Its traceback leads here again, by way of the connection that it was found on.
+            self._doubtful.append((source, error.with_traceback(None), digest))
         else:
             source.note(error, digest)
         source.log(error)
