@@ -28,6 +28,8 @@ SECRET_FIELDS: Final = frozenset({"password", "refresh_token"})
 # Of a URL's query: what registries and token services are asked for. The rest was named by others,
 # and may be a signature; a time is none.
 PLAIN_FIELDS: Final = frozenset({"artifacttype", "last", "n", "ns", "scope", "service"})
+# S3 has 3 of them in a URL, CloudFront 3. Who sends many makes each look at a text slower.
+MAX_SIGNED: Final = 16
 TIME = re.compile(r"[0-9TZ:.+-]+", re.ASCII)
 
 # Secrets of others in a server's words, as it may ask somebody itself: a URL's user and query, and
@@ -104,12 +106,8 @@ def secrets_of(headers: Mapping[str, str], form: str, query: str = "") -> list[s
         name, _, value = field.partition("=")
         if name in SECRET_FIELDS:
             found.add(value)
-    for field in query.split("&"):
-        name, _, value = field.partition("=")
-        read = unquote_plus(value)
-        is_long = len(read) >= LONG_SECRET_CHARACTERS and TIME.fullmatch(read) is None
-        if is_long and name.lower() not in PLAIN_FIELDS:
-            found |= {value, unquote(value), read}
+    for value in _signed_in(query):
+        found |= {value, unquote(value), unquote_plus(value)}
     found |= {written for secret in found for written in _as_written(secret)}
     return sorted(found - {""}, key=len, reverse=True)
 
@@ -170,6 +168,18 @@ def telling(text: str, secrets: Iterable[str]) -> str:
         if read == before:
             break
     return _without_others(told)
+
+
+def _signed_in(query: str) -> list[str]:
+    """The values in a query that may be signatures, as they are encoded; the longest."""
+    values: list[str] = []
+    for field in query.split("&"):
+        name, _, value = field.partition("=")
+        read = unquote(value)
+        is_long = len(read) >= LONG_SECRET_CHARACTERS and TIME.fullmatch(read) is None
+        if is_long and name.lower() not in PLAIN_FIELDS:
+            values.append(value)
+    return sorted(values, key=len, reverse=True)[:MAX_SIGNED]
 
 
 def _without_others(text: str) -> str:
