@@ -34,6 +34,8 @@ from multi_fetch.registry.source import Failures, Source
 from multi_fetch.registry.standing import Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from multi_fetch.registry.resolver import RegistryRemote
 
 DIGEST = "sha256:aa"
@@ -215,16 +217,26 @@ async def test_what_is_held_against_it_has_a_bound() -> None:
     assert not asked.is_ready(f"sha256:{MAX_DISTRUSTED}")
 
 
-async def test_what_is_in_doubt_leaves_nothing_to_the_collector() -> None:
+@pytest.mark.parametrize(
+    "new_error",
+    [lambda: SizeMismatchError(want=1, got=2), lambda: DeadlineExceededError("slow")],
+)
+async def test_a_failure_that_the_next_host_may_mend_leaves_nothing_to_the_collector(
+    new_error: Callable[[], MultiFetchError],
+) -> None:
     """Sizes that did not fit kept their connections: of TLS that took 6 MiB a second."""
 
-    def fail() -> weakref.ref[SizeMismatchError]:
+    def raise_it(error: MultiFetchError) -> None:
+        raise error
+
+    def fail() -> weakref.ref[MultiFetchError]:
         failures = Failures()
         try:
-            raise SizeMismatchError(want=1, got=2)  # noqa: TRY301 - for its traceback
-        except SizeMismatchError as error:
+            raise_it(new_error())
+        except MultiFetchError as error:
             failures.add(source(), error, "", is_last=False)
             return weakref.ref(error)
+        raise AssertionError
 
     gc.disable()
     try:

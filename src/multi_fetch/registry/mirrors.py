@@ -259,6 +259,7 @@ class MirroredRemote:
                 else:
                     source.note(error, ref.digest)
                 givers[-1].log(error)
+                error.__traceback__ = None  # its frames know it, and the connection
                 source, begun = next(further), reached
                 givers.append(source)
             else:

@@ -173,10 +173,11 @@ class Failures:
         """Takes note of one; raises it where nobody else can be asked, or would say more."""
         if is_last or isinstance(error, InvalidReferenceError | InvalidDigestError | MaxSizeError):
             raise error
+        # Its frames know it, and the connection that it was found on.
+        error.__traceback__ = None
         if isinstance(error, SizeMismatchError):
             source.answers()
-            # Its traceback leads here again, by way of the connection that it was found on.
-            self._doubtful.append((source, error.with_traceback(None), digest))
+            self._doubtful.append((source, error, digest))
         else:
             source.note(error, digest)
         source.log(error)
