@@ -86,8 +86,10 @@ class Budget:
 
     def has_room(self, share: Share, count: int = 1) -> bool:
         """Whether a share that has its place in the order may hold so many bytes more."""
-        more = self._beyond_own(share.held + count)
-        if not more or self._beyond - self._beyond_own(share.held) + more <= self._most:
+        if share.held + count <= self._own:
+            return True
+        more = self._beyond_own(share.held + count) - self._beyond_own(share.held)
+        if self._beyond + more <= self._most:
             return True
         return next(iter(self._holders), share) is share or share.is_awaited()
 
@@ -95,10 +97,10 @@ class Budget:
         return max(0, count - self._own)
 
     def _change_by(self, share: Share, count: int) -> None:
-        self._beyond -= self._beyond_own(share.held)
-        share.held += count
+        before, share.held = share.held, share.held + count
         self.held += count
-        self._beyond += self._beyond_own(share.held)
+        if before > self._own or share.held > self._own:
+            self._beyond += self._beyond_own(share.held) - self._beyond_own(before)
 
     async def wait_room(self, share: Share, count: int = 1) -> None:
         """Waits until a share may hold so many bytes more."""
