@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,6 +102,15 @@ def test_a_file_that_is_altered_between_two_pieces_is_found_out(tmp_path: Path) 
     path.write_bytes(CONTENT[:-1] + b"x")
     with pytest.raises(DigestMismatchError):
         rest_of(filed)
+
+
+def test_a_failure_keeps_nothing_of_the_content(tmp_path: Path) -> None:
+    """It is kept with its answer, and a piece has 512 KiB."""
+    filed = filed_at(tmp_path / "file", bytes(MAX_DATA_BYTES), CONTENT[:MAX_DATA_BYTES])
+    with pytest.raises(DigestMismatchError) as caught:
+        filed.read()
+    frames = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+    assert not [frame for frame in frames if "content" in frame.f_locals]
 
 
 def test_an_empty_file_is_held_against_its_digest_too(tmp_path: Path) -> None:

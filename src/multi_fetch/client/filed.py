@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import traceback
 from errno import EINVAL
 from pathlib import Path
 from threading import Lock
@@ -65,6 +66,7 @@ class FiledContent:
                 return self._read()
             except (MultiFetchError, OSError) as error:
                 self.failure = error
+                traceback.clear_frames(error.__traceback__)  # else it keeps the last piece
                 raise
 
     def _read(self) -> bytes:
