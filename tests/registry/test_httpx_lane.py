@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -131,6 +132,28 @@ def test_an_error_whose_causes_go_round_in_a_circle_is_judged_too(words: str) ->
     with pytest.raises(UnavailableError, match=f"broke.*{words}") as caught, translated("GET x", 7):
         raise error
     assert is_passing(caught.value)
+
+
+async def test_a_secret_that_a_broken_answer_repeats_is_in_no_traceback(
+    start_server: StartServer,
+) -> None:
+    """A program that uses the library prints the causes of an error too."""
+    secret = "open-sesame-open-sesame"
+
+    async def reply(stream: trio.SocketStream, head: str) -> bool:
+        assert secret in head
+        await stream.send_all(f"HTTP/1.1 200 OK\r\nno header {secret}\r\n\r\n".encode())
+        return True
+
+    server = await start_server(reply)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        lane = HttpxLane(client, stall_seconds=PATIENT_SECONDS)
+        headers = {"authorization": f"Bearer {secret}"}
+        with pytest.raises(RegistryError, match="illegal header line") as caught:
+            await lane.send("GET", parse_url(f"http://127.0.0.1:{server.port}/"), headers)
+    told = "".join(traceback.format_exception(caught.value))
+    assert "illegal header line" in told
+    assert secret not in told
 
 
 def test_what_is_a_bug_stays_one() -> None:

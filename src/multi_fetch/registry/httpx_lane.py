@@ -277,17 +277,19 @@ def translated(
         yield
     except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OverflowError) as error:
         words = printable(concealed(words_of(error)))
-        _let_go(error)
+        _let_go(error, concealed)
         raise _translation(error, words, asked, stall_seconds) from error
 
 
-def _let_go(error: BaseException) -> None:
-    """Lets go of what an error's frames hold: what was received, until circles are looked for.
+def _let_go(error: BaseException, concealed: Callable[[str], str]) -> None:
+    """Lets go of what an error and what it came from hold: they go on into tracebacks.
 
-    h11's errors are in such a circle with the frames that raised them.
+    Their frames hold what was received, until circles are looked for: h11's errors are in one with
+    the frames that raised them. Their words may quote it, and a server may repeat a secret.
     """
     for each in causes_of(error):
         traceback.clear_frames(each.__traceback__)
+        each.args = tuple(concealed(arg) if isinstance(arg, str) else arg for arg in each.args)
 
 
 def _translation(error: Exception, words: str, asked: str, stall_seconds: float) -> MultiFetchError:
