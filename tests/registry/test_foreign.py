@@ -258,6 +258,33 @@ async def test_the_only_host_is_borne_with_all_the_patience_once_and_then_asked_
     assert len(shelf.asked) == 3 * all_patience + 3
 
 
+async def test_a_host_in_trouble_is_asked_all_the_same_where_no_other_has_the_object(
+    start_server: StartServer,
+) -> None:
+    troubled, other = await several(start_server, 2)
+    troubled.status = 503
+    async with foreign(default_host("localhost:1")) as remote:
+        assert await fetched(remote, url_of(troubled), url_of(other)) == LAYER
+        troubled.status = 200
+        other.objects.clear()
+        assert await fetched(remote, url_of(troubled), url_of(other)) == LAYER
+
+
+async def test_each_url_of_a_host_in_trouble_is_asked_where_it_is_the_only_one(
+    start_server: StartServer, jumping_clock: trio.testing.MockClock
+) -> None:
+    (shelf,) = await several(start_server, 1)
+    urls = url_of(shelf), url_of(shelf, "moved")
+    async with foreign(default_host("localhost:1")) as remote:
+        for seconds in (0, MIRROR_REST_SECONDS + 0.1):
+            shelf.status = 503
+            with pytest.raises(UnavailableError):
+                await fetched(remote, url_of(shelf))
+            shelf.status = 200
+            await trio.sleep(seconds)
+            assert await fetched(remote, *urls) == LAYER
+
+
 # --- what they are not told -----------------------------------------------------------------
 
 

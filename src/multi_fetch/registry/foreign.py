@@ -34,8 +34,8 @@ from multi_fetch.registry.place import Place, place_of, refused_inside
 from multi_fetch.registry.resume import Download
 from multi_fetch.registry.session import Session
 from multi_fetch.registry.source import Source
-from multi_fetch.registry.standing import Standings
-from multi_fetch.registry.url import parse_url, shown
+from multi_fetch.registry.standing import Standing, Standings
+from multi_fetch.registry.url import Url, parse_url, shown
 from multi_fetch.remotes import Opened, Report, Warmable
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.exchange import Exchange
     from multi_fetch.registry.proxies import Proxies
-    from multi_fetch.registry.standing import Standing
-    from multi_fetch.registry.url import Url
     from multi_fetch.remotes import Patience, Remote, Resolved
 
 
@@ -184,11 +182,8 @@ class ForeignUrl:
     ) -> AsyncIterator[Opened]:
         """Opens what is there, which should be the reference's object; see ``remotes.Remote``."""
         url = allowed_url(self.text, self._registry, self._place)
-        place = place_of(
-            url.origin,
-            self._registry.may_name,
-            may_be_inside=self._place is Place.ANYWHERE,
-        )
+        may_be_inside = self._place is Place.ANYWHERE
+        place = place_of(url.origin, self._registry.may_name, may_be_inside=may_be_inside)
         session = ForeignSession(self._exchange, url, place)
         digest = parse_digest(ref.digest)
         asked = [Candidate(Endpoint.BLOBS, url.target, ANY_TYPE)]
@@ -208,9 +203,7 @@ class ForeignUrl:
         Raises:
             UnsupportedError: always.
         """
-        raise UnsupportedError(
-            f"{ref}: {shown(self.text)!r} has no list of anything: ask the registry"
-        )
+        raise UnsupportedError(f"{ref}: {shown(self.text)!r} has no lists: ask the registry")
 
     def referrers(
         self, ref: Reference, artifact_type: str = ""
@@ -220,9 +213,7 @@ class ForeignUrl:
         Raises:
             UnsupportedError: always.
         """
-        raise UnsupportedError(
-            f"{ref}: {shown(self.text)!r} has no list of anything: ask the registry"
-        )
+        raise UnsupportedError(f"{ref}: {shown(self.text)!r} has no lists: ask the registry")
 
     known_referrers = referrers
 
@@ -239,6 +230,11 @@ class UrlSource(Source):
     def __init__(self, url: ForeignUrl, standing: Standing) -> None:
         super().__init__(NOBODY, url, standing)
         self._url = url
+
+    def is_ready(self, digest: str) -> bool:
+        """Always: none of the URLs stands in for all others, as a registry does for mirrors."""
+        self._standing.take_turn()
+        return True
 
     @property
     def label(self) -> str:
@@ -323,9 +319,7 @@ class ForeignRemote:
         """
         if not urls:
             raise NotFoundError("there are no foreign URLs: name one")
-        *others, last = urls[:MAX_FOREIGN_URLS]
-        sources = [self._source(text, is_last=False) for text in others]
-        sources.append(self._source(last, is_last=True))
+        sources = self._sources(urls[:MAX_FOREIGN_URLS])
         together = MirroredRemote(sources, ref.locator)
         try:
             async with together.open(ref, media_types=media_types, size=size) as opened:
@@ -336,13 +330,19 @@ class ForeignRemote:
         finally:
             self._retries += together.report().retries
 
-    def _source(self, text: str, *, is_last: bool) -> UrlSource:
-        """A URL; the last gets all the patience, unless its host had that in vain just now."""
-        standing, exchange = self._standings.of(text), self._hasty
-        if is_last and not standing.is_resting:
-            standing.take_turn()
-            exchange = self._patient
-        return UrlSource(ForeignUrl(exchange, text, self._registry, self._place()), standing)
+    def _sources(self, urls: Sequence[str]) -> list[UrlSource]:
+        """The URLs, those of hosts in trouble last; the last before them gets all the patience."""
+        named = [(text, self._standings.of(text)) for text in urls]
+        left = sum(not standing.is_resting for _, standing in named)
+        sources: list[UrlSource] = []
+        for text, standing in sorted(named, key=lambda each: each[1].is_resting):
+            left, exchange = left - 1, self._hasty
+            if left == 0:
+                standing.take_turn()
+                exchange = self._patient
+            url = ForeignUrl(exchange, text, self._registry, self._place())
+            sources.append(UrlSource(url, standing))
+        return sources
 
     def _place(self) -> Place:
         is_there = self._session is not None and self._session.is_inside
