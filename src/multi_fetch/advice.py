@@ -36,9 +36,12 @@ _BY_WORDS: Final[Mapping[str, str]] = {
     r"WRONG_VERSION_NUMBER|wrong version number|HTTP_REQUEST|packet length": (
         f"the port speaks no TLS: if that is meant so, {BY_HTTP}"
     ),
-    r"by the proxy": "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, and that it runs",
     r"handshake exceeds": "try fewer --jobs",
     r"Too many open files": "raise the limit, as 'ulimit -n 1024' does, or try fewer --jobs",
+    r"by the proxy": (
+        "check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, or the proxy in a hosts.toml, and"
+        " that it runs"
+    ),
     r"Temporary failure in name resolution": (
         "this machine's DNS does not answer: check the network"
     ),

@@ -209,6 +209,8 @@ def test_what_we_ask_for_in_a_url_is_repeated_and_so_is_a_time() -> None:
         (r"https:\/\/al:pw@s.example\/b?sig=a&b", r"https:\/\/s.example\/b?..."),
         ("What is this? Nothing.", "What is this? Nothing."),
         ('{"token": "abc", "expires_in": 300}', '{"token": "***", "expires_in": 300}'),
+        (r'{"token": "a\/b\u0026c", "n": 1}', '{"token": "***", "n": 1}'),
+        (r'{"error": "{\"token\": \"a\\\/b\"}"}', r'{"error": "{\"token\": \"***\"}"}'),
         ('{"access_token":"abc', '{"access_token":"***'),
         (r"{\"refreshToken\":\"abc\"}", r"{\"refreshToken\":\"***\"}"),
         ('{"error": "invalid token: expired"}', '{"error": "invalid token: expired"}'),

@@ -37,7 +37,8 @@ TIME = re.compile(r"[0-9TZ:.+-]+", re.ASCII)
 USER = re.compile(r"""(//|\\/\\/)[^/\s"'<>@\\]+@""")
 QUERY = re.compile(r"""\?[^\s"'<>]+""")
 FIELD = re.compile(
-    r"""(\\?"\w*(?:token|password|secret)\\?"\s*:\s*\\?")[^"\\]+""", re.ASCII | re.IGNORECASE
+    r"""(\\?"\w*(?:token|password|secret)\\?"\s*:\s*\\?")(?:[^"\\]|\\[^"])+""",
+    re.ASCII | re.IGNORECASE,
 )
 
 # A place: proxies are told so of whom they stand for, or who they are to say they are, and lead
