@@ -340,9 +340,10 @@ def test_an_entry_is_on_the_disk_at_once_with_all_that_is_known(folder: StoreFol
 
 
 def test_what_is_entered_already_is_not_written_again(folder: StoreFolder) -> None:
-    Names(folder).enter([("v1", described("one")), ("", described("two"))])
+    found = [("v1", described("one")), ("", described("two")), ("", described("one"))]
+    Names(folder).enter(found)
     before = folder.index.stat()
-    Names(folder).enter([("v1", described("one")), ("", described("two")), ("", described("one"))])
+    Names(folder).enter(found)
     assert folder.index.stat() == before
 
 
@@ -374,13 +375,30 @@ def test_without_a_name_a_digest_is_entered_once(folder: StoreFolder) -> None:
     assert all("annotations" not in each for each in entries(folder))
 
 
-def test_what_had_no_name_gives_way_to_a_name(folder: StoreFolder) -> None:
-    names = Names(folder)
-    names.enter([("", described("one"))])
-    names.enter([("", described("two")), ("", described("one")), ("v1", described("one"))])
+@pytest.mark.parametrize("first", ["", "v1"])
+def test_what_is_entered_without_a_name_stays_wherever_a_name_moves(
+    folder: StoreFolder, first: str
+) -> None:
+    """An entry with a name that stood for it took it along, in a later batch or run."""
+    both = [(first, described("one")), ("v1" if first == "" else "", described("one"))]
+    for each in both:
+        Names(folder).enter([each])
+    Names(folder).enter([("v1", described("two"))])
     named = {each["digest"]: each.get("annotations", {}) for each in entries(folder)}
-    assert named == {described("one").digest: {REF_NAME: "v1"}, described("two").digest: {}}
+    assert named == {described("one").digest: {}, described("two").digest: {REF_NAME: "v1"}}
     assert len(entries(folder)) == 2
+
+
+def test_an_entry_of_others_without_a_name_stays_beside_a_name_for_the_same(
+    folder: StoreFolder,
+) -> None:
+    """Its platform, and whatever else it said, was lost."""
+    one = described("one")
+    theirs = {"mediaType": one.media_type, "digest": one.digest, "size": 3, "platform": "x", "y": 1}
+    folder.index.write_text(json.dumps({"manifests": [theirs]}))
+    Names(folder).enter([("v1", replace(one, platform=None)), ("", one)])
+    assert entries(folder)[0] == theirs
+    assert [each["annotations"] for each in entries(folder)[1:]] == [{REF_NAME: "v1"}]
 
 
 def test_of_two_that_are_entered_under_one_name_the_last_has_it(folder: StoreFolder) -> None:

@@ -173,8 +173,7 @@ class Names:
 
         Args:
             entries: names, and descriptors of content that is in the store. What has an empty name
-                is entered without one, if no entry stands for it; one that has no name yet
-                gives way to a name.
+                is entered without one, also beside a name for the same, which may move.
 
         Raises:
             TimeoutError: another process writes all the time.
@@ -186,27 +185,30 @@ class Names:
             new = self._not_entered(entries)
             if not new:
                 return
-            self._write(new, nameless={each.digest for each in new.values()})
+            self._write(new)
             self._folder.sync(self._folder.path)
 
     def _not_entered(self, entries: Sequence[tuple[str, Descriptor]]) -> dict[str, Descriptor]:
         """What of these is to be written: by name, or by digest where it has none.
 
-        Of two with one name the last counts. Who loses its name now needs an entry without one.
+        Of two with one name the last counts.
         """
         self._read()
         tags, new = self._index.tags, dict[str, Descriptor]()
+        there = self._nameless({each.digest for name, each in entries if not name})
         for name, unsized in entries:
             descriptor, known = self._sized(unsized), new.get(name, tags.get(name))
             if name and (known is None or _key(known) != _key(descriptor)):
                 new[name] = _entry(descriptor, {REF_NAME: name})
-        gone = {id(tags[name]) for name in new if name in tags}
-        nameless = [self._sized(each) for name, each in entries if not name]
-        others = (each for each in self._index.manifests if id(each) not in gone)
-        there = set(map(_key, nameless)).intersection(map(_key, others))
-        there.update(map(_key, new.values()))
-        new.update((each.digest, _entry(each, {})) for each in nameless if _key(each) not in there)
+            elif not name and _key(descriptor) not in there:
+                new[descriptor.digest] = _entry(descriptor, {})
         return new
+
+    def _nameless(self, digests: AbstractSet[Digest]) -> set[tuple[str, Digest, int | None]]:
+        """What entries without a name stand for, of these digests."""
+        named = {id(each) for each in self._index.tags.values() if each.digest in digests}
+        found = (each for each in self._index.manifests if each.digest in digests)
+        return {_key(each) for each in found if id(each) not in named}
 
     def forget(self, digests: AbstractSet[Digest]) -> None:
         """Strikes all entries of these digests; the lock of index.json must be held.
@@ -254,24 +256,17 @@ class Names:
         if length > MAX_LAYOUT_INDEX_BYTES:
             raise TooLargeError(f"index.json of {self._folder.name} is too large")
 
-    def _write(
-        self,
-        new: Mapping[str, Descriptor],
-        *,
-        most_names: int | None = None,
-        nameless: AbstractSet[Digest] = frozenset(),
-    ) -> None:
+    def _write(self, new: Mapping[str, Descriptor], *, most_names: int | None = None) -> None:
         """Writes index.json as it is now, with what is new at its end.
 
         Args:
             new: by name, or by digest where it has none.
             most_names: beyond which the oldest whole references are forgotten; None for never.
-            nameless: digests whose entries without a name go.
         """
         self._sync_blobs()
         self._let_go()
         with self._index_locked():
-            document, kept = self._others(new, nameless)
+            document, kept = self._others(new)
             if most_names is not None:
                 _forget_oldest(kept, len(new), most_names)
             if len(kept) + len(new) > MAX_LAYOUT_ENTRIES:
@@ -293,14 +288,14 @@ class Names:
             yield
 
     def _others(
-        self, new: Mapping[str, Descriptor], nameless: AbstractSet[Digest]
+        self, new: Mapping[str, Descriptor]
     ) -> tuple[dict[str, msgspec.Raw], list[tuple[str, msgspec.Raw]]]:
         """index.json as it is now, and of its entries those that stay, with their names."""
         document, entries = self._decoded()
         return document, [
             (each.name, entry)
             for each, entry in self._each(_named, entries)
-            if each.name not in new and (each.annotations or each.digest not in nameless)
+            if each.name not in new and (each.annotations or each.digest not in new)
         ]
 
     def _decoded(self) -> tuple[dict[str, msgspec.Raw], list[msgspec.Raw]]:
