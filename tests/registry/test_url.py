@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import traceback
 import unicodedata
 from urllib.parse import unquote, urlsplit
@@ -119,6 +120,8 @@ def test_a_location_with_another_scheme_leads_nowhere() -> None:
         "ftp://store.example/a",
         "file:///etc/passwd",
         "https:///a",
+        "https://.store.example/a",
+        "https://./a",
         "https://:5000/a",
         "https://store.example:port/",
         "https://store.example:65536/",
@@ -133,6 +136,16 @@ def test_a_location_with_another_scheme_leads_nowhere() -> None:
 def test_what_is_no_url_is_a_registry_error(text: str) -> None:
     with pytest.raises(RegistryError, match=r"no URL|no http or https URL"):
         parse_url(text)
+
+
+def test_a_host_is_no_longer_than_tls_can_say() -> None:
+    host = "a23456789." * 25 + "abcde"
+    context = ssl.create_default_context()
+    context.wrap_bio(
+        ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=parse_url(f"https://{host}/x").origin.host
+    )
+    with pytest.raises(RegistryError, match="no host that can be looked up"):
+        parse_url(f"https://{host}f/x")
 
 
 @pytest.mark.parametrize("letter", ["a", "ä"])

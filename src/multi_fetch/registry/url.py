@@ -21,13 +21,16 @@ DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 # RFC 3986, section 2: what stands in a path and query as it is.
 TARGET_CHARACTERS: Final = "/?:@!$&'()*+,;=-._~%[]|"
-HOST = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=%-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~-]+)?")
+HOST = re.compile(r"(?!\.)(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._~-]+)?)")
 # What stands where a port should, and is none: a password, if a host was forgotten behind it.
 NO_PORT = re.compile(r":(?!//|[0-9]*(?:/|\Z))[^/\[\]]+", re.ASCII)
 ABSOLUTE = re.compile(r"[a-z][a-z0-9+.-]*://", re.ASCII | re.IGNORECASE)
 # RFC 9110, section 4.1: 8,000 should be taken at least; CloudFront, nginx and Apache take 8,190.
 # Each job has a few copies of one.
 MAX_URL_CHARACTERS: Final = 8_192
+# RFC 1035, section 2.3.4. A proxy may take a longer one, or one that begins with a dot; but with
+# those OpenSSL and Python refuse to begin.
+MAX_HOST_CHARACTERS: Final = 255
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -94,7 +97,7 @@ def parse_url(text: str) -> Url:
             f"{shown(text)!r} is longer than {MAX_URL_CHARACTERS} characters, which few servers"
             " take: check it"
         )
-    if not HOST.fullmatch(host):
+    if not HOST.fullmatch(host) or len(host) > MAX_HOST_CHARACTERS:
         raise RegistryError(
             f"{shown(text)!r} is no URL: it has no host that can be looked up: check it"
         )
