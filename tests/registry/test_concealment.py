@@ -198,6 +198,13 @@ def test_what_we_ask_for_in_a_url_is_repeated_and_so_is_a_time() -> None:
     assert telling(said, secrets_of({}, "", query)) == said
 
 
+def test_a_digest_or_a_type_in_a_query_is_no_secret() -> None:
+    digest = f"sha256:{'ab' * 32}"
+    query = f"digest={digest.replace(':', '%3A')}&response-content-type=application%2Foctet-stream"
+    for said in (f"no blob {digest}", "no application/octet-stream", "not application/vnd.oci.x"):
+        assert telling(said, secrets_of({}, "", query)) == said
+
+
 @pytest.mark.parametrize(
     ("said", "told"),
     [

@@ -25,12 +25,14 @@ PLAIN_HEADERS: Final = frozenset(
 )
 SECRET_FIELDS: Final = frozenset({"password", "refresh_token"})
 
-# Of a URL's query: what registries and token services are asked for. The rest was named by others,
-# and may be a signature; a time is none.
-PLAIN_FIELDS: Final = frozenset({"artifacttype", "last", "n", "ns", "scope", "service"})
+# Of a URL's query: what registries and token services are asked for, and as which type S3 and Azure
+# are to send it. The rest was named by others, and may be a signature; a time or a digest is none.
+PLAIN_FIELDS: Final = frozenset(
+    {"artifacttype", "last", "n", "ns", "response-content-type", "rsct", "scope", "service"}
+)
 # S3 has 3 of them in a URL, CloudFront 3. Who sends many makes each look at a text slower.
 MAX_SIGNED: Final = 16
-TIME = re.compile(r"[0-9TZ:.+-]+", re.ASCII)
+NO_SIGNATURE = re.compile(r"[0-9TZ:.+-]+|sha(?:256|512):[0-9a-f]+", re.ASCII)
 
 # Secrets of others in a server's words, as it may ask somebody itself: a URL's user and query, and
 # a token in JSON, or in JSON within JSON.
@@ -177,7 +179,7 @@ def _signed_in(query: str) -> list[str]:
     for field in query.split("&"):
         name, _, value = field.partition("=")
         read = unquote(value)
-        is_long = len(read) >= LONG_SECRET_CHARACTERS and TIME.fullmatch(read) is None
+        is_long = len(read) >= LONG_SECRET_CHARACTERS and NO_SIGNATURE.fullmatch(read) is None
         if is_long and name.lower() not in PLAIN_FIELDS:
             values.append(value)
     return sorted(values, key=len, reverse=True)[:MAX_SIGNED]
