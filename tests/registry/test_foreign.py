@@ -163,6 +163,18 @@ async def test_wrong_bytes_of_what_is_held_anyway_are_mended_by_the_next_url(
     assert good.asked == [f"GET {DIGEST}"]
 
 
+async def test_wrong_bytes_of_what_is_not_held_are_not_asked_for_again(
+    start_server: StartServer,
+) -> None:
+    """Who puts content into files would ask for ever: the next request begins with the same URL."""
+    bad, good = await several(start_server, 2)
+    bad.lies[DIGEST] = bytes(3 * len(LAYER))
+    async with foreign(default_host("localhost:1")) as remote:
+        with pytest.raises(DigestMismatchError) as caught:
+            await fetched(remote, url_of(bad), url_of(good), size=3 * len(LAYER))
+    assert not caught.value.has_alternative
+
+
 async def test_a_url_that_breaks_down_in_the_middle_gives_way_to_the_next_from_there(
     start_server: StartServer,
 ) -> None:

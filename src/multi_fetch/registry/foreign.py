@@ -36,7 +36,7 @@ from multi_fetch.registry.session import Session
 from multi_fetch.registry.source import Source
 from multi_fetch.registry.standing import Standing, Standings
 from multi_fetch.registry.url import Url, parse_url, shown
-from multi_fetch.remotes import Opened, Report, Warmable
+from multi_fetch.remotes import Opened, Patience, Remote, Report, Resolved, Warmable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from multi_fetch.registry.answer import Answer
     from multi_fetch.registry.exchange import Exchange
     from multi_fetch.registry.proxies import Proxies
-    from multi_fetch.remotes import Patience, Remote, Resolved
 
 
 def stranger(host: Host) -> Host:
@@ -226,6 +225,7 @@ class UrlSource(Source):
     """A foreign URL among others of its object."""
 
     trouble = "a foreign URL failed: asking the next one"
+    is_lasting = False
 
     def __init__(self, url: ForeignUrl, standing: Standing) -> None:
         super().__init__(NOBODY, url, standing)

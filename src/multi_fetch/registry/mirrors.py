@@ -291,7 +291,7 @@ class MirroredRemote:
     def _has_alternative(self, ref: Reference, source: Source) -> bool:
         """Whether another host is asked next time; for a tag none is, as digests are distrusted."""
         may_pull = [each for each in self._sources if each.host.may_pull]
-        return bool(ref.digest) and source is not may_pull[-1]
+        return bool(ref.digest) and source.is_lasting and source is not may_pull[-1]
 
 
 def _opening(source: Source, ask: _Ask) -> AbstractAsyncContextManager[Opened]:

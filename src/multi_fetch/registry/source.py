@@ -72,6 +72,8 @@ class Source:
 
     # What a log says of a failure that the next host may mend.
     trouble = "a mirror failed: asking the next host"
+    # Whether it is the same for the next request, and knows of wrong bytes then.
+    is_lasting = True
 
     def __init__(self, host: Host, remote: HostRemote, standing: Standing | None = None) -> None:
         self.host = host
