@@ -82,6 +82,20 @@ def test_trees_ranges_and_cancels_keep_the_protocols_rules(
     assert [below.count(root) for root in (1, 2, 3, 4)] == [4, 1, 4, 4]
 
 
+@pytest.mark.parametrize("told", ["1", "100000"])
+def test_a_size_that_a_head_tells_wrongly_is_not_held_against_what_is_looked_into(
+    sample: Sample, told: str
+) -> None:
+    fault = Fault(set_header("content-length", told), method="HEAD", path="*/manifests/index")
+    with loopback(sample.layout, fault) as registry:
+        command = [MULTI_FETCH, "--retries", "0", f"{registry.address}/demo/app"]
+        done = run(command, b"index content:none children:all\n")
+    assert (done.status, done.stderr) == (0, "")
+    begin = done.answers[1].begin
+    assert begin is not None
+    assert begin.descriptor["size"] == len(sample.contents["index"])
+
+
 def test_a_familiar_remote_has_its_full_name_in_hello(remote: str) -> None:
     for given, full in (("redis", "docker.io/library/redis"), (remote, remote)):
         done = run([MULTI_FETCH, given], b"")

@@ -76,7 +76,8 @@ names, below the folder of --into:
   --by id       ids/<id>: the number of the request's line; -1, -2... for what
                 was found below it
   --by tag      tags/<tag>; the last one wins, where a tag was asked for more
-                than once
+                than once, or where the file system does not tell V1 from
+                v1 (as on macOS mostly): --by digest keeps both there
   Content without a tag is named by its digest. Content that cannot be verified,
   as that of a range, is always named by its id. An answer without content
   (content:none) makes no file.

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
+from msgspec.structs import replace
 
 from multi_fetch.budget import Counted, let_go
 from multi_fetch.ceiling import DEFAULT_CEILING
@@ -187,7 +188,8 @@ class Answerer:
         leads_on = request.platform is not None and is_index(descriptor)
         has_children = request.children is not Children.NONE and is_manifest(descriptor.media_type)
         if leads_on or has_children:
-            content = await self._read(target.ref.locator, descriptor, target.urls)
+            content = await self._read(target, descriptor)
+            descriptor = replace(descriptor, size=len(content))
         if request.platform is not None and leads_on:
             return branch(target, descriptor, content, request.platform)
         await self._announce(flight, target, Opened(name, descriptor, _nothing()), content)
@@ -202,15 +204,15 @@ class Answerer:
             find = partial(self._trees.below, job, opened.descriptor, content)
             await self._speaker.answer(job, begin, b"", None, find)
 
-    async def _read(self, locator: str, descriptor: Descriptor, urls: tuple[str, ...]) -> bytes:
-        target = Target(
+    async def _read(self, target: Target, descriptor: Descriptor) -> bytes:
+        exact = Target(
             # By its digest: a tag may have moved since it was resolved.
-            ref=Reference(locator, f"@{descriptor.digest}"),
+            ref=Reference(target.ref.locator, f"@{descriptor.digest}"),
             media_types=(descriptor.media_type,),
-            size=descriptor.size,
-            urls=urls,
+            size=target.size,  # and not what a HEAD told, which may be wrong
+            urls=target.urls,
         )
-        async with open_target(self._remote, target) as opened:
+        async with open_target(self._remote, exact) as opened:
             verifier = Verifier(opened.descriptor.digest, opened.descriptor.size)
             content, is_whole = await hold(Counted(opened.chunks), verifier, MAX_MANIFEST_BYTES)
             check_held(descriptor, is_whole=is_whole)
