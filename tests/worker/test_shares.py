@@ -80,6 +80,21 @@ def test_one_whose_content_flows_is_not_silent_for_what_is_given_up() -> None:
         flights |= after
 
 
+def test_one_whose_streams_break_off_one_after_the_other_is_silent() -> None:
+    """Two that drip would hold all jobs as long as there are lines for them."""
+    window = a_window(4, "aaaaaabbbbbbc")
+    flights = departing(window)
+    for number in (1, 7):
+        window.seal(flights[number])
+    flights |= departing(window)
+    assert len(flights) == 4
+    for flight in flights.values():
+        window.seal(flight)
+    flights[1].note_failure(UnavailableError("it broke off", attempts=6))
+    window.land(flights[1])
+    assert list(departing(window)) == [13]
+
+
 def test_one_from_which_nothing_flows_is_silent_once_a_request_is_given_up() -> None:
     window = a_window(4, "aaaaba")
     flights = departing(window)

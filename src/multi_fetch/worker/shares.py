@@ -5,7 +5,8 @@ can be done with that. So what is kept from taking too many is a party: all requ
 registry, or to one layout. While others wait,
 
 - a party has at most half of the tasks, and one at a time until it has answered, and again once a
-  request to it came to nothing (unavailable, stopped, out of time) while no content of it flowed;
+  request to it came to nothing (unavailable, stopped, out of time) whose own content had flowed, or
+  while none of it flowed;
 - all that have not answered have at most half of the tasks together, but two, and those from which
   nothing came a quarter; so half is left to those that answer, and a silent one alone keeps no new
   ones from being asked.
@@ -105,7 +106,8 @@ class Shares(Queue):
         party = flight.party
         assert party is not None, "it has departed"
         party.flowing -= flight.is_flowing
-        is_silent = flight.is_in_vain and not party.flowing
+        # One whose own content flowed, and that failed all the same, had dripped or broken off.
+        is_silent = flight.is_in_vain and (flight.is_flowing or not party.flowing)
         self._move(party, Standing.SILENT if is_silent else Standing.ANSWERS)
         party.running -= 1
         self._running[party.standing] -= 1
