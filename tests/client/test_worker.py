@@ -314,7 +314,7 @@ def test_a_fork_is_told_that_the_worker_is_not_its_own_and_does_the_worker_no_ha
 
 
 def test_leaving_cancels_what_is_open_and_reaps_the_process() -> None:
-    with Worker("app", command=fake("hello(); begin(1); signal.pause()")) as worker:
+    with Worker("app", command=fake("hello(); line(); begin(1); signal.pause()")) as worker:
         pid = int(worker.hello().software)
         answers = [worker.submit("latest") for _ in range(10)]
     assert not is_alive(pid)

@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 import termios
+import weakref
 from contextlib import asynccontextmanager, suppress
 from errno import ENOBUFS
 from typing import TYPE_CHECKING
@@ -67,6 +68,17 @@ async def shake(secure: SecureSocket, server: trio.SSLStream[trio.SocketStream])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(secure.handshake)
         nursery.start_soon(server.do_handshake)
+
+
+async def test_one_that_is_closed_keeps_nothing_of_openssls() -> None:
+    """The traceback of an error may keep it in turn, until circles are looked for."""
+    async with pair() as (secure, _, server):
+        await shake(secure, server)
+        kept = weakref.ref(secure._opened())
+        secure.close()
+        assert kept() is None
+        with pytest.raises(OSError, match="closed here"):
+            secure.recv_into(bytearray(1))
 
 
 async def received(secure: SecureSocket, count: int) -> bytes:

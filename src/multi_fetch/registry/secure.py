@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from contextlib import suppress
-from errno import EMSGSIZE, ENOBUFS
+from errno import EBADF, EMSGSIZE, ENOBUFS
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import trio
@@ -53,7 +53,9 @@ class SecureSocket:
         self._most_handshake = most_handshake
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._tls: ssl.SSLObject | None = context.wrap_bio(
+            self._incoming, self._outgoing, server_hostname=host
+        )
         # What is to be sent as it is, and how much content of the last ``send`` is in it.
         self._unsent = b""
         self._accepted = 0
@@ -68,7 +70,7 @@ class SecureSocket:
         while True:
             is_done = False
             try:
-                self._tls.do_handshake()
+                self._opened().do_handshake()
                 is_done = True
             except ssl.SSLWantReadError:
                 pass
@@ -105,14 +107,20 @@ class SecureSocket:
     def send(self, content: bytes | memoryview) -> int:
         """Sends content; after BlockingIOError, the same again goes on with it."""
         if not self._accepted:
-            self._accepted = self._tls.write(content)
+            self._accepted = self._opened().write(content)
         self._push()
         accepted, self._accepted = self._accepted, 0
         return accepted
 
     def close(self) -> None:
-        """Closes the socket at once."""
+        """Closes the socket at once.
+
+        What OpenSSL keeps, some 100 KiB, is let go of too, however long an error's traceback keeps
+        this.
+        """
         self._sock.close()
+        self._tls = None
+        self._incoming = self._outgoing = ssl.MemoryBIO()
 
     def fileno(self) -> int:
         """The socket's."""
@@ -123,7 +131,12 @@ class SecureSocket:
         return self._sock.getpeername()
 
     def _read_into(self, buffer: memoryview | bytearray) -> int:
-        return self._tls.read(len(buffer), buffer)  # type: ignore[return-value] # a count, then
+        return self._opened().read(len(buffer), buffer)  # type: ignore[return-value] # a count, then
+
+    def _opened(self) -> ssl.SSLObject:
+        if self._tls is None:
+            raise OSError(EBADF, "it was closed here")
+        return self._tls
 
     def _take(self) -> int:
         received = self._sock.recv(self._at_once)
