@@ -292,14 +292,14 @@ class Connection:
             try:
                 count = self._sock.recv_into(room)
             except WOULD_BLOCK:
-                if received:
-                    break
-                # Before what TLS says by itself, too: that is no content.
-                began = began or trio.current_time()
-                await self._wait_readable(began)
-                continue
+                # A wait in here would have this as its context, and with it what TLS keeps.
+                count = 0 if received else -1
             except OSError as error:
                 raise self._broken(f": {error}") from error
+            if count < 0:
+                began = began or trio.current_time()  # also before what TLS says by itself
+                await self._wait_readable(began)
+                continue
             received += count
             room = room[count:]
             if count < 16_384:  # none at all, where the other side has ended
